@@ -1,0 +1,34 @@
+"""Trains the demo checkpoint again: renders the data, builds the export environment and runs the recipe in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from bench.demo.dataset import prepare
+from bench.envs import Environments
+from bench.reasons import UsageError
+
+FAMILY = "export-torch"  # the locked environment that holds torch, torchvision and ultralytics
+MATRICES = Path(__file__).parents[2] / "matrices"
+RECIPE = Path(__file__).with_name("train.py")
+
+
+def run(cache: Path, epochs: int, images: int, device: str, out: Path) -> int:
+    """Train for `epochs` on `images` rendered images and write yolo11n-demo.pt, training.csv and .json into `out`.
+
+    `device` is "cpu" or the index of a CUDA device; the data set and the environment are kept in `cache`.  Returns the
+    recipe's exit code.  Raises UsageError for counts below one, and what `prepare` and `Environments.ensure` raise.
+    """
+    if epochs < 1 or images < 1:
+        raise UsageError(f"training needs at least 1 epoch and 1 image, got {epochs} epochs and {images} images")
+    cpus = os.cpu_count() or 1
+    data = prepare(cache, ("val", "calib", "train"), counts={"train": images}, workers=cpus)
+    environments = Environments(MATRICES, cache)
+    python = environments.ensure(FAMILY).python
+    command = [str(python), str(RECIPE), "--data", str(data), "--out", str(out.resolve() / "yolo11n-demo.pt")]
+    command += ["--epochs", str(epochs), "--device", device, "--workers", str(cpus)]
+    # Ultralytics would otherwise set one OpenMP thread.
+    variables = environments.variables() | {"OMP_NUM_THREADS": str(cpus)}
+    return subprocess.run(command, env=variables, check=False).returncode

@@ -1,0 +1,264 @@
+"""The guest side of the worker protocol: loads one adapter by its path and serves it over a pipe.
+
+    python -s -P server.py ADAPTER.py [--cpus 0,1]
+
+Runs inside an option family's own environment and imports the standard library, numpy and the adapter, nothing else.
+A request is one line of JSON on standard input, `{"id": 1, "verb": "load", ...}`; the answer is one line on a private
+copy of standard output, `{"id": 1, ...}` or `{"id": 1, "error": {"kind", "message", "traceback"}}`.  File descriptor 1
+is then pointed at standard error, so that a library that prints cannot break the protocol.  Tensors travel through two
+memory-mapped files, not through the pipe.
+
+An adapter of a runtime is a module with four functions:
+`load(spec) -> model`; `prepare(model, x) -> prepared` puts float32 (B, 3, S, S), RGB 0..1, into the runtime's own host
+layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed;
+`attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras).
+An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+PROTOCOL = 1
+_TRACEBACK_LINES = 20
+
+
+class Channel:
+    """JSON lines on private copies of standard input and output.
+
+    A thread reads the requests, so that the end of the input (the core died) ends this process even in the middle of
+    a long call.  It sleeps in the kernel between requests and takes no CPU time from a measurement.
+    """
+
+    def __init__(self) -> None:
+        """Take over file descriptors 0 and 1; from here on a library sees /dev/null and standard error there."""
+        sys.stdout.flush()
+        self._source = os.fdopen(os.dup(0), "rb")
+        self._sink = os.fdopen(os.dup(1), "wb")
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(2, 1)
+        self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._source:
+            self._requests.put(line)
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)  # with whatever an exporter started
+        os._exit(0)
+
+    def receive(self) -> dict[str, Any]:
+        """The next request, waiting for it."""
+        request: dict[str, Any] = json.loads(self._requests.get())
+        return request
+
+    def send(self, answer: dict[str, Any]) -> None:
+        """Write one answer."""
+        self._sink.write(json.dumps(answer).encode() + b"\n")
+        self._sink.flush()
+
+
+class Session:
+    """One adapter with the model it loaded and the input it was given last."""
+
+    def __init__(self, adapter: types.ModuleType, import_ms: float) -> None:
+        """`import_ms` is how long importing the adapter, and with it the runtime, took."""
+        self._adapter = adapter
+        self._import_ms = import_ms
+        self._model: Any = None
+        self._prepared: Any = None
+        self._output: dict[str, Any] = {}
+        self._imgsz = 0
+
+    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Load the artifact that `spec` describes; times in ms."""
+        spec = request["spec"]
+        self._output = spec["manifest"]["output"]
+        self._imgsz = int(spec["imgsz"])
+        self._prepared = None
+        started = time.perf_counter_ns()
+        self._model = self._adapter.load(spec)
+        return {"import_ms": self._import_ms, "load_ms": (time.perf_counter_ns() - started) / 1e6}
+
+    def infer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One inference of the mapped input; the mapped reply is always float32 (B, 4 + classes, anchors) in px."""
+        self._prepared = self._adapter.prepare(self._model, read_tensor(request["request"]))
+        started = time.perf_counter_ns()
+        raw = self._adapter.infer(self._model, self._prepared)
+        elapsed = (time.perf_counter_ns() - started) / 1e6
+        output = normalise(raw, self._output, self._imgsz)
+        return {"reply": write_tensor(request["reply_path"], output), "infer_ms": elapsed}
+
+    def time(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`n` timed inferences of the input of the last `infer`, after `warmup` untimed ones.
+
+        The garbage collector is off meanwhile, as in the standard library's `timeit`.
+        """
+        if self._prepared is None:
+            raise RuntimeError("time was asked for before any infer gave an input")
+        infer, model, prepared = self._adapter.infer, self._model, self._prepared
+        clock = time.perf_counter_ns
+        samples: list[int] = []
+        for _ in range(request["warmup"]):
+            infer(model, prepared)
+        gc.collect()
+        gc.disable()
+        try:
+            cpu, wall = time.process_time_ns(), clock()
+            for _ in range(request["n"]):
+                started = clock()
+                infer(model, prepared)
+                samples.append(clock() - started)
+            cpu, wall = time.process_time_ns() - cpu, clock() - wall
+        finally:
+            gc.enable()
+        return {"samples_ns": samples, "cpu_ns": cpu, "wall_ns": wall, "threads": thread_count()}
+
+    def stats(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Memory and threads of this process and, where asked, what the runtime says it ran."""
+        answer = {"peak_rss_bytes": peak_rss_bytes(), "threads": thread_count(), "pid": os.getpid()}
+        if request.get("attest"):
+            answer["attested"] = self._adapter.attest(self._model)
+        return answer
+
+    def call(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Call a function of the adapter with one JSON object."""
+        return {"result": getattr(self._adapter, request["function"])(request["arguments"])}
+
+
+def read_tensor(header: dict[str, Any]) -> Any:
+    """A private array with the tensor that the core put in the file `path`, of `dtype` and `shape`."""
+    import numpy as np
+
+    # A copy, so that the timed inferences read ordinary memory and a runtime may keep or even write it.
+    return np.array(np.memmap(header["path"], dtype=header["dtype"], mode="r", shape=tuple(header["shape"])))
+
+
+def write_tensor(path: str, tensor: Any) -> dict[str, Any]:
+    """Put `tensor` in the file `path`, which the core maps; returns its header.
+
+    Written, not mapped, on this side: a full disk is then an OSError and not a SIGBUS.
+    """
+    Path(path).write_bytes(memoryview(tensor).cast("B") if tensor.nbytes else b"")
+    return {"path": path, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
+
+
+def normalise(raw: Any, output: dict[str, Any], imgsz: int) -> Any:
+    """The runtime's output as contiguous float32 (B, 4 + classes, anchors) with boxes cx, cy, w, h in px.
+
+    `output` is the manifest's: `layout` "channels_first" (B, 4 + classes, anchors) or "channels_last"
+    (B, anchors, 4 + classes); `units` "px" or "unit" (0..1 of the side `imgsz`).  Raises ValueError on other words.
+    """
+    import numpy as np
+
+    array = np.asarray(raw)
+    if output["layout"] == "channels_last" and array.ndim == 3:
+        array = array.transpose(0, 2, 1)
+    elif output["layout"] != "channels_first":
+        raise ValueError(f"the manifest's output layout {output['layout']!r} is not known")
+    array = np.array(array, dtype=np.float32, order="C")
+    if output["units"] == "unit":
+        array[:, :4] *= imgsz
+    elif output["units"] != "px":
+        raise ValueError(f"the manifest's output units {output['units']!r} are not known")
+    return array
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident set of this process so far.
+
+    VmHWM, because `ru_maxrss` of a Linux process starts at what its parent had when it forked.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        import resource
+
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage if sys.platform == "darwin" else usage * 1024
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def thread_count() -> int:
+    """Threads of this process as the kernel counts them; outside Linux only those Python knows."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+def import_adapter(path: Path) -> types.ModuleType:
+    """Import an adapter as a member of a package named after its folder.
+
+    Its folder is not put on sys.path: a file named like a library (onnx.py) would then hide that library.
+    """
+    package = types.ModuleType(f"adapter_{path.parent.name}")
+    package.__path__ = [str(path.parent)]
+    sys.modules[package.__name__] = package
+    return importlib.import_module(f"{package.__name__}.{path.stem}")
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """An exception as the protocol carries it."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {"kind": type(error).__name__, "message": str(error), "traceback": "\n".join(lines[-_TRACEBACK_LINES:])}
+
+
+def leave() -> NoReturn:
+    """End this process at once: some runtimes crash in their exit handlers, long after the last result."""
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> NoReturn:
+    """Serve one adapter until `quit` or the end of the input."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("--cpus", default="")
+    arguments = parser.parse_args()
+    if arguments.cpus and hasattr(os, "sched_setaffinity"):
+        # Before any library counts the CPUs it may use.
+        os.sched_setaffinity(0, {int(cpu) for cpu in arguments.cpus.split(",")})
+    if Path("/proc/self/oom_score_adj").exists():
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # when memory ends: this process first
+    channel = Channel()
+    importlib.import_module("numpy")  # every option needs it, so it is no part of the runtime's import time
+    started = time.perf_counter_ns()
+    try:
+        adapter = import_adapter(arguments.adapter)
+    except Exception as error:  # noqa: BLE001 - whatever a third-party module raises belongs in the answer
+        channel.send({"id": 0, "error": describe(error)})
+        leave()
+    session = Session(adapter, (time.perf_counter_ns() - started) / 1e6)
+    channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0]})
+    verbs = {name: getattr(session, name) for name in ("load", "infer", "time", "stats", "call")}
+    while True:
+        request = channel.receive()
+        answer: dict[str, Any] = {"id": request["id"]}
+        if request["verb"] == "quit":
+            channel.send(answer)
+            leave()
+        try:
+            answer.update(verbs[request["verb"]](request))
+            json.dumps(answer)  # an adapter that returns what JSON cannot carry is that adapter's error
+        except Exception as error:  # noqa: BLE001 - likewise; the guest goes on serving
+            answer = {"id": request["id"], "error": describe(error)}
+        channel.send(answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The tools that build environments, uv or pip, told to take packages from where the user takes them.
+
+pip reads its configuration itself.  uv does not read pip's, so `find-links`, `index-url`, `extra-index-url` and `cert`
+are handed on to it.  On Linux, PyPI's torch is a CUDA build of several gigabytes; unless one of the find-links folders
+offers the pinned torch, uv is told `--torch-backend cpu`.  The environment variable BENCH_TORCH_BACKEND overrides that
+(`cu128`, `auto`, ...); pip has no such switch and installs what its index serves.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.reasons import CellProblem, Reason, UsageError
+
+PYTHON_VERSION = "3.11"  # the guests' interpreter: the one version that every family publishes wheels for
+TORCH_PIN = re.compile(r"^torch==([^+\s;]+)", re.MULTILINE)
+_ERROR_LINES = 20
+
+OnOutput = Callable[[str], None]
+
+
+def find_uv() -> str | None:
+    """Path of uv: the one installed beside this Python, else on PATH."""
+    if importlib.util.find_spec("uv") is not None:
+        import uv
+
+        try:
+            return os.fspath(uv.find_uv_bin())
+        except FileNotFoundError:
+            return shutil.which("uv")
+    return shutil.which("uv")
+
+
+def find_pip(base: str) -> list[str]:
+    """The command that runs pip: this Python's or that of the interpreter `base`.  Raises UsageError."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    if subprocess.run([base, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+        return [base, "-m", "pip"]
+    raise UsageError(
+        "Neither uv nor pip was found to build environments with; run `python -m ensurepip` or install uv."
+    )
+
+
+def base_python() -> str | None:
+    """The interpreter this process runs on, outside any venv, when its version is the guests'."""
+    if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON_VERSION:
+        return None
+    return str(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def clean(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables for an installer: without those that would redirect it into another environment."""
+    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT"}
+    return {name: value for name, value in variables.items() if name not in dropped}
+
+
+def uv_variables() -> dict[str, str]:
+    """Variables for uv, with what pip is configured to use; a setting the user made for uv itself wins."""
+    variables = clean(os.environ)
+    pip = _pip_settings()
+    for name, option, separator in (  # pip separates by spaces
+        ("UV_FIND_LINKS", "find-links", ","),
+        ("UV_DEFAULT_INDEX", "index-url", ""),
+        ("UV_INDEX", "extra-index-url", " "),
+        ("SSL_CERT_FILE", "cert", " "),
+    ):
+        if option in pip and name not in variables:
+            variables[name] = separator.join(pip[option].split())
+            if name == "UV_INDEX":
+                # pip takes the best version over all indexes; uv's own default stops at the first that has the name.
+                variables.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return variables
+
+
+def _pip_settings() -> dict[str, str]:
+    """pip's effective options by name: its configuration files, then PIP_* variables, which win."""
+    settings: dict[str, str] = {}
+    pip = shutil.which("pip")
+    if pip is not None:
+        done = subprocess.run(
+            [pip, "config", "list"], env=clean(os.environ), capture_output=True, text=True, check=False
+        )
+        found: dict[str, dict[str, str]] = {"global": {}, "install": {}}
+        for line in done.stdout.splitlines() if done.returncode == 0 else ():
+            name, _, value = line.partition("=")
+            section, _, option = name.partition(".")
+            if section in found:
+                found[section][option] = str(ast.literal_eval(value))
+        settings = {**found["global"], **found["install"]}
+    for option in ("find-links", "index-url", "extra-index-url", "cert"):
+        name = f"PIP_{option.upper().replace('-', '_')}"
+        if os.environ.get(name):
+            settings[option] = os.environ[name]
+    return settings
+
+
+def torch_backend(text: str, asked: str) -> list[str]:
+    """uv's option that chooses the build of torch; empty when the lock has no torch or a folder offers the build."""
+    pin = TORCH_PIN.search(text)
+    if pin is None:
+        return []
+    if asked:
+        return ["--torch-backend", asked]
+    folders = uv_variables().get("UV_FIND_LINKS", "").split(",")
+    offered = any(
+        wheel
+        for folder in filter(None, folders)
+        for wheel in Path(folder.removeprefix("file://")).glob(f"torch-{pin[1]}[+-]*.whl")
+    )
+    return [] if offered or sys.platform != "linux" else ["--torch-backend", "cpu"]
+
+
+def version(*command: str) -> str:
+    """What a tool prints about its version."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip()
+
+
+def run(
+    family: str, command: list[str], variables: dict[str, str], cwd: Path, say: OnOutput, *, python_error: bool = False
+) -> None:
+    """Run one installer command line by line.  Ctrl-C ends it too; nothing marks the environment as complete."""
+    tail: deque[str] = deque(maxlen=_ERROR_LINES)
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            tail.append(line.rstrip())
+            say(line.rstrip())
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+    if code == 0:
+        return
+    said = "\n".join(tail)
+    if python_error:
+        raise UsageError(
+            f"The environments need Python {PYTHON_VERSION} and uv found none: install it (for example "
+            f"`uv python install {PYTHON_VERSION}`) or run the bench with Python {PYTHON_VERSION}.\n{said}"
+        )
+    raise CellProblem(
+        Reason.ENVIRONMENT_FAILED,
+        f"the environment '{family}' could not be installed ({Path(command[0]).name} ended with {code}). Check the "
+        f"network or the package index, then run again; packages fetched so far are kept.\n{said}",
+    )

@@ -1,0 +1,332 @@
+"""The grid: what `matrices/*.toml` says, checked, and expanded into cells.
+
+A cell is one model x image size x batch x threads x option x precision x target.  Everything a person may want to
+change is data in `matrices/`; this module only reads it.  A wrong file gives a `UsageError` that names the file,
+the key and the values allowed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from bench.reasons import UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+MATRICES = ROOT / "matrices"
+REFERENCE_OPTION, REFERENCE_PRECISION = "pytorch", "fp32"
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Compute = Literal["f32", "f16", "bf16", "i8"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Precision(_Entry):
+    """One precision of an option."""
+
+    compute: Compute = Field(description="arithmetic of the convolutions that the runtime must attest")
+    calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
+    artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
+    runtime_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    note: str = ""
+
+
+class Export(_Entry):
+    """How an option's artifact is made."""
+
+    environment: Identifier = Field(description="environment family; matrices/envs/<family>.txt is its lock")
+    exporter: Identifier = Field(description="module bench/exporters/<exporter>.py")
+
+
+class Option(_Entry):
+    """One way to deploy: a row of the guide's table."""
+
+    id: Identifier
+    name: str
+    order: int = Field(description="position in tables; the guide's own order")
+    environment: Identifier = Field(description="run-only environment family")
+    runtime: Identifier = Field(description="module bench/runtimes/<runtime>.py")
+    targets: list[Identifier]
+    batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
+    export: Export
+    precisions: dict[Identifier, Precision]
+
+    @model_validator(mode="after")
+    def _shared_artifacts_exist(self) -> Option:
+        for name, precision in self.precisions.items():
+            if precision.artifact and precision.artifact not in self.precisions:
+                allowed = ", ".join(self.precisions)
+                raise ValueError(f"precisions.{name}.artifact is {precision.artifact!r}; allowed: {allowed}")
+        return self
+
+
+class Detection(_Entry):
+    """How a target is found on this machine; every condition given must hold (see bench/machine.py)."""
+
+    machine: list[str] = Field(default_factory=list, description="platform.machine() is one of these, any case")
+    system: list[str] = Field(default_factory=list, description="platform.system() is one of these")
+    executable: list[str] = Field(default_factory=list, description="one of these is on PATH")
+    command: list[str] = Field(default_factory=list, description="this command exits with 0 ...")
+    prints: str = Field(default="", description="... and its output matches this regular expression")
+    files: list[str] = Field(default_factory=list, description="one of these glob patterns matches a file ...")
+    contains: str = Field(default="", description="... and one such file holds this text")
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> Detection:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            raise ValueError(f"needs at least one condition of: {', '.join(type(self).model_fields)}")
+        return self
+
+
+class Target(_Entry):
+    """One kind of hardware an option can run on."""
+
+    name: str
+    device: str = Field(description="what an attestation must name as the device")
+    needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
+    detect: Detection
+    reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
+
+
+class Parity(_Entry):
+    """On how many images raw outputs are compared with PyTorch FP32."""
+
+    images: PositiveInt = 4
+
+
+class Latency(_Entry):
+    """How long and how precisely latency is measured."""
+
+    samples: PositiveInt = Field(default=10, description="timed inferences per turn")
+    warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
+    min_rounds: int = Field(default=8, ge=5, description="rounds before the interval is looked at")
+    max_rounds: PositiveInt = 40
+    half_width: PositiveFloat = Field(default=0.01, description="stop when every interval is this narrow, relative")
+    budget_s: PositiveFloat = Field(default=60.0, description="stop a time window after this many seconds")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Latency:
+        if self.max_rounds < self.min_rounds:
+            raise ValueError(f"max_rounds ({self.max_rounds}) must be at least min_rounds ({self.min_rounds})")
+        return self
+
+
+class Deadlines(_Entry):
+    """Seconds after which a guest that has not answered is killed."""
+
+    export: PositiveFloat = 900.0
+    load: PositiveFloat = 180.0
+    infer: PositiveFloat = 60.0
+
+
+class Accuracy(_Entry):
+    """When an accuracy counts as collapsed: the share of PyTorch FP32's mAP50-95 an artifact must keep."""
+
+    keep: float = Field(default=0.5, ge=0, le=1)
+
+
+class Sweep(_Entry):
+    """Which part of the grid is measured, and how hard."""
+
+    description: str
+    options: list[str] = ["*"]
+    precisions: list[str] = ["*"]
+    targets: list[str] = ["*"]
+    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = [320]
+    batch: list[PositiveInt] = [1]
+    threads: list[PositiveInt] = [1]
+    images: PositiveInt | None = Field(default=None, description="validation images; absent: all")
+    calibration_images: PositiveInt = 64
+    parity: Parity = Parity()
+    accuracy: Accuracy = Accuracy()
+    latency: Latency = Latency()
+    deadlines: Deadlines = Deadlines()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    model: str
+    option: Option
+    precision: str
+    target: str
+    imgsz: int
+    batch: int
+    threads: int
+
+    @property
+    def id(self) -> str:
+        """Readable id of the cell, as in `test_latency[onnx-int8-cpu-320]`; defaults are left out."""
+        text = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
+        if self.batch != 1:
+            text += f"-b{self.batch}"
+        if self.threads != 1:
+            text += f"-t{self.threads}"
+        return text
+
+    @property
+    def cell_id(self) -> str:
+        """Full id, unique within a run and equal between runs of the same cell."""
+        where = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}-b{self.batch}-t{self.threads}"
+        return f"{self.model}/{where}"
+
+    @property
+    def spec(self) -> Precision:
+        """The matrix entry of the cell's precision."""
+        return self.option.precisions[self.precision]
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the cell is PyTorch FP32, which others are compared with."""
+        return self.option.id == REFERENCE_OPTION and self.precision == REFERENCE_PRECISION
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All options, targets and sweeps of one matrices folder."""
+
+    directory: Path
+    options: dict[str, Option]
+    targets: dict[str, Target]
+    sweeps: dict[str, Path]
+
+    def sweep(self, name: str) -> Sweep:
+        """The sweep of that name.  Raises UsageError when there is none or its file is wrong."""
+        if name not in self.sweeps:
+            raise UsageError(f"no sweep {name!r} in {self.directory / 'sweeps'}; there are: {', '.join(self.sweeps)}")
+        return _parse(Sweep, _read(self.sweeps[name]), self.sweeps[name])
+
+    def cells(self, model: str, sweep: Sweep) -> list[Cell]:
+        """Expand a sweep for a model, in table order; the PyTorch FP32 references it needs are always in it.
+
+        Raises UsageError on a name that is not in the matrix.
+        """
+        known = sorted({name for option in self.options.values() for name in option.precisions})
+        options = _pick("options", sweep.options, list(self.options))
+        precisions = _pick("precisions", sweep.precisions, known)
+        targets = _pick("targets", sweep.targets, list(self.targets))
+        reference = self.options.get(REFERENCE_OPTION)
+        if reference is None or REFERENCE_PRECISION not in reference.precisions:
+            raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
+        found: dict[str, Cell] = {}
+        sizes = itertools.product(sweep.imgsz, sweep.batch, sweep.threads)
+        for imgsz, batch, threads in sizes:
+            wanted = [
+                (option, precision, target)
+                for option in (self.options[name] for name in options)
+                for target in targets
+                if target in option.targets
+                for precision in option.precisions
+                if precision in precisions
+            ]
+            references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
+            for option, precision, target in references + wanted:
+                cell = Cell(model, option, precision, target, imgsz, batch, threads)
+                found.setdefault(cell.cell_id, cell)
+        if not found:
+            raise UsageError(
+                f"the selection has no cell: none of the options {', '.join(options)} has one of the precisions "
+                f"{', '.join(precisions)} on one of the targets {', '.join(targets)} (see `python -m bench list`)"
+            )
+        return sorted(found.values(), key=lambda c: (c.imgsz, c.batch, c.threads, c.option.order))
+
+    def reference_target(self, target: str) -> str:
+        """The target on which PyTorch FP32 is the reference for `target`."""
+        return self.targets[target].reference or target
+
+    def reference_of(self, cell: Cell) -> Cell:
+        """The PyTorch FP32 cell that `cell` is compared with."""
+        option = self.options[REFERENCE_OPTION]
+        target = self.reference_target(cell.target)
+        return Cell(cell.model, option, REFERENCE_PRECISION, target, cell.imgsz, cell.batch, cell.threads)
+
+
+def load(directory: Path = MATRICES) -> Matrix:
+    """Read and check a matrices folder.
+
+    Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
+    """
+    targets_file = directory / "targets.toml"
+    targets = {
+        name: _parse(Target, value, targets_file, prefix=name) for name, value in _read(targets_file).items()
+    }
+    options: dict[str, Option] = {}
+    for path in sorted((directory / "options").glob("*.toml")):
+        option = _parse(Option, _read(path), path)
+        if option.id != path.stem:
+            raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
+        _pick("targets", option.targets, list(targets), path)
+        for key, family in (("environment", option.environment), ("export.environment", option.export.environment)):
+            if not (directory / "envs" / f"{family}.txt").is_file():
+                locks = ", ".join(sorted(p.stem for p in (directory / "envs").glob("*.txt")))
+                raise UsageError(f"{path}: {key} is {family!r}, but envs/{family}.txt is missing; locks: {locks}")
+        options[option.id] = option
+    if not options:
+        raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
+    for name, target in targets.items():
+        if target.reference:
+            _pick(f"{name}.reference", [target.reference], list(targets), targets_file)
+    ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
+    sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
+    return Matrix(directory, ordered, targets, sweeps)
+
+
+def override(sweep: Sweep, source: str, **values: Any) -> Sweep:
+    """A copy of `sweep` with the given keys replaced (None: kept), checked as a file would be."""
+    changed = {key: value for key, value in values.items() if value is not None}
+    return _parse(Sweep, sweep.model_dump() | changed, source)
+
+
+def _pick(key: str, wanted: Sequence[str], known: Sequence[str], path: Path | None = None) -> list[str]:
+    unknown = [name for name in wanted if name != "*" and name not in known]
+    if unknown:
+        where = f"{path}: " if path else ""
+        raise UsageError(f"{where}{key}: unknown {', '.join(unknown)}; allowed: {', '.join(known)}")
+    return list(known) if "*" in wanted else [name for name in known if name in wanted]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _parse(kind: type[_Model], value: Any, source: Path | str, prefix: str = "") -> _Model:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + problem["loc"])
+            text = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                text = f"unknown key; allowed: {', '.join(_allowed(kind, problem['loc'][:-1]))}"
+            lines.append(f"{source}: {key or 'file'}: {text}")
+        raise UsageError("\n".join(lines)) from error
+
+
+def _allowed(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed at a place in a model, following nested models and tables of models."""
+    current: Any = kind
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
+            current = current.model_fields[str(part)].annotation
+        elif getattr(current, "__args__", None):
+            current = current.__args__[-1]
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

@@ -1,0 +1,96 @@
+"""What is going on, for a person: one bar with cell, phase and time left, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+# A phase shorter than this is not worth a line of its own in a log file.
+QUIET_SECONDS = 2.0
+
+
+class Reporter:
+    """Shows progress over weighted steps.  Use as a context manager; every method is cheap to call often.
+
+    With a terminal: a live bar.  Without one (a CI log): a line per finished phase.  With `enabled` false: silent.
+    """
+
+    def __init__(self, console: Console, *, enabled: bool = True) -> None:
+        """Write to `console`; nothing is shown before `__enter__`."""
+        self._console = console
+        self._enabled = enabled
+        self._live = enabled and console.is_terminal
+        self._total = 0.0
+        self._done = 0.0
+        self._started = time.monotonic()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, left="", visible=True)
+
+    def __enter__(self) -> Reporter:
+        """Show the bar."""
+        self._started = time.monotonic()
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._live:
+            self._progress.stop()
+
+    def expect(self, steps: int) -> None:
+        """Add steps to the whole."""
+        self._total += steps
+        self._show()
+
+    def advance(self, steps: int = 1) -> None:
+        """Mark steps as done."""
+        self._done += steps
+        self._show()
+
+    def message(self, text: str) -> None:
+        """Show a line that stays."""
+        if self._enabled:
+            self._console.print(escape(text), highlight=False)
+
+    def phase(self, cell: str, phase: str) -> None:
+        """Say what is being done now."""
+        self._progress.update(self._task, description=escape(f"{cell}  {phase}" if cell else phase))
+
+    @contextmanager
+    def timed(self, cell: str, phase: str) -> Iterator[None]:
+        """A phase with a beginning and an end; in a log it becomes one line with its duration."""
+        self.phase(cell, phase)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started
+            if self._enabled and not self._live and seconds >= QUIET_SECONDS:
+                where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
+                self._console.print(escape(f"{where}  {phase}  {seconds:.1f} s"), highlight=False)
+
+    def _show(self) -> None:
+        left = ""
+        if self._done > 0 and self._total > self._done:
+            elapsed = time.monotonic() - self._started
+            seconds = elapsed / self._done * (self._total - self._done)
+            left = f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+        self._progress.update(self._task, total=self._total or None, completed=self._done, left=left)

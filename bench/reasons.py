@@ -1,0 +1,91 @@
+"""Why a cell has no number: the one list of statuses and reason codes.
+
+Every row of the store, every pytest skip or failure and every line of the report takes its words from here, so
+that the same cause reads the same everywhere.  A code is stable (people filter by it); the text may be improved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of a cell.  The grid is always full: each cell has exactly one of these."""
+
+    MEASURED = "measured"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    INVALID = "invalid"
+
+
+class Reason(StrEnum):
+    """Stable code beside a status; `EXPLANATIONS` says what each means and what to do about it."""
+
+    OK = ""
+    NOT_SELECTED = "not_selected"
+    TARGET_ABSENT = "target_absent"
+    TARGET_UNSUPPORTED = "target_unsupported"
+    PRECISION_UNSUPPORTED = "precision_unsupported"
+    BATCH_UNSUPPORTED = "batch_unsupported"
+    ENVIRONMENT_FAILED = "environment_failed"
+    ENVIRONMENT_CHANGED = "environment_changed"
+    EXPORT_FAILED = "export_failed"
+    LOAD_FAILED = "load_failed"
+    INFERENCE_FAILED = "inference_failed"
+    OUTPUT_INVALID = "output_invalid"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    PROTOCOL = "protocol"
+    ATTESTATION_MISMATCH = "attestation_mismatch"
+    NO_OBJECTS = "no_objects"
+    ACCURACY_COLLAPSED = "accuracy_collapsed"
+    REFERENCE_FAILED = "reference_failed"
+    STORE_FAILED = "store_failed"
+    INTERRUPTED = "interrupted"
+
+
+EXPLANATIONS: dict[Reason, str] = {
+    Reason.OK: "Measured; nothing to explain.",
+    Reason.NOT_SELECTED: "Left out by -k, a marker or an option on the command line; run without it to measure the cell.",
+    Reason.TARGET_ABSENT: "This machine has no such device; the text names what is needed.",
+    Reason.TARGET_UNSUPPORTED: "The option cannot run on this target.",
+    Reason.PRECISION_UNSUPPORTED: "The exporter or the runtime refuses this precision on this target; the text quotes it.",
+    Reason.BATCH_UNSUPPORTED: "The artifact or the runtime takes other batch sizes only.",
+    Reason.ENVIRONMENT_FAILED: "The locked environment could not be built; the text holds the installer's last lines.",
+    Reason.ENVIRONMENT_CHANGED: "Packages in the environment changed while the guest ran, so the lock no longer describes it.",
+    Reason.EXPORT_FAILED: "The exporter raised or wrote no artifact; the text holds its last lines.",
+    Reason.LOAD_FAILED: "The runtime could not load the artifact (corrupt or of another version).",
+    Reason.INFERENCE_FAILED: "The runtime raised during inference.",
+    Reason.OUTPUT_INVALID: "The output has a wrong shape, or holds NaN or infinity.",
+    Reason.CRASHED: "The guest process died; the text names the signal or exit code and its last lines.",
+    Reason.TIMED_OUT: "The guest did not answer before the deadline and was killed.",
+    Reason.OUT_OF_MEMORY: "The guest ran out of memory, or the kernel killed it for memory.",
+    Reason.PROTOCOL: "The guest answered with something that is not the worker protocol.",
+    Reason.ATTESTATION_MISMATCH: "The runtime says it ran something else than was asked; both values are in the text.",
+    Reason.NO_OBJECTS: "The evaluated images hold no labelled object, so there is no mAP to compute.",
+    Reason.ACCURACY_COLLAPSED: "The artifact runs but its accuracy fell below the floor set in the matrix.",
+    Reason.REFERENCE_FAILED: "The PyTorch FP32 reference could not be measured, so nothing can be compared with it.",
+    Reason.STORE_FAILED: "A result could not be written to disk.",
+    Reason.INTERRUPTED: "The run was stopped before this cell was reached.",
+}
+
+
+@dataclass
+class CellProblem(Exception):
+    """A cell cannot be measured.  Costs that cell alone; the sweep goes on.
+
+    Attributes: `reason` the stable code, `text` one paragraph a newcomer can act on, `status` what the cell becomes.
+    """
+
+    reason: Reason
+    text: str
+    status: Status = Status.FAILED
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.text}"
+
+
+class UsageError(Exception):
+    """Wrong input or a broken environment: one clear message, exit code 2, nothing lost."""

@@ -1,0 +1,126 @@
+"""What became of each cell: reasons for missing numbers, what the runtimes attest, and the facts of the machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.reasons import EXPLANATIONS, Status
+from bench.report.run import Cell, Run
+from bench.report.wording import MISSING, clean
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Cells that share a status, a reason code and the words of the cause."""
+
+    text: str
+    cells: tuple[Cell, ...]
+    asked: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """All problems of one status and reason code, with the general explanation of that code."""
+
+    status: str
+    code: str
+    explanation: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of cells in the group."""
+        return sum(len(problem.cells) for problem in self.problems)
+
+
+def problems(run: Run) -> tuple[ProblemGroup, ...]:
+    """Cells without numbers, by status (invalid, failed, skipped) and reason code, equal texts together."""
+    groups = []
+    for status in (Status.INVALID, Status.FAILED, Status.SKIPPED):
+        cells = run.with_status(status)
+        for code in dict.fromkeys(cell.reason_code for cell in cells):
+            by_text: dict[str, list[Cell]] = {}
+            for cell in cells:
+                if cell.reason_code == code:
+                    # What a runtime ran is particular to its cell: an invalid row never shares another's text.
+                    key = cell.reason if status is not Status.INVALID else f"{cell.reason}\0{cell.cell_id}"
+                    by_text.setdefault(key, []).append(cell)
+            listed = tuple(
+                Problem(same[0].reason, tuple(same), differences(same[0]) if status is Status.INVALID else ())
+                for same in by_text.values()
+            )
+            groups.append(ProblemGroup(status.value, code, explanation(code), listed))
+    return tuple(groups)
+
+
+def explanation(code: str) -> str:
+    """What a reason code means; a code of a later version is named as unknown."""
+    known = {reason.value: text for reason, text in EXPLANATIONS.items()}
+    return known.get(code, "This version of the report does not know this reason code.")
+
+
+def differences(cell: Cell) -> tuple[tuple[str, str, str], ...]:
+    """(key, asked, ran) for every expected key that the runtime did not confirm."""
+    return tuple(
+        (key, asked, cell.attested.get(key, "not reported"))
+        for key, asked in cell.expected.items()
+        if not confirms(asked, cell.attested.get(key))
+    )
+
+
+def confirms(asked: str, ran: str | None) -> bool:
+    """True when an attested value is the one asked for; letter case is the runtime's own habit."""
+    return ran is not None and asked.casefold() == ran.casefold()
+
+
+def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[Cell, tuple[tuple[str, str], ...]], ...]]:
+    """Keys, and per cell the (text, mark) of each key; mark is yes, no or empty where nothing was asked.
+
+    Keys that something was asked of come first, then the others in the order in which they first appear.
+    """
+    cells = tuple(cell for cell in run.cells if cell.attested or cell.expected)
+    keys = dict.fromkeys(key for cell in cells for key in cell.expected)
+    keys |= dict.fromkeys(key for cell in cells for key in cell.attested)
+    rows = []
+    for cell in cells:
+        values = []
+        for key in keys:
+            ran, asked = cell.attested.get(key), cell.expected.get(key)
+            if asked is None:
+                values.append((ran or MISSING, ""))
+            elif confirms(asked, ran):
+                values.append((ran or "", "yes"))
+            else:
+                values.append((f"{ran or 'not reported'}, asked {asked}", "no"))
+        rows.append((cell, tuple(values)))
+    return tuple(keys), tuple(rows)
+
+
+def environment(run: Run, hidden: Mapping[str, frozenset[str]]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """Facts by scope in the order run, machine, core, environments; `hidden` names keys to leave out per scope."""
+    rank = {"run": 0, "machine": 1, "core": 2}
+    scopes = sorted({fact.scope for fact in run.facts}, key=lambda scope: (rank.get(scope, 3), scope))
+    return tuple(
+        (clean(scope), facts)
+        for scope in scopes
+        if (
+            facts := tuple(
+                (fact.key, _plain(fact.value))
+                for fact in run.facts
+                if fact.scope == scope and fact.key not in hidden.get(scope, frozenset())
+            )
+        )
+    )
+
+
+def _plain(value: str) -> str:
+    """A JSON list as its items with commas between them; anything else as it is."""
+    if not value.startswith("["):
+        return value
+    try:
+        items = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return ", ".join(clean(str(item)) for item in items)

@@ -1,0 +1,203 @@
+"""Puts the report together: one HTML file that holds everything it needs and may load nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from bench.reasons import UsageError
+from bench.report import figures, findings, outcomes, photo, run, tables
+from bench.report.run import Run, Scope
+from bench.report.wording import count, interval, number, option_name, precision_name
+
+REPORTS = Path(__file__).parents[2] / "reports"
+# The images folder is a path on the machine that measured; a report is made to be handed on.
+_HIDDEN = {"run": frozenset({"images_dir"})}
+_SCRIPT, _STYLE = "script", "style"
+
+
+class Inline(str):
+    """Text of an inline script or style element, with the hash that lets the page's policy run it."""
+
+    @property
+    def source(self) -> str:
+        """The Content-Security-Policy source expression of this text."""
+        return f"'sha256-{base64.b64encode(hashlib.sha256(self.encode()).digest()).decode()}'"
+
+    def __html__(self) -> str:
+        """The text as it is: it was checked when it was read."""
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures and findings of cells that may be compared with each other."""
+
+    title: str
+    findings: tuple[findings.Finding, ...]
+    scatter: figures.Drawing | None
+    distributions: figures.Drawing | None
+    undrawn: tuple[str, ...]
+
+
+def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: float = 0.25) -> Path:
+    """Write the report of the run in `run_dir` to the file `out` and return its path.
+
+    `image` is the picture to draw detections on (None: chosen from the run); `min_score` the confidence from which
+    they are drawn.  The file is replaced as a whole: a failure leaves the old one.
+    Raises bench.store.StoreError for a run that cannot be read, bench.reasons.UsageError for an `image` that is not
+    one of the run's, a vendored file that was changed, or an `out` that cannot be written.
+    """
+    html = render(run.load(run_dir), image=image, min_score=min_score)
+    _write(out, html)
+    return out
+
+
+def render(data: Run, *, image: Path | None, min_score: float) -> str:
+    """The report's HTML.  Equal runs give equal text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(REPORTS / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"option": option_name, "precision": precision_name, "num": number}
+    environment.globals |= {"interval": interval, "plural": count, "zip": zip}
+    scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
+    look = figures.styles(data.cells)
+    keys, attested = outcomes.attestation(data)
+    return environment.get_template("report.html.j2").render(
+        run=data,
+        policy=_policy(scripts, styles),
+        scripts=scripts,
+        styles=styles,
+        look=look,
+        counts=tables.overview(data),
+        machine=_machine(data),
+        sections=_sections(data, look),
+        comparison=tables.comparison(data),
+        latency=tables.latency_detail(data),
+        object_sizes=tables.object_sizes(data),
+        classes=tables.classes(data),
+        photo=photo.build(data, image, min_score),
+        min_score=min_score,
+        problems=outcomes.problems(data),
+        attestation_keys=keys,
+        attestation=attested,
+        environment=outcomes.environment(data, _HIDDEN),
+        tolerance=findings.TOLERANCE,
+    )
+
+
+def scope_title(scope: Scope) -> str:
+    """A scope in words: `yolo11n, 640 px, batch 1, cpu, 2 threads`."""
+    model, imgsz, batch, target, threads = scope
+    return f"{model}, {imgsz} px, batch {batch}, {target}, {count(threads, 'thread')}"
+
+
+def vendored(kind: str) -> dict[str, str]:
+    """Text of the vendored files of that kind, script or style, by file name in the order of vendor.toml.
+
+    Raises bench.reasons.UsageError when a file is missing or is not the one that vendor.toml names.
+    """
+    folder = REPORTS / "vendor"
+    entries = tomllib.loads((folder / "vendor.toml").read_text("utf-8"))["file"]
+    texts = {}
+    for entry in entries:
+        if entry["kind"] != kind:
+            continue
+        path = folder / entry["path"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}. Restore it from version control.") from error
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise UsageError(
+                f"{path} is not {entry['package']} {entry['version']} as vendor.toml records it: its sha256 differs. "
+                "Restore it from version control, or copy the published file and update the entry."
+            )
+        texts[entry["path"]] = content.decode("utf-8")
+    return texts
+
+
+def _inline(kind: str) -> tuple[Inline, ...]:
+    own = (REPORTS / "templates" / ("report.js" if kind == _SCRIPT else "report.css")).read_text("utf-8")
+    return tuple(_checked(text, kind) for text in (*vendored(kind).values(), own))
+
+
+def _checked(text: str, kind: str) -> Inline:
+    # A browser hashes what is between the tags, with line ends normalised.
+    text = "\n" + text.replace("\r\n", "\n").strip() + "\n"
+    if f"</{kind}" in text.lower() or "<!--" in text:
+        raise UsageError(f"a file in reports/ holds '</{kind}' or '<!--' and would break out of its <{kind}> element")
+    return Inline(text)
+
+
+def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
+    """Nothing may be loaded but data: images, and nothing may run but the texts in this file."""
+    parts = {
+        "default-src": "'none'",
+        "script-src": " ".join(script.source for script in scripts),
+        "style-src": " ".join(style.source for style in styles),
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    # Made of constants and base64 only; escaping the quotes would be right too, and harder to read in the source.
+    return Markup("; ".join(f"{name} {value}" for name, value in parts.items()))
+
+
+def _sections(data: Run, look: figures.Styles) -> tuple[Section, ...]:
+    relative = tables.relative_latency(data)
+    sections = []
+    for index, (scope, cells) in enumerate(data.scopes().items()):
+        missing = tuple(data.labels[cell.cell_id] for cell in cells if not len(relative.get(cell.cell_id, ())))
+        short = run.label(cells)
+        sections.append(
+            Section(
+                scope_title(scope),
+                findings.findings(cells),
+                figures.scatter(cells, short, look, f"s{index}"),
+                figures.distributions(relative, cells, short, look, f"d{index}"),
+                missing,
+            )
+        )
+    return tuple(sections)
+
+
+def _machine(data: Run) -> tuple[str, ...]:
+    """The machine in a few words: processor, logical CPUs, memory, system."""
+    cores = data.fact("cpu_cores_logical", scope="machine")
+    memory = data.fact("memory_bytes", scope="machine")
+    words = [
+        data.fact("cpu", scope="machine"),
+        count(int(cores), "logical CPU") if cores.isdigit() else "",
+        f"{number(int(memory) / 1e9, 0)} GB memory" if memory.isdigit() else "",
+        data.fact("system", scope="machine"),
+        "virtual machine" if data.fact("virtual_machine", scope="machine") == "true" else "",
+    ]
+    return tuple(word for word in words if word)
+
+
+def _write(out: Path, html: str) -> None:
+    temporary: str | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as sink:
+            sink.write(html)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(out)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise UsageError(f"cannot write the report to {out}: {error.strerror}. Choose another place.") from error

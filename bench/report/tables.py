@@ -1,0 +1,307 @@
+"""The report's tables as view models: pure functions from a `Run` to text, sort keys and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.reasons import Status
+from bench.report.run import Cell, Run
+from bench.report.wording import (
+    MISSING,
+    TIMES,
+    interval,
+    megabytes,
+    number,
+    option_name,
+    precision_name,
+    significant,
+    times,
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One table cell: `text`, a smaller `note` under it, the number or text to sort by, and a mark for the style."""
+
+    text: str
+    order: str = ""
+    note: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One table column.  `kind` is text or num; `choices` is True when the page offers its values as a filter."""
+
+    group: str
+    title: str
+    unit: str
+    help: str
+    kind: str
+    value: Callable[[Cell], Value]
+    choices: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready for the template: header groups as (title, span), columns, and rows of values with their cell."""
+
+    groups: tuple[tuple[str, int], ...]
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, tuple[Value, ...]], ...]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """mAP50-95 per class: the reference's value, and each other cell's difference with a shade from -3 to 3."""
+
+    reference: Cell
+    cells: tuple[Cell, ...]
+    rows: tuple[tuple[str, str, tuple[Value, ...]], ...]
+
+
+def comparison(run: Run) -> Table:
+    """One row per measured cell, in the order of the run."""
+    varies = {len({getattr(cell, name) for cell in run.measured}) > 1: name for name in ("model",)}
+    columns = [
+        _words("What ran", "Option", "Deployment option", lambda cell: option_name(cell.option), choices=True),
+        _words(
+            "What ran", "Precision", "Precision asked for", lambda cell: precision_name(cell.precision), choices=True
+        ),
+        _words("What ran", "Compute", "Arithmetic the runtime says its convolutions ran in", _compute, choices=True),
+        _words("What ran", "Target", "Hardware the cell ran on", lambda cell: cell.target, choices=True),
+        *([_words("What ran", "Model", "Checkpoint", lambda cell: cell.model, choices=True)] if True in varies else []),
+        _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
+        *(
+            [_figure("What ran", "Batch", "images", "Images per inference", lambda cell: cell.batch, 0)]
+            if len({cell.batch for cell in run.measured}) > 1
+            else []
+        ),
+        _figure("What ran", "Threads", "", "Intra-op threads; the guest is pinned to as many CPUs", _threads, 0),
+        _figure("Accuracy", "mAP50-95", "0..1", "COCO mAP over IoU 0.50 to 0.95", lambda cell: cell.map50_95, 4),
+        Column(
+            "Accuracy",
+            "Δ mAP50-95",
+            "95 % interval",
+            "Difference to PyTorch FP32 on the same images, with its 95 % paired bootstrap interval",
+            "num",
+            _delta,
+        ),
+        _figure("Accuracy", "mAP50", "0..1", "COCO mAP at IoU 0.50", lambda cell: cell.map50, 4),
+        Column(
+            "Speed",
+            "Speed ratio",
+            "95 % interval",
+            "Time of PyTorch FP32 over this cell's, per image; above 1 is faster. 95 % bootstrap interval over rounds",
+            "num",
+            _ratio,
+        ),
+        _figure("Speed", "p50", "ms", "Median latency on this machine: context, not a result", _p50, 2),
+        _figure("Footprint", "Artifact", "MB", "All files of the artifact, 10⁶ bytes", _mb("size_bytes"), 1),
+        _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0),
+        _figure(
+            "Footprint", "Peak RSS", "MB", "Peak resident memory of the guest after inference", _mb("peak_rss_bytes"), 0
+        ),
+        _figure(
+            "Start-up",
+            "Load",
+            "ms",
+            "From artifact on disk to ready session, imports done",
+            lambda cell: cell.load_ms,
+            0,
+        ),
+        _figure(
+            "Start-up", "First run", "ms", "The first inference after loading", lambda cell: cell.first_inference_ms, 0
+        ),
+        Column(
+            "Parity",
+            "Box",
+            "max px, score",
+            "Largest difference of a raw box coordinate and, below it, of a raw class score from PyTorch FP32",
+            "num",
+            _parity,
+        ),
+    ]
+    return _table(columns, run.measured)
+
+
+def latency_detail(run: Run) -> Table:
+    """Percentiles, sample counts and stop reason per measured cell."""
+    columns = [
+        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
+        _figure("", "p50", "ms", "Median", _p50, 2),
+        _figure("", "p90", "ms", "90th percentile; shown from 64 samples up", lambda cell: cell.latency_p90_ms, 2),
+        _figure("", "p99", "ms", "99th percentile; shown from 662 samples up", lambda cell: cell.latency_p99_ms, 2),
+        _figure("", "Samples", "", "Timed inferences in clean rounds", lambda cell: cell.latency_samples, 0),
+        _figure("", "Rounds used", "", "Rounds the ratio uses", lambda cell: cell.latency_rounds, 0),
+        _figure("", "Left out", "", "Rounds marked contaminated", lambda cell: cell.latency_rounds_contaminated, 0),
+        _words(
+            "", "Stopped by", "interval: narrow enough; budget: time; rounds: the cap", lambda cell: cell.latency_stop
+        ),
+        _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
+    ]
+    return _table(columns, run.measured)
+
+
+def object_sizes(run: Run) -> Table:
+    """mAP50-95 by object size per measured cell, each with its difference to the reference."""
+
+    def column(title: str, help_text: str, name: str) -> Column:
+        return Column("", title, "mAP50-95", help_text, "num", lambda cell: _sized(run, cell, name))
+
+    columns = [
+        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
+        column("Small", f"Objects under 32{TIMES}32 px", "map_small"),
+        column("Medium", f"Objects from 32{TIMES}32 to 96{TIMES}96 px", "map_medium"),
+        column("Large", f"Objects over 96{TIMES}96 px", "map_large"),
+    ]
+    return _table(columns, run.measured)
+
+
+def classes(run: Run) -> tuple[ClassTable, ...]:
+    """A table per scope that has a reference with classes; the classes that differ most come first."""
+    tables = []
+    for cells in run.scopes().values():
+        reference = next((cell for cell in cells if cell.is_reference and cell.map_per_class), None)
+        others = tuple(cell for cell in cells if cell is not reference and cell.map_per_class)
+        if reference is None:
+            continue
+        rows = [
+            (name, score, [cell.map_per_class.get(name) for cell in others])
+            for name, score in reference.map_per_class.items()
+        ]
+        rows.sort(key=lambda row: (-max((abs(v - row[1]) for v in row[2] if v is not None), default=0.0), row[0]))
+        view = tuple((name, number(score, 3), tuple(_shaded(v, score) for v in values)) for name, score, values in rows)
+        tables.append(ClassTable(reference, others, view))
+    return tuple(tables)
+
+
+def relative_latency(run: Run) -> dict[str, NDArray[np.float64]]:
+    """Latency per image of each clean sample over the reference's median in the same round, by cell id.
+
+    A round without a clean turn of the reference, or in which the cell's own turn was disturbed, contributes nothing.
+    """
+    samples = run.samples[~run.samples["contaminated"].fillna(True).astype(bool)]
+    turns = {
+        str(identity): frame[["window", "round", "latency_ms"]]
+        for identity, frame in samples.groupby("cell_id", observed=True)
+    }
+    result: dict[str, NDArray[np.float64]] = {}
+    for cell in run.measured:
+        reference = run.reference_for(cell)
+        if reference is None or reference.cell_id not in turns or cell.cell_id not in turns:
+            continue
+        medians = turns[reference.cell_id].groupby(["window", "round"])["latency_ms"].median().rename("reference_ms")
+        joined = turns[cell.cell_id].merge(medians.reset_index(), on=["window", "round"])
+        quotient = (joined["latency_ms"] / max(cell.batch, 1)) / (joined["reference_ms"] / max(reference.batch, 1))
+        values = quotient.to_numpy(dtype=float)
+        result[cell.cell_id] = values[np.isfinite(values) & (values > 0)]
+    return result
+
+
+def overview(run: Run) -> pd.Series:
+    """Number of cells by status, every status present."""
+    counts = pd.Series([cell.status for cell in run.cells], dtype="object").value_counts()
+    return counts.reindex([status.value for status in Status], fill_value=0)
+
+
+def _table(columns: Sequence[Column], cells: Sequence[Cell]) -> Table:
+    groups: list[tuple[str, int]] = []
+    for column in columns:
+        if groups and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1] + 1)
+        else:
+            groups.append((column.group, 1))
+    rows = tuple((cell, tuple(column.value(cell) for column in columns)) for cell in cells)
+    return Table(tuple(groups), tuple(columns), rows)
+
+
+def _words(group: str, title: str, help_text: str, text: Callable[[Cell], str], *, choices: bool = False) -> Column:
+    def value(cell: Cell) -> Value:
+        return Value(text(cell), text(cell))
+
+    return Column(group, title, "", help_text, "text", value, choices)
+
+
+def _figure(
+    group: str, title: str, unit: str, help_text: str, read: Callable[[Cell], float | None], digits: int
+) -> Column:
+    def value(cell: Cell) -> Value:
+        return Value(number(read(cell), digits), _order(read(cell)))
+
+    return Column(group, title, unit, help_text, "num", value)
+
+
+def _order(value: float | None) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def _mb(name: str) -> Callable[[Cell], float | None]:
+    return lambda cell: megabytes(getattr(cell, name))
+
+
+def _compute(cell: Cell) -> str:
+    return cell.compute or MISSING
+
+
+def _threads(cell: Cell) -> float:
+    return cell.threads
+
+
+def _p50(cell: Cell) -> float | None:
+    return cell.latency_p50_ms
+
+
+def _delta(cell: Cell) -> Value:
+    if cell.is_own_reference:
+        return Value("reference", "0", mark="reference")
+    mark = ""
+    if cell.map_delta_high is not None and cell.map_delta_high < 0:
+        mark = "worse"
+    elif cell.map_delta_low is not None and cell.map_delta_low > 0:
+        mark = "better"
+    note = interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)
+    return Value(number(cell.map_delta, 4, sign=True), _order(cell.map_delta), note, mark)
+
+
+def _ratio(cell: Cell) -> Value:
+    mark = ""
+    if cell.latency_ratio_low is not None and cell.latency_ratio_low > 1:
+        mark = "better"
+    elif cell.latency_ratio_high is not None and cell.latency_ratio_high < 1:
+        mark = "worse"
+    note = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)
+    if cell.is_own_reference and cell.latency_ratio is not None:
+        return Value("reference", "1", mark="reference")
+    return Value(times(cell.latency_ratio), _order(cell.latency_ratio), note, mark)
+
+
+def _parity(cell: Cell) -> Value:
+    if cell.is_own_reference:
+        return Value("reference", "0", mark="reference")
+    score = significant(cell.parity_score_max, 2)
+    return Value(significant(cell.parity_box_max, 2), _order(cell.parity_box_max), score if cell.parity_box_max else "")
+
+
+def _sized(run: Run, cell: Cell, name: str) -> Value:
+    value: float | None = getattr(cell, name)
+    reference = run.reference_for(cell)
+    base: float | None = getattr(reference, name) if reference else None
+    if cell.is_own_reference or value is None or base is None:
+        return Value(number(value, 4), _order(value))
+    return Value(number(value, 4), _order(value), number(value - base, 4, sign=True), "")
+
+
+def _shaded(value: float | None, reference: float) -> Value:
+    if value is None:
+        return Value(MISSING)
+    difference = value - reference
+    # Steps of the shade: 0.005, 0.02 and 0.05 of mAP.
+    level = sum(abs(difference) >= step for step in (0.005, 0.02, 0.05))
+    mark = "" if level == 0 else f"{'down' if difference < 0 else 'up'}{level}"
+    return Value(number(difference, 3, sign=True), _order(difference), mark=mark)

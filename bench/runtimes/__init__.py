@@ -1,0 +1,1 @@
+"""One adapter per inference runtime; each runs inside its own environment, served by bench/guest/server.py."""

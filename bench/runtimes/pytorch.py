@@ -1,0 +1,20 @@
+"""PyTorch: the checkpoint as ultralytics loads it, convolutions and batch norms fused, in inference mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ultralytics import YOLO
+
+from ._torch import Model, attest, device_of, dtype_of, infer, prepare
+
+__all__ = ["attest", "infer", "load", "prepare"]
+
+
+def load(spec: dict[str, Any]) -> Model:
+    """The checkpoint on the device of the target, in the precision asked for."""
+    device, dtype = device_of(spec), dtype_of(spec)
+    path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
+    network = YOLO(str(path)).model.float().fuse(verbose=False).eval().to(device=device, dtype=dtype)
+    return Model(network, device, dtype, (spec["batch"], 3, spec["imgsz"], spec["imgsz"]))

@@ -1,0 +1,275 @@
+"""One run: the cells, what they need, and each stage's outcome.
+
+The pytest suites ask `Session.outcome(cell, stage)`; the first question about a cell starts its guest once and takes
+it through all wanted stages.  Latency is the exception: the first question about any cell times all of them, in
+interleaved rounds (bench/campaign.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import coco, machine, vision
+from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench.campaign import Campaign
+from bench.characterise import Characterisation
+from bench.dataset import Dataset, read_image
+from bench.envs import Env, Environments
+from bench.matrix import ROOT, Cell, Matrix, Sweep
+from bench.model import Checkpoint
+from bench.progress import Reporter
+from bench.reasons import CellProblem, Reason, Status
+from bench.runstore import RunStore
+from bench.stages import Reference, Settings, Stage
+from bench.worker import Worker
+
+
+class Session:
+    """State of a run.  Not thread-safe: cells are measured one after another on purpose."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        matrix: Matrix,
+        cells: Sequence[Cell],
+        checkpoint: Checkpoint,
+        dataset: Dataset,
+        environments: Environments,
+        progress: Reporter,
+    ) -> None:
+        """Open the run's store with a row per cell and record the machine.
+
+        Raises store.StoreError when the results folder cannot be written.
+        """
+        self.settings = settings
+        self.matrix = matrix
+        self.cells = list(cells)
+        self.checkpoint = checkpoint
+        self.dataset = dataset
+        self.environments = environments
+        self.progress = progress
+        self.artifacts = Artifacts(settings.cache, environments)
+        self.directory = settings.results / settings.run_id
+        self.store = RunStore(self.directory, settings.run_id, cells)
+        self.references: dict[str, Reference] = {}
+        self.wanted: dict[str, set[Stage]] = {cell.cell_id: set() for cell in cells}
+        self._outcomes: dict[str, dict[Stage, CellProblem | None]] = {}
+        self._presence = {name: machine.detect(target) for name, target in matrix.targets.items()}
+        self._artifacts: dict[str, Artifact] = {}
+        self._record_machine()
+        ground_truth = coco.ground_truth_table(dataset)
+        self.store.write("ground_truth", ground_truth)
+        self.ground_truth = ground_truth.to_pandas()
+
+    # -- what the suites ask ---------------------------------------------------------------------------------------
+
+    def want(self, cell: Cell, stage: Stage) -> None:
+        """Say beforehand that a stage of a cell will be asked for; its reference must then be able to answer."""
+        self.wanted[cell.cell_id].add(stage)
+        if stage in (Stage.PARITY, Stage.ACCURACY, Stage.LATENCY):
+            self.wanted[self.matrix.reference_of(cell).cell_id].add(stage)
+
+    def outcome(self, cell: Cell, stage: Stage) -> None:
+        """Measure a stage of a cell, unless that is done already.  Raises CellProblem when there is no result."""
+        self.characterise(cell)
+        if stage is Stage.LATENCY and stage not in self._outcomes[cell.cell_id]:
+            self._time_all()
+        problem = self._outcomes[cell.cell_id][stage]
+        if problem is not None:
+            raise problem
+
+    def characterise(self, cell: Cell) -> None:
+        """Take a cell through all wanted stages but latency, once; problems are kept as its outcomes."""
+        if cell.cell_id in self._outcomes:
+            return
+        outcomes: dict[Stage, CellProblem | None] = {}
+        self._outcomes[cell.cell_id] = outcomes
+        stages = [stage for stage in Stage if stage in self.wanted[cell.cell_id] and stage is not Stage.LATENCY]
+        self.store.begin(cell)
+        started = time.monotonic()
+        try:
+            self.require_available(cell)
+            for stage in Characterisation(self, cell).run(stages):
+                outcomes[stage] = None
+                self.progress.advance()
+            self.store.conclude(cell, None if Stage.LATENCY not in self.wanted[cell.cell_id] else self._untimed(cell))
+        except CellProblem as problem:
+            # What comes after a failure cannot be reached; it is shown with the same cause.
+            for stage in Stage:
+                if stage not in outcomes:
+                    outcomes[stage] = problem
+                    self.progress.advance(stage in self.wanted[cell.cell_id])
+            self.store.conclude(cell, problem)
+        finally:
+            self.store.add_seconds(cell, time.monotonic() - started)
+
+    def problem(self, cell: Cell) -> CellProblem | None:
+        """The first problem of a cell that was characterised, or None."""
+        return next((problem for problem in self._outcomes[cell.cell_id].values() if problem is not None), None)
+
+    # -- what characterisation and the latency campaign need -------------------------------------------------------
+
+    def require_available(self, cell: Cell) -> None:
+        """Raise CellProblem (skipped) when this machine or the option cannot run the cell."""
+        presence = self._presence[cell.target]
+        if not presence.found:
+            raise CellProblem(Reason.TARGET_ABSENT, presence.text, Status.SKIPPED)
+        limit = cell.option.batch_max
+        if limit is not None and cell.batch > limit:
+            text = f"{cell.option.name} takes at most {limit} image{'s' * (limit > 1)} per inference."
+            raise CellProblem(Reason.BATCH_UNSUPPORTED, text, Status.SKIPPED)
+        available = len(machine.available_cpus())
+        if cell.threads > available:
+            text = f"{cell.threads} threads need as many CPUs; this process may use {available}."
+            raise CellProblem(Reason.TARGET_UNSUPPORTED, text, Status.SKIPPED)
+
+    def artifact(self, cell: Cell) -> Artifact:
+        """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
+        if cell.cell_id in self._artifacts:
+            return self._artifacts[cell.cell_id]
+        precision = cell.spec.artifact or cell.precision
+        calibrate = cell.option.precisions[precision].calibrate
+        images = self.dataset.calibration_images(self.settings.sweep.calibration_images) if calibrate else ()
+        request = ExportRequest(
+            weights=self.checkpoint.path,
+            option=cell.option.id,
+            precision=precision,
+            imgsz=cell.imgsz,
+            batch=cell.batch,
+            exporter=ROOT / "bench" / "exporters" / f"{cell.option.export.exporter}.py",
+            environment=cell.option.export.environment,
+            calibration=tuple(images),
+        )
+        with self.progress.timed(cell.id, "export"):
+            artifact = self.artifacts.ensure(request, timeout=self.settings.sweep.deadlines.export)
+        for warning in artifact.warnings:
+            self.progress.message(warning)
+        self._artifacts[cell.cell_id] = artifact
+        return artifact
+
+    def environment(self, family: str) -> Env:
+        """A locked environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem."""
+        with self.progress.timed("", f"environment {family}"):
+            env = self.environments.ensure(family)
+        facts = {"lock_sha256": env.lock_sha256, "bytes": env.bytes, "packages": list(env.packages())}
+        self.store.add_environment(f"env:{family}", facts)
+        return env
+
+    def guest(self, cell: Cell, env: Env, name: str) -> Worker:
+        """A worker for a cell, not started yet; its stderr goes to the run's logs."""
+        return Worker(
+            env.python,
+            ROOT / "bench" / "runtimes" / f"{cell.option.runtime}.py",
+            variables=self.environments.variables(),
+            threads=cell.threads,
+            cpus=self.cpus(cell),
+            log_path=self.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log",
+        )
+
+    def cpus(self, cell: Cell) -> list[int]:
+        """CPUs a cell's guest is pinned to: the last ones, since the first also serves interrupts."""
+        return machine.available_cpus()[-cell.threads :]
+
+    def load_spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
+        """What a runtime adapter's `load` is given."""
+        return {
+            "artifact_dir": str(artifact.directory),
+            "manifest": artifact.manifest,
+            "target": cell.target,
+            "threads": cell.threads,
+            "precision": cell.precision,
+            "imgsz": cell.imgsz,
+            "batch": cell.batch,
+            "options": dict(cell.spec.runtime_options),
+        }
+
+    def input(self, indices: Sequence[int], imgsz: int) -> npt.NDArray[np.float32]:
+        """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
+        images = (vision.letterbox(read_image(self.dataset.images[index].path), imgsz)[0] for index in indices)
+        return np.concatenate(list(images))
+
+    def reference(self, cell: Cell) -> Reference:
+        """Outputs and records of the cell's PyTorch FP32 reference, measured now if they are not there yet.
+
+        Raises CellProblem(REFERENCE_FAILED) when the reference has none.
+        """
+        reference = self.matrix.reference_of(cell)
+        self.characterise(reference)
+        problem = self.problem(reference)
+        if problem is not None:
+            raise CellProblem(Reason.REFERENCE_FAILED, f"The reference {reference.id} has no result: {problem}")
+        return self.references[reference.cell_id]
+
+    def expected(self, cell: Cell) -> dict[str, Any]:
+        """What a cell's runtime must attest, in the keys of an attestation."""
+        return {
+            "device": self.matrix.targets[cell.target].device,
+            "compute": cell.spec.compute,
+            "threads": cell.threads,
+            "input_shape": [cell.batch, 3, cell.imgsz, cell.imgsz],
+        }
+
+    def reproduce(self, cell: Cell) -> str:
+        """The command that measures a cell again."""
+        parts = [
+            f"nox -s bench -- --sweep {self.settings.sweep_name}",
+            self.settings.reproduce,
+            f"--options {cell.option.id} --precisions {cell.precision} --targets {cell.target}",
+            f"--imgsz {cell.imgsz} --batch {cell.batch} --threads {cell.threads}",
+        ]
+        return " ".join(part for part in parts if part)
+
+    # -- end -------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Write what only makes sense at the end: rows of cells nobody asked about, and how long it took."""
+        for cell in self.cells:
+            if not self.wanted[cell.cell_id]:
+                text = "Left out by the selection on the command line."
+                self.store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
+
+    # -- private ---------------------------------------------------------------------------------------------------
+
+    def _untimed(self, cell: Cell) -> CellProblem:
+        text = "Characterised, but the run was stopped before its latency was measured."
+        del cell
+        return CellProblem(Reason.INTERRUPTED, text, Status.SKIPPED)
+
+    def _time_all(self) -> None:
+        cells = [cell for cell in self.cells if Stage.LATENCY in self.wanted[cell.cell_id]]
+        for cell in cells:
+            self.characterise(cell)
+        ready = [cell for cell in cells if self.problem(cell) is None]
+        problems = Campaign(self, ready).run()
+        for cell in ready:
+            problem = problems.get(cell.cell_id)
+            self._outcomes[cell.cell_id][Stage.LATENCY] = problem
+            self.store.conclude(cell, problem)
+            self.progress.advance()
+
+    def _record_machine(self) -> None:
+        settings = self.settings
+        self.store.add_environment(
+            "run",
+            {
+                "sweep": settings.sweep_name,
+                "sweep_settings": settings.sweep.model_dump_json(),
+                "model": self.checkpoint.name,
+                "model_sha256": self.checkpoint.sha256,
+                "model_classes": list(self.dataset.names.values()),
+                "data": self.dataset.name,
+                "data_sha256": self.dataset.sha256,
+                "images": len(self.dataset.images),
+                "commit": machine.git_commit(ROOT),
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
+        self.store.add_environment("machine", machine.fingerprint())
+        self.store.add_environment("core", machine.core_versions())
+        found = {name: presence.text for name, presence in self._presence.items()}
+        self.store.add_environment("targets", found)

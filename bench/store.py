@@ -1,0 +1,220 @@
+"""Results on disk: a directory of Parquet tables per run, each with an explicit, versioned schema.
+
+`results/runs/<run id>/` holds `cells`, `samples`, `detections`, `ground_truth` and `environment`, one Parquet file
+each.  `docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot
+exist without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees
+the last complete version and never half a file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+_DICT = pa.dictionary(pa.int32(), pa.string())
+
+
+def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
+
+
+_CELL_KEY = [
+    _field("run_id", pa.string(), "", "Name of the run; also its directory"),
+    _field("cell_id", pa.string(), "", "model/option-precision-target-imgsz-bBATCH-tTHREADS, unique within a run"),
+]
+
+CELLS = pa.schema(
+    [
+        *_CELL_KEY,
+        _field("model", pa.string(), "", "File stem of the checkpoint"),
+        _field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
+        _field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
+        _field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
+        _field("imgsz", pa.int32(), "px", "Side of the square network input"),
+        _field("batch", pa.int32(), "images", "Images per inference"),
+        _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
+        _field("status", pa.string(), "", "measured, skipped, failed or invalid"),
+        _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
+        _field("reason", pa.string(), "", "The cause in words; empty when measured"),
+        _field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes"),
+        _field("map50", pa.float64(), "0..1", "COCO mAP at IoU 0.50"),
+        _field("map75", pa.float64(), "0..1", "COCO mAP at IoU 0.75"),
+        _field("map_small", pa.float64(), "0..1", "mAP50-95 of objects under 32x32 px; null when there are none"),
+        _field("map_medium", pa.float64(), "0..1", "mAP50-95 of objects from 32x32 to 96x96 px; null when none"),
+        _field("map_large", pa.float64(), "0..1", "mAP50-95 of objects over 96x96 px; null when there are none"),
+        _field("map_per_class", pa.map_(pa.string(), pa.float64()), "0..1", "mAP50-95 of each class that has objects"),
+        _field("map_delta", pa.float64(), "0..1", "map50_95 minus that of PyTorch FP32 on the same images"),
+        _field("map_delta_low", pa.float64(), "0..1", "Lower end of the 95 % paired bootstrap interval of map_delta"),
+        _field("map_delta_high", pa.float64(), "0..1", "Upper end of that interval"),
+        _field("images", pa.int32(), "images", "Validation images evaluated"),
+        _field("evaluator", pa.string(), "", "COCO evaluator and its version"),
+        _field("latency_p50_ms", pa.float64(), "ms", "Median latency of one inference of `batch` images, clean rounds"),
+        _field("latency_p90_ms", pa.float64(), "ms", "90th percentile; null under 64 samples"),
+        _field("latency_p99_ms", pa.float64(), "ms", "99th percentile; null under 662 samples"),
+        _field("latency_ratio", pa.float64(), "", "Time of PyTorch FP32 over this cell's, per image; above 1 is faster"),
+        _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % bootstrap interval over rounds"),
+        _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
+        _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
+        _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
+        _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
+        _field("latency_stop", pa.string(), "", "Why it stopped: interval (narrow enough), budget, or rounds (the cap)"),
+        _field("size_bytes", pa.int64(), "bytes", "All files of the artifact"),
+        _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment"),
+        _field("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process"),
+        _field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
+        _field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
+        _field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading"),
+        _field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
+        _field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
+        _field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate"),
+        _field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates"),
+        _field("parity_box_p999", pa.float64(), "px", "99.9th percentile of the difference of raw box coordinates"),
+        _field("parity_score_max", pa.float64(), "0..1", "Largest difference of a raw class score"),
+        _field("parity_score_mean", pa.float64(), "0..1", "Mean difference of raw class scores"),
+        _field("parity_score_p999", pa.float64(), "0..1", "99.9th percentile of the difference of raw class scores"),
+        _field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
+        _field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
+        _field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        _field("artifact_key", pa.string(), "sha256", "Content address of the artifact in the cache"),
+        _field("artifact_sha256", pa.string(), "sha256", "Hash over the artifact's files"),
+        _field("export_seconds", pa.float64(), "s", "Time the export took when the artifact was made"),
+        _field("calibration", pa.string(), "", "Split and number of images used for calibration; empty when none"),
+        _field("reproduce", pa.string(), "", "Command that measures this cell again"),
+        _field("started", pa.timestamp("ms", tz="UTC"), "UTC", "When the first measurement of the cell began"),
+        _field("seconds", pa.float64(), "s", "Wall time spent on the cell, its share of latency rounds included"),
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Cell the sample belongs to"),
+        _field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
+        _field("round", pa.int16(), "", "Round within the window; the reference runs once in every round"),
+        _field("order", pa.int16(), "", "Position of the cell's turn within the round (random)"),
+        _field("index", pa.int16(), "", "Position of the sample within the turn"),
+        _field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
+        _field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
+        _field("load1", pa.float32(), "", "System load average over one minute at the start of the turn"),
+        _field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
+        _field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
+    ]
+)
+
+DETECTIONS = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Cell that produced the detection"),
+        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        _field("category_id", pa.int16(), "", "Class index"),
+        _field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
+        _field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
+        _field("y", pa.float32(), "px", "Top edge, likewise"),
+        _field("w", pa.float32(), "px", "Width, likewise"),
+        _field("h", pa.float32(), "px", "Height, likewise"),
+        _field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
+    ]
+)
+
+GROUND_TRUTH = pa.schema(
+    [
+        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        _field("file_name", _DICT, "", "File name of the image, without its folder"),
+        _field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
+        _field("objects", pa.int32(), "objects", "Objects of that class in the image"),
+    ]
+)
+
+ENVIRONMENT = pa.schema(
+    [
+        _field("scope", pa.string(), "", "run, machine, core, or env:<family>"),
+        _field("key", pa.string(), "", "Name of the fact"),
+        _field("value", pa.string(), "", "Its value as text; lists as JSON"),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "cells": CELLS,
+    "samples": SAMPLES,
+    "detections": DETECTIONS,
+    "ground_truth": GROUND_TRUTH,
+    "environment": ENVIRONMENT,
+}
+
+
+class StoreError(Exception):
+    """A table could not be written or read; the message names the file and the cause."""
+
+
+def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
+    """Replace table `name` of a run atomically.
+
+    `rows` are mappings keyed by column (absent columns become null) or a ready Arrow table.
+    Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
+    """
+    schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
+    path = directory / f"{name}.parquet"
+    temporary: str | None = None
+    try:
+        table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        table = table.replace_schema_metadata(schema.metadata)
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-", suffix=".tmp")
+        with os.fdopen(handle, "wb") as sink:
+            pq.write_table(table, sink, compression="zstd", compression_level=9)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except (OSError, pa.ArrowException) as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def read_table(directory: Path, name: str) -> pd.DataFrame:
+    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
+
+    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
+    """
+    path = directory / f"{name}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
+    if version != str(SCHEMA_VERSION):
+        raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
+    return table.to_pandas()
+
+
+def document() -> str:
+    """The page that explains every table and column, as Markdown."""
+    lines = [
+        "# Results format",
+        "",
+        "Generated by `python -m bench schema` from `bench/store.py`; a test keeps it current.",
+        "",
+        f"A run is a folder with one Parquet file per table. Schema version {SCHEMA_VERSION}, kept in each file's",
+        "metadata with the unit and meaning of every column. One line reads a table:",
+        "",
+        "```python",
+        'pandas.read_parquet("results/runs/RUN/cells.parquet")',
+        "duckdb.sql(\"select option, precision, latency_ratio from 'results/runs/*/cells.parquet'\")",
+        "```",
+    ]
+    for name, table in TABLES.items():
+        lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for column in table:
+            kind = "string" if pa.types.is_dictionary(column.type) else str(column.type)
+            unit, meaning = column.metadata[b"unit"].decode(), column.metadata[b"meaning"].decode()
+            lines.append(f"| `{column.name}` | {kind} | {unit} | {meaning} |")
+    return "\n".join(lines) + "\n"

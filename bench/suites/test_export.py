@@ -1,0 +1,12 @@
+"""The artifact of every cell can be made."""
+
+from __future__ import annotations
+
+import pytest
+from bench.matrix import Cell
+
+
+@pytest.mark.usefixtures("measured")
+def test_export(cell: Cell) -> None:
+    """The `measured` fixture does the work and fails or skips with the cell's reason."""
+    assert cell.id

@@ -1,0 +1,12 @@
+"""Raw outputs are compared with PyTorch FP32 on the same inputs."""
+
+from __future__ import annotations
+
+import pytest
+from bench.matrix import Cell
+
+
+@pytest.mark.usefixtures("measured")
+def test_parity(cell: Cell) -> None:
+    """The `measured` fixture does the work and fails or skips with the cell's reason."""
+    assert cell.id

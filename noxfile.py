@@ -1,0 +1,81 @@
+"""What people and CI call: `nox -s bench`, `nox -s tests`, `nox -s lint` and the rest (`nox -l`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+
+from bench.envs import uv_variables  # noqa: E402 - needs the line above
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["bench"]
+
+
+def _install(session: nox.Session, family: str) -> None:
+    """Install a locked environment, with the package sources that the user's pip is set to."""
+    session.install("-r", str(ROOT / "matrices" / "envs" / f"{family}.txt"), env=uv_variables())
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Sweep, measure, store and report; options after `--`, see `nox -s bench -- --help`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "run", *session.posargs)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Write the HTML report of a past run again: `nox -s report -- RUN`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "report", *session.posargs)
+
+
+@nox.session
+def doctor(session: nox.Session) -> None:
+    """Say what this machine has and lacks."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "doctor", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the harness's own tests: `nox -s tests -- -k worker`."""
+    _install(session, "dev")
+    session.run("python", "-m", "pytest", "-W", "error", "tests", "--benchmark-disable", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Benchmark the harness's own hot paths with pytest-benchmark."""
+    _install(session, "dev")
+    session.run("python", "-m", "pytest", "tests/benchmarks", "--benchmark-only", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types and the wall between core and guests."""
+    _install(session, "dev")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Remake the locks in matrices/envs: `nox -s lock -- onnx openvino`, or all of them."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "lock", *session.posargs)
+
+
+@nox.session(name="train-demo")
+def train_demo(session: nox.Session) -> None:
+    """Train the embedded demo model again: `nox -s train-demo -- --device 0`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "train-demo", *session.posargs)

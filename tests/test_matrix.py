@@ -1,0 +1,115 @@
+"""The grid: wrong files are told apart by file, key and allowed values; a sweep expands to the cells it says."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from bench import machine, matrix
+from bench.matrix import Detection, Target
+from bench.reasons import UsageError
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_project_matrix_is_valid_and_every_sweep_expands() -> None:
+    read = matrix.load()
+    assert {"pytorch", "torchscript", "onnx", "openvino"} <= set(read.options)
+    assert {"smoke", "nightly", "full"} <= set(read.sweeps)
+    for name in read.sweeps:
+        cells = read.cells("model", read.sweep(name))
+        assert len({cell.cell_id for cell in cells}) == len(cells)
+        assert len({cell.id for cell in cells}) == len(cells)
+
+
+def test_every_cell_has_its_reference_in_the_grid() -> None:
+    read = matrix.load()
+    sweep = matrix.override(read.sweep("full"), "test", options=["openvino"])
+    cells = read.cells("model", sweep)
+    ids = {cell.cell_id for cell in cells}
+    assert {read.reference_of(cell).cell_id for cell in cells} <= ids
+    assert any(cell.is_reference and cell.batch == 4 and cell.threads == 2 for cell in cells)
+
+
+def test_cell_ids_leave_defaults_out() -> None:
+    read = matrix.load()
+    sweep = matrix.override(read.sweep("smoke"), "test", options=["onnx"], precisions=["int8"], targets=["cpu"])
+    assert "onnx-int8-cpu-320" in [cell.id for cell in read.cells("m", sweep)]
+    sweep = matrix.override(sweep, "test", batch=[8], threads=[2])
+    assert "onnx-int8-cpu-320-b8-t2" in [cell.id for cell in read.cells("m", sweep)]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("options/onnx.toml", 'compute = "f32"', 'compute = "f64"', ["options/onnx.toml", "compute", "'f32'", "'bf16'"]),
+        ("options/onnx.toml", "order = 3", 'orderr = 3', ["options/onnx.toml", "orderr", "unknown key", "order"]),
+        ("options/onnx.toml", '"cuda"', '"cudda"', ["options/onnx.toml", "targets", "cudda", "allowed", "arm-cpu"]),
+        ("options/onnx.toml", 'id = "onnx"', 'id = "onx"', ["options/onnx.toml", "'onx'", "file's name"]),
+        ("options/onnx.toml", 'environment = "onnx"', 'environment = "x"', ["environment", "envs/x.txt", "openvino"]),
+        ("options/openvino.toml", 'artifact = "fp32"', 'artifact = "fp31"', ["bf16", "fp31", "allowed", "fp16"]),
+        ("options/onnx.toml", "order = 3", "order = ", ["options/onnx.toml", "not valid TOML", "line"]),
+        ("targets.toml", 'device = "cpu"', "", ["targets.toml", "cpu.device", "required"]),
+        ("targets.toml", "detect.machine", "detect.mashine", ["targets.toml", "cpu.detect.mashine", "machine"]),
+        ("sweeps/smoke.toml", "imgsz = [320]", "imgsz = [321]", ["sweeps/smoke.toml", "imgsz", "32"]),
+        ("sweeps/smoke.toml", "max_rounds = 20", "max_rounds = 2", ["smoke.toml", "latency", "max_rounds", "min_rounds"]),
+    ],
+)  # fmt: skip
+def test_wrong_entry_is_named(copied: Path, file: str, old: str, new: str, said: list[str]) -> None:
+    edit(copied / file, old, new)
+    with pytest.raises(UsageError) as caught:
+        matrix.load(copied).sweep("smoke")
+    for part in said:
+        assert part in str(caught.value)
+
+
+def test_unknown_names_on_the_command_line_list_what_is_allowed() -> None:
+    read = matrix.load()
+    with pytest.raises(UsageError, match="no sweep 'smok'.*smoke"):
+        read.sweep("smok")
+    sweep = matrix.override(read.sweep("smoke"), "test", options=["onxx"])
+    with pytest.raises(UsageError, match=r"options: unknown onxx; allowed: pytorch, torchscript"):
+        read.cells("m", sweep)
+    sweep = matrix.override(read.sweep("smoke"), "test", options=["torchscript"], precisions=["int8"])
+    with pytest.raises(UsageError, match="no cell"):
+        read.cells("m", sweep)
+
+
+def test_detection_rules_see_this_machine() -> None:
+    def target(**rule: object) -> Target:
+        return Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule))
+
+    assert machine.detect(target(executable=["sh"])).found
+    absent = machine.detect(target(executable=["no-such-tool-at-all"]))
+    assert not absent.found
+    assert "an X" in absent.text
+    assert machine.detect(target(command=["echo", "GPU 0: X"], prints=r"GPU \d")).found
+    assert not machine.detect(target(command=["echo", "none"], prints=r"GPU \d")).found
+    assert not machine.detect(target(command=["false"], prints="")).found
+    assert not machine.detect(target(machine=["pdp11"])).found
+    assert machine.detect(target(files=["/dev/nul*"], contains="text that a device node cannot hold")).found
+
+
+def test_file_rule_needs_the_text(tmp_path: Path) -> None:
+    (tmp_path / "vendor").write_text("0x8086\n", encoding="utf-8")
+    rule = {"files": [str(tmp_path / "ven*")], "contains": "0x8086"}
+    good = Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule))
+    assert machine.detect(good).found
+    other = Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule | {"contains": "0x10de"}))
+    assert not machine.detect(other).found
+
+
+def test_a_detection_rule_without_a_condition_is_refused(copied: Path) -> None:
+    edit(copied / "targets.toml", 'detect.system = ["Darwin"]', "detect.system = []")
+    with pytest.raises(UsageError, match=r"coreml\.detect: needs at least one condition"):
+        matrix.load(copied)

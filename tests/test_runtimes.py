@@ -1,0 +1,260 @@
+"""The real exporters and runtimes on the demo checkpoint: parity with PyTorch, attestation, and what goes wrong.
+
+The first run builds the locked environments (some 2.5 GB, a minute or two); later ones take them from the cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import platformdirs
+import pytest
+
+from bench import vision
+from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench.demo import CHECKPOINT
+from bench.demo.render import render
+from bench.envs import Environments
+from bench.reasons import CellProblem, Reason, Status
+from bench.worker import Worker
+
+ROOT = Path(__file__).parents[1]
+IMGSZ = 320
+pytestmark = [
+    pytest.mark.skipif(not CHECKPOINT.is_file(), reason=f"{CHECKPOINT.name} is not there yet"),
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+]
+
+# id: option, its precision, precision of the artifact, runtime, runtime options, arithmetic to be attested,
+# largest difference from PyTorch FP32 in box px and in score (None: quantised, judged by what it detects)
+CASES: dict[str, tuple[str, str, str, str, dict[str, Any], str, tuple[float, float] | None]] = {
+    "torchscript": ("torchscript", "fp32", "fp32", "torchscript", {}, "f32", (0.05, 1e-4)),
+    "onnx": ("onnx", "fp32", "fp32", "onnx_runtime", {}, "f32", (0.05, 1e-4)),
+    "onnx-fp16": ("onnx", "fp16", "fp16", "onnx_runtime", {}, "f32", None),
+    "onnx-int8-u8": ("onnx", "int8-u8", "int8-u8", "onnx_runtime", {}, "i8", None),
+    "openvino": ("openvino", "fp32", "fp32", "openvino_runtime", {"inference_precision": "f32"}, "f32", (0.05, 1e-4)),
+    "openvino-fp16": ("openvino", "fp16", "fp16", "openvino_runtime", {"inference_precision": "f32"}, "f32", None),
+    "openvino-int8": ("openvino", "int8", "int8", "openvino_runtime", {"inference_precision": "f32"}, "i8", None),
+    "openvino-bf16": ("openvino", "bf16", "fp32", "openvino_runtime", {"inference_precision": "bf16"}, "bf16", None),
+}
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    chosen = os.environ.get("YOLO11_BENCH_CACHE")
+    return Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
+
+
+@pytest.fixture(scope="module")
+def environments(cache: Path) -> Environments:
+    return Environments(ROOT / "matrices", cache)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    folder = tmp_path_factory.mktemp("calibration")
+    paths = []
+    for seed in range(8):
+        paths.append(folder / f"{seed}.png")
+        assert cv2.imwrite(str(paths[-1]), render(900_000 + seed)[0])
+    return tuple(paths)
+
+
+@pytest.fixture(scope="module")
+def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """A cache of its own: each run of the tests really exports."""
+    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+
+
+def request_for(option: str, precision: str, calibration: tuple[Path, ...]) -> ExportRequest:
+    images = calibration if precision.startswith("int8") else ()
+    exporter = ROOT / "bench" / "exporters" / f"{option}.py"
+    return ExportRequest(CHECKPOINT, option, precision, IMGSZ, 1, exporter, "export-torch", images)
+
+
+def spec_for(artifact: Artifact, precision: str, options: dict[str, Any], target: str = "cpu") -> dict[str, Any]:
+    return {
+        "artifact_dir": str(artifact.directory),
+        "manifest": artifact.manifest,
+        "target": target,
+        "threads": 1,
+        "precision": precision,
+        "imgsz": IMGSZ,
+        "batch": 1,
+        "options": options,
+    }
+
+
+def guest(environments: Environments, family: str, runtime: str) -> Worker:
+    adapter = ROOT / "bench" / "runtimes" / f"{runtime}.py"
+    return Worker(environments.ensure(family).python, adapter, variables=environments.variables(), threads=1)
+
+
+@pytest.fixture(scope="module")
+def reference(
+    artifacts: Artifacts, environments: Environments, inputs: list[np.ndarray[Any, np.dtype[np.float32]]]
+) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    """PyTorch FP32, attested, on the same inputs."""
+    artifact = artifacts.ensure(request_for("pytorch", "fp32", ()))
+    assert (artifact.directory / "model.pt").read_bytes() == CHECKPOINT.read_bytes()
+    with guest(environments, "pytorch", "pytorch") as worker:
+        worker.load(spec_for(artifact, "fp32", {}))
+        outputs = [worker.infer(x) for x in inputs]
+        attested = worker.stats(attest=True).attested
+    assert (attested["compute"], attested["device"], attested["threads"]) == ("f32", "cpu", 1)
+    assert sum(attested["convolutions"].values()) > 80
+    # Random or broken weights would let everything below agree about nothing.
+    assert all(output[:, 4:].max() > 0.3 for output in outputs)
+    return outputs
+
+
+def top(output: np.ndarray[Any, np.dtype[np.float32]], count: int = 20) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Anchors with the highest scores."""
+    return np.argsort(output[0, 4:].max(axis=0))[-count:]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_export_runs_attests_and_agrees_with_pytorch(
+    case: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: tuple[Path, ...],
+    inputs: list[np.ndarray[Any, np.dtype[np.float32]]],
+    reference: list[np.ndarray[Any, np.dtype[np.float32]]],
+) -> None:
+    option, precision, stored, runtime, options, compute, limits = CASES[case]
+    artifact = artifacts.ensure(request_for(option, stored, calibration))
+    with guest(environments, option, runtime) as worker:
+        try:
+            loaded = worker.load(spec_for(artifact, precision, options))
+        except CellProblem as problem:
+            if problem.status is Status.SKIPPED:  # no bfloat16 on this CPU
+                pytest.skip(str(problem))
+            raise
+        outputs = [worker.infer(x) for x in inputs]
+        timing = worker.time(3, 1)
+        attested = worker.stats(attest=True).attested
+    assert loaded.load_ms > 0
+    assert timing.samples_ms.min() > 0
+    if sys.platform == "linux" and os.uname().machine == "x86_64":
+        assert attested["compute"] == compute, attested
+    assert attested["device"] == "cpu"
+    assert attested["threads"] == 1
+    assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
+    assert attested["version"] in artifact.manifest["versions"].values()
+    for output, expected in zip(outputs, reference, strict=True):
+        difference = np.abs(output - expected)
+        if limits is not None:
+            assert difference[:, :4].max() < limits[0]
+            assert difference[:, 4:].max() < limits[1]
+        else:
+            # Still the same detector: the anchors that PyTorch is sure about are those it is sure about.
+            assert difference.max() > 0
+            assert difference[0, :4, top(expected)].mean() < 8
+            assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("option", "runtime"),
+    [("torchscript", "torchscript"), ("onnx", "onnx_runtime"), ("openvino", "openvino_runtime")],
+)
+def test_a_corrupt_artifact_is_a_load_that_fails(
+    option: str, runtime: str, artifacts: Artifacts, environments: Environments, tmp_path: Path
+) -> None:
+    artifact = artifacts.ensure(request_for(option, "fp32", ()))
+    shutil.copytree(artifact.directory, tmp_path / "copy")
+    entry = tmp_path / "copy" / artifact.manifest["entry"]
+    entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
+    broken = dataclasses.replace(artifact, directory=tmp_path / "copy")
+    with guest(environments, option, runtime) as worker, pytest.raises(CellProblem) as problem:
+        worker.load(spec_for(broken, "fp32", {}))
+    assert problem.value.reason is Reason.LOAD_FAILED
+
+
+@pytest.mark.parametrize(
+    ("option", "runtime", "target", "reasons"),
+    [
+        ("torchscript", "torchscript", "edge-tpu", {Reason.TARGET_UNSUPPORTED}),
+        ("onnx", "onnx_runtime", "cuda", {Reason.TARGET_ABSENT}),
+        ("openvino", "openvino_runtime", "intel-npu", {Reason.TARGET_ABSENT}),
+    ],
+)
+def test_a_device_that_is_not_there_is_skipped_with_words(
+    option: str,
+    runtime: str,
+    target: str,
+    reasons: set[Reason],
+    artifacts: Artifacts,
+    environments: Environments,
+) -> None:
+    artifact = artifacts.ensure(request_for(option, "fp32", ()))
+    with guest(environments, option, runtime) as worker, pytest.raises(CellProblem) as problem:
+        worker.load(spec_for(artifact, "fp32", {}, target))
+    assert problem.value.reason in reasons
+    assert problem.value.status is Status.SKIPPED
+    assert problem.value.text.endswith(".")
+
+
+def test_a_precision_no_exporter_writes_is_skipped(artifacts: Artifacts) -> None:
+    with pytest.raises(CellProblem, match="writes fp32, not fp16") as problem:
+        artifacts.ensure(request_for("torchscript", "fp16", ()))
+    assert problem.value.reason is Reason.PRECISION_UNSUPPORTED
+
+
+def test_a_size_off_the_stride_is_refused_with_the_remedy(artifacts: Artifacts) -> None:
+    with pytest.raises(CellProblem, match="multiple of the stride 32") as problem:
+        artifacts.ensure(dataclasses.replace(request_for("onnx", "fp32", ()), imgsz=300))
+    assert problem.value.reason is Reason.EXPORT_FAILED
+    assert "Traceback" not in problem.value.text
+
+
+def test_unreadable_calibration_images_are_not_silently_dropped(
+    artifacts: Artifacts, calibration: tuple[Path, ...], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    with pytest.raises(CellProblem, match="1 of 2 calibration images"):
+        artifacts.ensure(request_for("onnx", "int8", (calibration[0], bad)))
+
+
+def test_checkpoints_are_looked_into_first(environments: Environments, artifacts: Artifacts, tmp_path: Path) -> None:
+    exporter = ROOT / "bench" / "exporters" / "checkpoint.py"
+    python = environments.ensure("export-torch").python
+    scripted = artifacts.ensure(request_for("torchscript", "fp32", ())).directory / "model.torchscript"
+    shutil.copyfile(scripted, tmp_path / "scripted.pt")
+    (tmp_path / "text.pt").write_text("not a checkpoint", encoding="utf-8")
+    (tmp_path / "cut.pt").write_bytes(CHECKPOINT.read_bytes()[:100_000])
+    (tmp_path / "model.onnx").touch()
+    # What a malicious file looks like: a pickle that runs a command when it is loaded.
+    (tmp_path / "evil.pt").write_bytes(b"cposix\nsystem\n(S'touch " + str(tmp_path / "pwned").encode() + b"'\ntR.")
+    with Worker(python, exporter, variables=environments.variables(), threads=1) as worker:
+        facts = worker.call("inspect", {"weights": str(CHECKPOINT)}, 120)
+        assert facts["task"] == "detect"
+        assert facts["nc"] == len(facts["names"])
+        assert facts["strides"] == [8, 16, 32]
+        assert facts["params"] > 2e6
+        for name, words in {
+            "absent.pt": "no such file",
+            "model.onnx": "ends in .pt",
+            "text.pt": "not a checkpoint that Ultralytics can load",
+            "cut.pt": "not a checkpoint that Ultralytics can load",
+            "scripted.pt": "not a checkpoint that Ultralytics can load",
+            "evil.pt": "not a checkpoint that Ultralytics can load",
+        }.items():
+            with pytest.raises(CellProblem, match=words) as problem:
+                worker.call("inspect", {"weights": str(tmp_path / name)}, 120)
+            assert name in problem.value.text
+            assert "Traceback" not in problem.value.text
+    assert not (tmp_path / "pwned").exists()

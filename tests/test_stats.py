@@ -1,0 +1,132 @@
+"""Statistics against published constants, closed forms and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.stats import Interval, minimum_samples, percentile, ratio_interval, relative_half_width
+
+
+@pytest.mark.parametrize(("q", "samples"), [(90, 64), (99, 662), (95, 130)])
+def test_minimum_is_that_of_mlperf(q: float, samples: int) -> None:
+    assert minimum_samples(q) == samples
+    # The closed form of "at most one of n above" just reaches 1 % there and not one sample earlier.
+    tail = 1 - q / 100
+    chances = [(1 - tail) ** n + n * tail * (1 - tail) ** (n - 1) for n in (samples - 1, samples)]
+    assert chances[0] > 0.01 >= chances[1]
+
+
+@pytest.mark.parametrize("q", [50, 100, 0, -5])
+def test_there_is_no_minimum_outside_the_tail(q: float) -> None:
+    with pytest.raises(ValueError, match="between 50 and 100"):
+        minimum_samples(q)
+
+
+@pytest.mark.parametrize(("q", "minimum"), [(90, 64), (99, 662), (50, 1), (25, 1)])
+def test_percentile_needs_enough_samples(q: float, minimum: int) -> None:
+    samples = np.random.default_rng(0).permutation(minimum).astype(float)
+    assert percentile(samples, q) == pytest.approx((minimum - 1) * q / 100)
+    assert percentile(samples[1:], q) is None
+
+
+def test_percentile_of_a_handful_is_none_or_the_median() -> None:
+    assert percentile([], 50) is None
+    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
+    assert percentile([3.0, 1.0, 2.0], 90) is None
+
+
+def test_percentile_refuses_rubbish() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        percentile([1.0, math.nan], 50)
+    with pytest.raises(ValueError, match=r"q must lie in 0\.\.100"):
+        percentile([1.0], 101)
+
+
+def rounds(medians: list[float]) -> list[np.ndarray]:
+    """Rounds of three samples with the given medians, the outer ones far off."""
+    return [np.array([median * 0.9, median * 7, median]) for median in medians]
+
+
+def test_ratio_is_the_geometric_mean_of_the_rounds() -> None:
+    interval = ratio_interval(rounds([10, 20, 160]), rounds([10, 10, 10]))
+    assert interval.value == pytest.approx(32 ** (1 / 3))
+    assert interval.low is not None
+    assert interval.high is not None
+    assert 1.0 <= interval.low < interval.value < interval.high <= 16.0
+
+
+def test_exchanging_cell_and_reference_inverts_the_value_and_its_interval() -> None:
+    rng = np.random.default_rng(1)
+    reference, cell = (list(np.exp(rng.normal(mean, 0.1, (12, 9)))) for mean in (3.0, 2.0))
+    forward, backward = ratio_interval(reference, cell), ratio_interval(cell, reference)
+    assert None not in (forward.low, forward.high, backward.low, backward.high)
+    assert backward.value == pytest.approx(1 / forward.value)
+    assert backward.low == pytest.approx(1 / forward.high, rel=0.005)  # type: ignore[operator]
+    assert backward.high == pytest.approx(1 / forward.low, rel=0.005)  # type: ignore[operator]
+
+
+def test_a_machine_that_slows_down_leaves_the_ratio_alone() -> None:
+    drift = np.linspace(1, 5, 8)
+    interval = ratio_interval([np.full(5, 30 * d) for d in drift], [np.full(5, 10 * d) for d in drift])
+    assert interval == Interval(pytest.approx(3.0), pytest.approx(3.0), pytest.approx(3.0))
+    assert relative_half_width(interval) == 0.0
+
+
+def test_one_round_has_no_interval() -> None:
+    interval = ratio_interval([[20.0]], [[10.0]])
+    assert (interval.value, interval.low, interval.high) == (pytest.approx(2.0), None, None)
+    assert relative_half_width(interval) == math.inf
+
+
+def test_the_percentile_interval_stands_in_where_bca_is_undefined() -> None:
+    # One of two rounds differs: scipy's acceleration is 0 / 0 or every resample lies on one side.
+    interval = ratio_interval([[10.0], [20.0]], [[10.0], [10.0]])
+    assert interval.low is not None
+    assert interval.high is not None
+    assert 1 <= interval.low < interval.value < interval.high <= 2.0000001
+
+
+@pytest.mark.parametrize(("count", "least"), [(8, 0.80), (20, 0.86)])
+def test_intervals_hold_the_true_ratio_about_as_often_as_they_say(count: int, least: float) -> None:
+    rng = np.random.default_rng(2)
+    held = 0
+    for seed in range(150):
+        reference = list(2.0 * np.exp(rng.normal(0, 0.03, (count, 1))))
+        interval = ratio_interval(reference, [[1.0]] * count, seed=seed)
+        assert interval.low is not None
+        assert interval.high is not None
+        held += interval.low <= 2.0 <= interval.high
+    assert least <= held / 150 <= 0.99
+
+
+def test_a_wider_confidence_gives_a_wider_interval_and_the_seed_decides() -> None:
+    rng = np.random.default_rng(3)
+    reference, cell = list(rng.uniform(10, 12, (9, 5))), list(rng.uniform(5, 6, (9, 5)))
+    narrow, wide = (ratio_interval(reference, cell, confidence) for confidence in (0.5, 0.99))
+    assert relative_half_width(narrow) < relative_half_width(wide)
+    assert ratio_interval(reference, cell, seed=4) == ratio_interval(reference, cell, seed=4)
+
+
+def test_relative_half_width() -> None:
+    assert relative_half_width(Interval(2.0, 1.9, 2.1)) == pytest.approx(0.05)
+    assert relative_half_width(Interval(-2.0, -2.1, -1.9)) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("reference", "compared", "message"),
+    [
+        ([], [], "need the same rounds"),
+        ([[1.0]], [[1.0], [2.0]], "need the same rounds"),
+        ([[1.0], []], [[1.0], [2.0]], "round 1 of the reference"),
+        ([[1.0]], [[0.0]], "round 0 of the cell"),
+        ([[1.0]], [[math.nan]], "round 0 of the cell"),
+    ],
+)
+def test_rounds_that_cannot_be_compared_are_refused(
+    reference: list[list[float]], compared: list[list[float]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ratio_interval(reference, compared)

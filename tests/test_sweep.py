@@ -1,0 +1,326 @@
+"""The main job from the command line, on the embedded default: whole runs with real guests, small on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from bench import demo, matrix, store
+from bench.launch import CACHE_VARIABLE, Request
+from bench.matrix import ROOT
+
+SWEEP = """
+description = "A minute: for the tests of the harness."
+imgsz = [160]
+images = 24
+calibration_images = 8
+options = ["onnx"]
+precisions = ["fp32"]
+targets = ["cpu", "arm-cpu"]
+
+[latency]
+samples = 3
+warmup = 1
+min_rounds = 5
+max_rounds = 6
+half_width = 0.5
+budget_s = 20
+"""
+
+
+@pytest.fixture(scope="session")
+def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(matrix.MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
+    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
+    return folder
+
+
+def bench(
+    *arguments: str, root: Path = ROOT, cwd: Path | None = None, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    cache = str(Request({}).cache)
+    env = os.environ | {CACHE_VARIABLE: cache, "PYTHONPATH": str(root), "COLUMNS": "200"} | (variables or {})
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=cwd or root, env=env, capture_output=True, text=True, check=False, timeout=900)
+
+
+def run(matrices: Path, results: Path, *arguments: str, root: Path = ROOT) -> tuple[int, str, Path]:
+    done = bench(
+        "run", "--matrices", str(matrices), "--sweep", "tiny", "--results", str(results), "--run-id", "r", *arguments,
+        root=root,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr, results / "r"
+
+
+@pytest.fixture(scope="session")
+def finished(matrices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    code, said, directory = run(matrices, tmp_path_factory.mktemp("results"))
+    assert code == 0, said
+    return directory
+
+
+def cells(directory: Path) -> pd.DataFrame:
+    table = store.read_table(directory, "cells")
+    return table[table.target.isin(["cpu", "arm-cpu"]) & (table.reason_code != "target_absent")]
+
+
+def test_a_run_measures_stores_and_reports(finished: Path) -> None:
+    table = cells(finished).set_index("option")
+    assert set(table.index) == {"pytorch", "onnx"}
+    assert table.status.eq("measured").all()
+    onnx = table.loc["onnx"]
+    assert abs(onnx.map50_95 - table.loc["pytorch"].map50_95) < 0.005
+    assert 0 < onnx.parity_box_max < 0.1
+    assert onnx.map_delta_low <= onnx.map_delta <= onnx.map_delta_high
+    assert onnx.latency_ratio_low <= onnx.latency_ratio <= onnx.latency_ratio_high
+    assert json.loads(onnx.attested)["threads"] == 1
+    assert onnx.compute == "f32"
+    for column in ("size_bytes", "env_bytes", "peak_rss_bytes", "import_ms", "load_ms", "first_inference_ms"):
+        assert onnx[column] > 0, column
+    assert (finished / "report.html").stat().st_size > 50_000
+
+
+def test_every_cell_has_samples_and_detections(finished: Path) -> None:
+    table = cells(finished)
+    samples = store.read_table(finished, "samples")
+    counts = samples.groupby("cell_id", observed=True).size()
+    assert (counts[table.cell_id] >= 15).all()
+    rounds = samples.groupby(["window", "round"]).cell_id.nunique()
+    assert (rounds == 2).all()
+    detections = store.read_table(finished, "detections")
+    assert set(detections.cell_id.unique()) == set(table.cell_id)
+    truth = store.read_table(finished, "ground_truth")
+    assert truth.image_id.nunique() == 24
+    facts = store.read_table(finished, "environment")
+    assert {"run", "machine", "core", "targets", "env:onnx", "env:pytorch"} <= set(facts.scope)
+
+
+def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path) -> None:
+    file = str(finished / "pytest-benchmark.json")
+    command = [str(Path(sys.executable).parent / "pytest-benchmark"), "compare", file, file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test_latency[onnx-fp32") >= 2
+
+
+def test_show_and_report_read_a_past_run(finished: Path, tmp_path: Path) -> None:
+    shown = bench("show", "r", "--results", str(finished.parent))
+    assert shown.returncode == 0, shown.stderr
+    assert "ONNX" in shown.stdout
+    page = tmp_path / "again.html"
+    assert bench("report", str(finished), "--out", str(page)).returncode == 0
+    assert page.stat().st_size > 50_000
+
+
+def test_pytest_users_get_what_they_expect(matrices: Path, tmp_path: Path) -> None:
+    base = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", "--matrices", str(matrices)]
+    base += ["--sweep", "smoke", "--results", str(tmp_path)]
+    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache)}
+
+    def go(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*base, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    shown = go("--collect-only", "-q").stdout
+    assert "bench/suites/test_latency.py::test_latency[onnx-int8-cpu-320]" in shown
+    assert not list(tmp_path.iterdir()), "--collect-only must measure nothing"
+    some = go("--collect-only", "-q", "-k", "onnx and int8 and cuda").stdout
+    assert "[onnx-int8-cuda-320]" in some
+    assert "pytorch" not in some
+    skipped = go("-rs", "-k", "intel-gpu and fp32 and export")
+    assert skipped.returncode == 0, skipped.stdout
+    assert "target_absent: Intel GPU not found" in skipped.stdout
+    assert "1 skipped" in skipped.stdout
+
+
+def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path: Path) -> None:
+    code, said, directory = run(matrices, tmp_path, "--precisions", "fp32,fp16", "-k", "fp16 and export")
+    assert code == 0, said
+    table = store.read_table(directory, "cells").set_index("precision")
+    assert set(table.loc["fp32"].reason_code) == {"not_selected"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sweep", "nope"], "no sweep 'nope'"),
+        (["--options", "onxx"], "allowed: pytorch, torchscript, onnx"),
+        (["--imgsz", "large"], "--imgsz large: not whole numbers"),
+        (["--imgsz", "100"], "command line: imgsz"),
+        (["--model", "missing.pt", "--data", "x.yaml"], "missing.pt"),
+        (["--model", "missing.pt"], "--model needs --data"),
+        (["--data", "missing.yaml"], "missing.yaml"),
+        (["--run-id", "a/b"], "may not contain a slash"),
+        (["--targets", "intel-npu", "--options", "openvino"], "nothing was measured"),
+        (["-k", "nothing_like_this"], "no cell matches"),
+    ],
+)
+def test_wrong_usage_is_one_clear_message_and_exit_code_2(tmp_path: Path, arguments: Sequence[str], said: str) -> None:
+    done = bench("run", "--results", str(tmp_path), *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_data_file_that_names_a_missing_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data.yaml"
+    data.write_text("path: .\ntrain: images/train\nval: images/nowhere\nnames: [a]\n", encoding="utf-8")
+    done = bench("run", "--results", str(tmp_path / "r"), "--data", str(data))
+    assert done.returncode == 2
+    assert "images/nowhere" in done.stderr + done.stdout
+    assert "data.yaml, line 3" in done.stderr + done.stdout
+
+
+def test_a_checkpoint_that_is_none(matrices: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "fake.pt"
+    fake.write_bytes(b"this is no checkpoint")
+    data = demo.prepare(Request({}).cache / "demo")
+    code, said, directory = run(matrices, tmp_path, "--model", str(fake), "--data", str(data))
+    assert code == 2, said
+    assert "fake.pt cannot be used" in said
+    assert not directory.exists()
+
+
+def test_a_model_of_other_classes(matrices: Path, tmp_path: Path) -> None:
+    data = demo.prepare(Request({}).cache / "demo")
+    other = tmp_path / "other.yaml"
+    text = f"path: {data.parent}\ntrain: images/calib\nval: images/val\nnames: [only, two]\n"
+    other.write_text(text, encoding="utf-8")
+    code, said, _ = run(matrices, tmp_path, "--data", str(other))
+    assert code == 2, said
+
+
+def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) -> None:
+    """A watcher kills the ONNX guest as soon as it is seen; PyTorch's row is whole."""
+    command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny"]
+    command += ["--results", str(tmp_path), "--run-id", "r"]
+    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        killed = False
+        while process.poll() is None:
+            for guest in psutil.Process(process.pid).children(recursive=True):
+                if not killed and any("onnx_runtime.py" in part for part in _command_line(guest)):
+                    guest.send_signal(signal.SIGKILL)
+                    killed = True
+            time.sleep(0.005)
+        assert process.returncode == 1
+    assert killed
+    table = cells(tmp_path / "r").set_index("option")
+    assert table.loc["onnx"].status == "failed"
+    assert table.loc["onnx"].reason_code == "crashed"
+    assert "SIGKILL" in table.loc["onnx"].reason
+    assert table.loc["pytorch"].status == "measured"
+    assert table.loc["pytorch"].latency_p50_ms > 0
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny"]
+    command += ["--results", str(tmp_path), "--run-id", "r"]
+    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while process.poll() is None:
+            if (tmp_path / "r" / "detections.parquet").is_file():
+                guests = psutil.Process(process.pid).children(recursive=True)
+                process.send_signal(signal.SIGINT)
+                process.wait(120)
+        assert process.returncode == 130
+    table = cells(tmp_path / "r").set_index("option")
+    assert table.loc["pytorch"].map50_95 > 0
+    assert set(table.reason_code) == {"interrupted"}
+    assert (tmp_path / "r" / "report.html").is_file()
+    assert not any(guest.is_running() and guest.status() != psutil.STATUS_ZOMBIE for guest in guests)
+
+
+def test_silent_bfloat16_is_caught(matrices: Path, tmp_path: Path) -> None:
+    """OpenVINO left to itself computes in bf16 on CPUs that have it; the row must be invalid, not fast."""
+    if not {"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()):
+        pytest.skip("this CPU has no bfloat16, so OpenVINO has nothing to fall into")
+    folder = shutil.copytree(matrices, tmp_path / "matrices")
+    path = folder / "options" / "openvino.toml"
+    text = path.read_text(encoding="utf-8")
+    asked = '[precisions.fp32]\ncompute = "f32"\nruntime_options = { inference_precision = "f32" }\n'
+    assert asked in text
+    path.write_text(text.replace(asked, '[precisions.fp32]\ncompute = "f32"\n'), encoding="utf-8")
+    code, said, directory = run(folder, tmp_path, "--options", "openvino", "-k", "attestation and openvino")
+    assert code == 1, said
+    row = cells(directory).set_index("option").loc["openvino"]
+    assert row.status == "invalid"
+    assert row.reason_code == "attestation_mismatch"
+    assert "asked f32, ran bf16" in row.reason
+
+
+def test_a_new_option_is_a_module_an_entry_and_a_lock(tmp_path: Path) -> None:
+    """ONNX Runtime with its graph optimisations off, as a fifteenth option: three new files and no other change."""
+    ignore = shutil.ignore_patterns("__pycache__", ".git", ".nox", "results", ".venv", "venv", ".whl")
+    project = shutil.copytree(ROOT, tmp_path / "project", ignore=ignore)
+    (project / "matrices" / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
+    (project / "bench" / "runtimes" / "fictitious.py").write_text(FICTITIOUS_RUNTIME, encoding="utf-8")
+    (project / "matrices" / "options" / "fictitious.toml").write_text(FICTITIOUS_ENTRY, encoding="utf-8")
+    shutil.copy(project / "matrices" / "envs" / "onnx.txt", project / "matrices" / "envs" / "fictitious.txt")
+    code, said, directory = run(project / "matrices", tmp_path / "results", "--options", "fictitious", root=project)
+    assert code == 0, said
+    row = cells(directory).set_index("option").loc["fictitious"]
+    assert row.status == "measured"
+    assert row.latency_ratio > 0
+
+
+FICTITIOUS_ENTRY = """
+id = "fictitious"
+name = "Fictitious"
+order = 99
+environment = "fictitious"
+runtime = "fictitious"
+targets = ["cpu", "arm-cpu"]
+
+[export]
+environment = "export-torch"
+exporter = "onnx"
+
+[precisions.fp32]
+compute = "f32"
+"""
+
+FICTITIOUS_RUNTIME = '''
+"""ONNX Runtime without graph optimisations."""
+
+import onnxruntime as ort
+
+
+def load(spec):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = spec["threads"]
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    path = next(f"{spec['artifact_dir']}/{f['path']}" for f in spec["manifest"]["files"] if f["path"].endswith(".onnx"))
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return {"session": session, "threads": spec["threads"]}
+
+
+def prepare(model, x):
+    return {model["session"].get_inputs()[0].name: x}
+
+
+def infer(model, prepared):
+    return model["session"].run(None, prepared)[0]
+
+
+def attest(model):
+    session = model["session"]
+    shape = session.get_inputs()[0].shape
+    return {"device": "cpu", "compute": "f32", "threads": model["threads"], "input_shape": shape}
+'''
