@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bench import launch, store
 from bench.reasons import CellProblem, Status, UsageError
 from bench.session import Session
@@ -87,7 +88,7 @@ def measured(bench_session: Session, request: pytest.FixtureRequest) -> None:
     try:
         bench_session.outcome(request.getfixturevalue("cell"), stage)
     except CellProblem as problem:
-        if problem.status is Status.SKIPPED:
+        if problem.status in (Status.SKIPPED, Status.EXPORTED):
             pytest.skip(str(problem))
         pytest.fail(str(problem), pytrace=False)
     except store.StoreError as error:

@@ -38,6 +38,7 @@ class ExportRequest:
 
     `exporter` is a module of bench/exporters, `environment` the family it runs in.  `calibration` are the images for
     a static quantisation, empty for other precisions, and `calibration_split` is the split they were taken from.
+    `source` is the artifact that this one is converted from, for exporters that do not start at the checkpoint.
     """
 
     weights: Path
@@ -49,6 +50,7 @@ class ExportRequest:
     environment: str
     calibration: tuple[Path, ...] = ()
     calibration_split: str = "train"
+    source: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Artifacts:
 
     def _export(self, request: ExportRequest, inputs: Mapping[str, Any], key: str, timeout: float) -> None:
         env = self._environments.ensure(request.environment)
+        source = request.source
         temporary = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=self._root))
         try:
             output = temporary / "artifact"
@@ -129,6 +132,7 @@ class Artifacts:
                 "batch": request.batch,
                 "precision": request.precision,
                 "calibration": [str(path.resolve()) for path in request.calibration],
+                "source": {"directory": str(source.directory), "manifest": source.manifest} if source else None,
             }
             started = time.monotonic()
             with Worker(
@@ -161,6 +165,7 @@ class Artifacts:
             "environment": hashlib.sha256(lock.encode()).hexdigest(),
             "exporter": [self._sha256(path, "exporter") for path in sources],
             "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
+            "source": request.source.key if request.source else None,
         }
 
     def _sha256(self, path: Path, what: str) -> str:

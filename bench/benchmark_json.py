@@ -7,6 +7,7 @@ out, as they are everywhere else.
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def write(directory: Path) -> Path | None:
     cells = store.read_table(directory, "cells").set_index("cell_id")
     facts = store.read_table(directory, "environment")
     benchmarks = [
-        _entry(cells.loc[name], group)
+        _entry(cells.loc[str(name)].to_dict(), group)
         for name, group in samples[~samples.contaminated].groupby("cell_id", observed=True, sort=False)
-        if cells.loc[name].status == "measured"
+        if cells.status[name] == "measured"
     ]
     if not benchmarks:
         return None
@@ -50,20 +51,21 @@ def write(directory: Path) -> Path | None:
     return path
 
 
-def _entry(cell: pd.Series[Any], samples: pd.DataFrame) -> dict[str, Any]:
-    stats = Stats()
+def _entry(cell: dict[Hashable, Any], samples: pd.DataFrame) -> dict[str, Any]:
+    stats: Any = Stats()  # type: ignore[no-untyped-call]  # the library has no annotations
     seconds = samples.latency_ms / 1e3
     for value in seconds:
         stats.update(float(value))
-    name = f"test_latency[{cell.option}-{cell.precision}-{cell.target}-{cell.imgsz}-b{cell.batch}-t{cell.threads}]"
     params = {key: str(cell[key]) for key in ("model", "option", "precision", "target", "imgsz", "batch", "threads")}
+    where = "-".join(params[key] for key in ("option", "precision", "target", "imgsz"))
+    name = f"test_latency[{where}-b{params['batch']}-t{params['threads']}]"
     return {
         "group": params["model"],
         "name": name,
         "fullname": f"bench/suites/test_latency.py::{name}",
         "params": params,
         "param": name[name.index("[") + 1 : -1],
-        "extra_info": {"latency_ratio": cell.latency_ratio},
+        "extra_info": {"latency_ratio": cell["latency_ratio"]},
         "options": {"timer": "perf_counter", "warmup": True},
         "stats": {field: getattr(stats, field) for field in _FIELDS} | {"iterations": 1},
     }

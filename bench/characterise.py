@@ -208,4 +208,6 @@ def check_attestation(session: Session, cell: Cell, attested: dict[str, Any]) ->
     wrong = [key for key, value in expected.items() if attested.get(key) != value]
     if wrong:
         pairs = "; ".join(f"{key}: asked {expected[key]}, ran {attested.get(key)}" for key in wrong)
-        raise CellProblem(Reason.ATTESTATION_MISMATCH, f"{cell.option.name} ran something else: {pairs}.", Status.INVALID)
+        raise CellProblem(
+            Reason.ATTESTATION_MISMATCH, f"{cell.option.name} ran something else: {pairs}.", Status.INVALID
+        )

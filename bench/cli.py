@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import doctor as checkup
-from bench import envs, launch, machine, matrix, report, store
+from bench import envs, launch, machine, report, store
 from bench.matrix import ROOT
 from bench.reasons import CellProblem, Status, UsageError
 from bench.report.terminal import print_run
@@ -103,12 +103,14 @@ def run(
     if (directory / "cells.parquet").is_file():
         _conclude(directory)
     for text in quiet.defects[:1]:
-        Console(stderr=True).print(f"{escape(text)}\n[bold red]bench:[/] this is a defect of the bench; please report it")
+        Console(stderr=True).print(
+            f"{escape(text)}\n[bold red]bench:[/] this is a defect of the bench; please report it"
+        )
     if quiet.interrupted:
         raise typer.Exit(INTERRUPTED)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError(f"-k {keyword}: no cell matches; `python -m bench list` shows their ids")
-    if code == pytest.ExitCode.OK and _statuses(directory).eq(Status.SKIPPED).all():
+    if code == pytest.ExitCode.OK and not _statuses(directory).isin([Status.MEASURED, Status.EXPORTED]).any():
         raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
     raise typer.Exit({pytest.ExitCode.OK: 0, pytest.ExitCode.TESTS_FAILED: FAILED}.get(pytest.ExitCode(code), USAGE))
 
@@ -197,7 +199,9 @@ def doctor(cache: Cache = None, matrices: Matrices = None) -> None:
         raise typer.Exit(USAGE)
 
 
-Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="a run's folder or its name (default: the newest run)")]
+Run = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="a run's folder or its name (default: the newest run)")
+]
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import envs, launch, machine, matrix
+from bench import envs, installers, launch, machine, matrix
 from bench.reasons import UsageError
 
 # Environments, artifacts and images of the four options of the smallest sweep, with room to build them.
@@ -34,21 +34,21 @@ def examine(request: launch.Request, console: Console) -> bool:
 
 def _python() -> tuple[str, bool, str]:
     version = platform.python_version()
-    if sys.version_info[:2] == tuple(map(int, envs.PYTHON_VERSION.split("."))):
+    if sys.version_info[:2] == tuple(map(int, installers.PYTHON_VERSION.split("."))):
         return "Python", True, version
-    uv = envs.find_uv()
-    text = f"{version}; the environments use {envs.PYTHON_VERSION}, which " + (
-        f"uv finds or fetches ({uv})" if uv else f"must be installed: this Python is not {envs.PYTHON_VERSION}"
+    uv = installers.find_uv()
+    text = f"{version}; the environments use {installers.PYTHON_VERSION}, which " + (
+        f"uv finds or fetches ({uv})" if uv else f"must be installed: this Python is not {installers.PYTHON_VERSION}"
     )
     return "Python", uv is not None, text
 
 
 def _installer() -> tuple[str, bool, str]:
-    uv = envs.find_uv()
+    uv = installers.find_uv()
     if uv:
         return "Installer", True, f"uv: {uv}"
     try:
-        return "Installer", True, f"{' '.join(envs.find_pip(sys.executable))} (slower than uv: `pip install uv`)"
+        return "Installer", True, f"{' '.join(installers.find_pip(sys.executable))} (slower than uv: `pip install uv`)"
     except UsageError as error:
         return "Installer", False, str(error)
 

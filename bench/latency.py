@@ -63,11 +63,7 @@ def contaminated_rounds(turns: Sequence[Turn]) -> set[int]:
     if not turns:
         return set()
     usual = float(np.median([turn.cpu_per_wall for turn in turns]))
-    return {
-        turn.round
-        for turn in turns
-        if turn.steal > STEAL_LIMIT or turn.cpu_per_wall < CPU_SHARE_LIMIT * usual
-    }
+    return {turn.round for turn in turns if turn.steal > STEAL_LIMIT or turn.cpu_per_wall < CPU_SHARE_LIMIT * usual}
 
 
 def summarise(turns: Sequence[Turn], reference: Sequence[Turn]) -> Summary:

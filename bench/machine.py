@@ -78,7 +78,7 @@ def _command(rule: Detection) -> str:
 def _files(rule: Detection) -> str:
     if not rule.files:
         return ""
-    for name in (name for pattern in rule.files for name in sorted(glob(pattern))):
+    for name in (name for pattern in rule.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
         path = Path(name)
         # A device node proves itself by being there; a regular file must hold the text.
         if not rule.contains or path.is_char_device() or rule.contains in path.read_text(errors="replace"):
@@ -146,6 +146,10 @@ def git_commit(directory: Path) -> str:
     if head.returncode:
         return ""
     changed = subprocess.run(
-        [git, "status", "--porcelain", "--untracked-files=no"], cwd=directory, capture_output=True, text=True, check=False
+        [git, "status", "--porcelain", "--untracked-files=no"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

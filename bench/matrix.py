@@ -45,6 +45,15 @@ class Export(_Entry):
 
     environment: Identifier = Field(description="environment family; matrices/envs/<family>.txt is its lock")
     exporter: Identifier = Field(description="module bench/exporters/<exporter>.py")
+    source: Identifier | None = Field(default=None, description="exporter module whose artifact this one converts")
+    source_environment: Identifier | None = Field(default=None, description="environment family of that exporter")
+    without_target: bool = Field(default=False, description="export also where the target is absent: exported only")
+
+    @model_validator(mode="after")
+    def _source_is_whole(self) -> Export:
+        if (self.source is None) != (self.source_environment is None):
+            raise ValueError("source and source_environment belong together: give both or neither")
+        return self
 
 
 class Option(_Entry):
@@ -94,6 +103,7 @@ class Target(_Entry):
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
     detect: Detection
+    timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
 
 
@@ -257,9 +267,7 @@ def load(directory: Path = MATRICES) -> Matrix:
     Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
     """
     targets_file = directory / "targets.toml"
-    targets = {
-        name: _parse(Target, value, targets_file, prefix=name) for name, value in _read(targets_file).items()
-    }
+    targets = {name: _parse(Target, value, targets_file, prefix=name) for name, value in _read(targets_file).items()}
     options: dict[str, Option] = {}
     for path in sorted((directory / "options").glob("*.toml")):
         option = _parse(Option, _read(path), path)

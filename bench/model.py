@@ -71,7 +71,7 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
     except CellProblem as problem:
         raise UsageError(
             f"{path} cannot be used: {problem.text.splitlines()[0]}\n"
-            "Give an Ultralytics detect checkpoint (.pt), or leave --model and --data out to use the embedded demo model"
+            "Give an Ultralytics detect checkpoint (.pt), or leave --model and --data out for the embedded demo model"
         ) from problem
     kept.parent.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_suffix(".tmp")
@@ -96,7 +96,9 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     return target
 
 
-def _call(environments: Environments, function: str, arguments: dict[str, str], **extra: str) -> dict[str, dict[str, str]]:
+def _call(
+    environments: Environments, function: str, arguments: dict[str, str], **extra: str
+) -> dict[str, dict[str, str]]:
     env = environments.ensure(ENVIRONMENT)
     variables = environments.variables() | extra
     with Worker(env.python, EXPORTER, variables=variables) as guest:

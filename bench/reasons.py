@@ -14,6 +14,7 @@ class Status(StrEnum):
     """What became of a cell.  The grid is always full: each cell has exactly one of these."""
 
     MEASURED = "measured"
+    EXPORTED = "exported"
     SKIPPED = "skipped"
     FAILED = "failed"
     INVALID = "invalid"
@@ -48,13 +49,13 @@ class Reason(StrEnum):
 
 EXPLANATIONS: dict[Reason, str] = {
     Reason.OK: "Measured; nothing to explain.",
-    Reason.NOT_SELECTED: "Left out by -k, a marker or an option on the command line; run without it to measure the cell.",
+    Reason.NOT_SELECTED: "Left out by -k or another selection on the command line; run without it.",
     Reason.TARGET_ABSENT: "This machine has no such device; the text names what is needed.",
     Reason.TARGET_UNSUPPORTED: "The option cannot run on this target.",
-    Reason.PRECISION_UNSUPPORTED: "The exporter or the runtime refuses this precision on this target; the text quotes it.",
+    Reason.PRECISION_UNSUPPORTED: "The exporter or runtime refuses this precision here; the text quotes it.",
     Reason.BATCH_UNSUPPORTED: "The artifact or the runtime takes other batch sizes only.",
     Reason.ENVIRONMENT_FAILED: "The locked environment could not be built; the text holds the installer's last lines.",
-    Reason.ENVIRONMENT_CHANGED: "Packages in the environment changed while the guest ran, so the lock no longer describes it.",
+    Reason.ENVIRONMENT_CHANGED: "Packages changed while the guest ran: the lock no longer describes it.",
     Reason.EXPORT_FAILED: "The exporter raised or wrote no artifact; the text holds its last lines.",
     Reason.LOAD_FAILED: "The runtime could not load the artifact (corrupt or of another version).",
     Reason.INFERENCE_FAILED: "The runtime raised during inference.",
@@ -84,6 +85,7 @@ class CellProblem(Exception):
     status: Status = Status.FAILED
 
     def __str__(self) -> str:
+        """Code and text."""
         return f"{self.reason.value}: {self.text}"
 
 

@@ -120,9 +120,7 @@ class RunStore:
         """Record facts about the run, the machine or an environment, and write the table."""
         for key, value in facts.items():
             self._environment[scope, key] = value if isinstance(value, str) else json.dumps(value)
-        rows = [
-            {"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()
-        ]
+        rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
         store.write_table(self.directory, "environment", rows)
 
     def _flush(self) -> None:

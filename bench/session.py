@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,20 @@ from bench.campaign import Campaign
 from bench.characterise import Characterisation
 from bench.dataset import Dataset, read_image
 from bench.envs import Env, Environments
-from bench.matrix import ROOT, Cell, Matrix, Sweep
+from bench.matrix import REFERENCE_PRECISION, ROOT, Cell, Matrix
 from bench.model import Checkpoint
 from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason, Status
 from bench.runstore import RunStore
 from bench.stages import Reference, Settings, Stage
 from bench.worker import Worker
+
+EXPORTERS = ROOT / "bench" / "exporters"
+_UNTIMED = CellProblem(
+    Reason.INTERRUPTED,
+    "Characterised, but the run was stopped before its latency was measured.",
+    Status.SKIPPED,
+)
 
 
 class Session:
@@ -93,11 +101,12 @@ class Session:
         self.store.begin(cell)
         started = time.monotonic()
         try:
-            self.require_available(cell)
+            self._require_target(cell)
             for stage in Characterisation(self, cell).run(stages):
                 outcomes[stage] = None
                 self.progress.advance()
-            self.store.conclude(cell, None if Stage.LATENCY not in self.wanted[cell.cell_id] else self._untimed(cell))
+            timed = Stage.LATENCY in self.wanted[cell.cell_id] and self.matrix.targets[cell.target].timed
+            self.store.conclude(cell, _UNTIMED if timed else None)
         except CellProblem as problem:
             # What comes after a failure cannot be reached; it is shown with the same cause.
             for stage in Stage:
@@ -114,11 +123,19 @@ class Session:
 
     # -- what characterisation and the latency campaign need -------------------------------------------------------
 
-    def require_available(self, cell: Cell) -> None:
-        """Raise CellProblem (skipped) when this machine or the option cannot run the cell."""
+    def _require_target(self, cell: Cell) -> None:
+        """Raise CellProblem when this machine or the option cannot run the cell.
+
+        It is skipped, or exported only where the option's artifact can be made without its target.
+        """
         presence = self._presence[cell.target]
         if not presence.found:
-            raise CellProblem(Reason.TARGET_ABSENT, presence.text, Status.SKIPPED)
+            if not cell.option.export.without_target:
+                raise CellProblem(Reason.TARGET_ABSENT, presence.text, Status.SKIPPED)
+            for _ in Characterisation(self, cell).run([Stage.EXPORT]):
+                pass
+            text = f"Exported, its size is measured; it was not run. {presence.text}"
+            raise CellProblem(Reason.TARGET_ABSENT, text, Status.EXPORTED)
         limit = cell.option.batch_max
         if limit is not None and cell.batch > limit:
             text = f"{cell.option.name} takes at most {limit} image{'s' * (limit > 1)} per inference."
@@ -132,6 +149,7 @@ class Session:
         """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
         if cell.cell_id in self._artifacts:
             return self._artifacts[cell.cell_id]
+        export = cell.option.export
         precision = cell.spec.artifact or cell.precision
         calibrate = cell.option.precisions[precision].calibrate
         images = self.dataset.calibration_images(self.settings.sweep.calibration_images) if calibrate else ()
@@ -141,12 +159,23 @@ class Session:
             precision=precision,
             imgsz=cell.imgsz,
             batch=cell.batch,
-            exporter=ROOT / "bench" / "exporters" / f"{cell.option.export.exporter}.py",
-            environment=cell.option.export.environment,
+            exporter=EXPORTERS / f"{export.exporter}.py",
+            environment=export.environment,
             calibration=tuple(images),
         )
+        deadline = self.settings.sweep.deadlines.export
         with self.progress.timed(cell.id, "export"):
-            artifact = self.artifacts.ensure(request, timeout=self.settings.sweep.deadlines.export)
+            if export.source is not None and export.source_environment is not None:
+                source = replace(
+                    request,
+                    option=export.source,
+                    precision=REFERENCE_PRECISION,
+                    exporter=EXPORTERS / f"{export.source}.py",
+                    environment=export.source_environment,
+                    calibration=(),
+                )
+                request = replace(request, source=self.artifacts.ensure(source, timeout=deadline))
+            artifact = self.artifacts.ensure(request, timeout=deadline)
         for warning in artifact.warnings:
             self.progress.message(warning)
         self._artifacts[cell.cell_id] = artifact
@@ -235,16 +264,14 @@ class Session:
 
     # -- private ---------------------------------------------------------------------------------------------------
 
-    def _untimed(self, cell: Cell) -> CellProblem:
-        text = "Characterised, but the run was stopped before its latency was measured."
-        del cell
-        return CellProblem(Reason.INTERRUPTED, text, Status.SKIPPED)
-
     def _time_all(self) -> None:
         cells = [cell for cell in self.cells if Stage.LATENCY in self.wanted[cell.cell_id]]
         for cell in cells:
             self.characterise(cell)
-        ready = [cell for cell in cells if self.problem(cell) is None]
+        ready = [cell for cell in cells if self.problem(cell) is None and self.matrix.targets[cell.target].timed]
+        for cell in cells:
+            if cell not in ready:
+                self._outcomes[cell.cell_id].setdefault(Stage.LATENCY, None)
         problems = Campaign(self, ready).run()
         for cell in ready:
             problem = problems.get(cell.cell_id)

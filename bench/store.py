@@ -42,7 +42,7 @@ CELLS = pa.schema(
         _field("imgsz", pa.int32(), "px", "Side of the square network input"),
         _field("batch", pa.int32(), "images", "Images per inference"),
         _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
-        _field("status", pa.string(), "", "measured, skipped, failed or invalid"),
+        _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
         _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
         _field("reason", pa.string(), "", "The cause in words; empty when measured"),
         _field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes"),
@@ -60,13 +60,17 @@ CELLS = pa.schema(
         _field("latency_p50_ms", pa.float64(), "ms", "Median latency of one inference of `batch` images, clean rounds"),
         _field("latency_p90_ms", pa.float64(), "ms", "90th percentile; null under 64 samples"),
         _field("latency_p99_ms", pa.float64(), "ms", "99th percentile; null under 662 samples"),
-        _field("latency_ratio", pa.float64(), "", "Time of PyTorch FP32 over this cell's, per image; above 1 is faster"),
+        _field(
+            "latency_ratio", pa.float64(), "", "Time of PyTorch FP32 over this cell's, per image; above 1 is faster"
+        ),
         _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % bootstrap interval over rounds"),
         _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
         _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
         _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
         _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
-        _field("latency_stop", pa.string(), "", "Why it stopped: interval (narrow enough), budget, or rounds (the cap)"),
+        _field(
+            "latency_stop", pa.string(), "", "Why it stopped: interval (narrow enough), budget, or rounds (the cap)"
+        ),
         _field("size_bytes", pa.int64(), "bytes", "All files of the artifact"),
         _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment"),
         _field("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process"),
@@ -171,9 +175,9 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
             pq.write_table(table, sink, compression="zstd", compression_level=9)
             sink.flush()
             os.fsync(sink.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, pa.ArrowException) as error:
+        Path(temporary).chmod(0o644)  # mkstemp makes it private
+        Path(temporary).replace(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error
@@ -193,7 +197,8 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
     if version != str(SCHEMA_VERSION):
         raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def document() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from bench import stats
 from bench.latency import STEAL_LIMIT, Turn, Window, contaminated_rounds, summarise, windows
 from bench.matrix import Latency
@@ -36,13 +37,17 @@ def window(plan: Latency = PLAN, **timers: Callable[[int, int], Timing]) -> Wind
     return Window(0, timers, dict.fromkeys(timers, "ref"), plan, [0], seed=1)
 
 
+def ignore(number: int, name: str) -> None:
+    del number, name
+
+
 def turn(number: int, *, cell: str = "a", ms: float = 10.0, cpu: float = 1.0, steal: float = 0.0) -> Turn:
     return Turn(cell, 0, number, 0, (ms,) * 10, cpu, 0.1, steal)
 
 
 def test_every_round_holds_every_cell_once_in_changing_order() -> None:
     run = window(ref=timer(20, 0.2, 1), a=timer(10, 0.2, 2), b=timer(40, 0.2, 3))
-    run.run(lambda number, name: None)
+    run.run(ignore)
     turns = [entry for group in run.turns.values() for entry in group]
     assert set(Counter((entry.round, entry.cell_id) for entry in turns).values()) == {1}
     orders = {entry.cell_id: [] for entry in turns}
@@ -54,7 +59,7 @@ def test_every_round_holds_every_cell_once_in_changing_order() -> None:
 
 def test_quiet_cells_stop_at_the_interval_and_the_ratio_is_right() -> None:
     run = window(ref=timer(20, 0.001, 1), a=timer(10, 0.001, 2))
-    run.run(lambda number, name: None)
+    run.run(ignore)
     assert run.stop == {"a": "interval", "ref": "interval"}
     assert len(run.turns["a"]) == PLAN.min_rounds
     summary = run.summary("a")
@@ -66,14 +71,14 @@ def test_quiet_cells_stop_at_the_interval_and_the_ratio_is_right() -> None:
 
 def test_budget_stops_after_the_least_rounds() -> None:
     run = window(Latency(**PLAN.model_dump() | {"budget_s": 1e-6}), ref=timer(20, 0.5, 1), a=timer(10, 0.5, 2))
-    run.run(lambda number, name: None)
+    run.run(ignore)
     assert set(run.stop.values()) == {"budget"}
     assert len(run.turns["a"]) == PLAN.min_rounds
 
 
 def test_a_dying_guest_costs_its_own_cell_alone() -> None:
     run = window(ref=timer(20, 0.001, 1), a=timer(10, 0.001, 2, failing_at=3), b=timer(5, 0.001, 4))
-    run.run(lambda number, name: None)
+    run.run(ignore)
     assert run.problems["a"].reason is Reason.CRASHED
     assert len(run.turns["a"]) == 3
     assert run.stop["b"] == "interval"
@@ -82,7 +87,7 @@ def test_a_dying_guest_costs_its_own_cell_alone() -> None:
 
 def test_a_dying_reference_leaves_times_but_no_ratio_beyond_its_rounds() -> None:
     run = window(ref=timer(20, 0.001, 1, failing_at=0), a=timer(10, 0.001, 2))
-    run.run(lambda number, name: None)
+    run.run(ignore)
     summary = run.summary("a")
     assert summary.ratio is None
     assert summary.p50_ms == pytest.approx(10, rel=0.01)

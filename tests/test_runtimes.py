@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any], str, tuple[float, flo
     "torchscript": ("torchscript", "fp32", "fp32", "torchscript", {}, "f32", (0.05, 1e-4)),
     "onnx": ("onnx", "fp32", "fp32", "onnx_runtime", {}, "f32", (0.05, 1e-4)),
     "onnx-fp16": ("onnx", "fp16", "fp16", "onnx_runtime", {}, "f32", None),
-    "onnx-int8-u8": ("onnx", "int8-u8", "int8-u8", "onnx_runtime", {}, "i8", None),
+    "onnx-int8": ("onnx", "int8", "int8", "onnx_runtime", {}, "i8", None),
     "openvino": ("openvino", "fp32", "fp32", "openvino_runtime", {"inference_precision": "f32"}, "f32", (0.05, 1e-4)),
     "openvino-fp16": ("openvino", "fp16", "fp16", "openvino_runtime", {"inference_precision": "f32"}, "f32", None),
     "openvino-int8": ("openvino", "int8", "int8", "openvino_runtime", {"inference_precision": "f32"}, "i8", None),

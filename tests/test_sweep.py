@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+
 from bench import demo, matrix, store
 from bench.launch import CACHE_VARIABLE, Request
 from bench.matrix import ROOT

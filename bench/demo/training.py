@@ -24,7 +24,7 @@ def run(cache: Path, epochs: int, images: int, device: str, out: Path) -> int:
     if epochs < 1 or images < 1:
         raise UsageError(f"training needs at least 1 epoch and 1 image, got {epochs} epochs and {images} images")
     cpus = os.cpu_count() or 1
-    data = prepare(cache, ("val", "calib", "train"), counts={"train": images}, workers=cpus)
+    data = prepare(cache / "demo", ("val", "calib", "train"), counts={"train": images}, workers=cpus)
     environments = Environments(MATRICES, cache)
     python = environments.ensure(FAMILY).python
     command = [str(python), str(RECIPE), "--data", str(data), "--out", str(out.resolve() / "yolo11n-demo.pt")]

@@ -13,8 +13,8 @@ from ultralytics import YOLO
 from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import YAML
 
-# Precision to upstream's `quantize`. int8-u8 differs from int8 in what the ONNX exporter makes of it.
-QUANTIZE = {"fp32": 32, "fp16": 16, "int8": 8, "int8-u8": 8}
+# Precision to upstream's `quantize`. int8-s8 differs from int8 in what the ONNX exporter makes of it.
+QUANTIZE = {"fp32": 32, "fp16": 16, "int8": 8, "int8-s8": 8}
 
 
 class PrecisionUnsupported(ValueError):

@@ -1,8 +1,8 @@
 """ONNX: traced and slimmed by ultralytics; int8 is static QDQ quantisation by ONNX Runtime.
 
-Upstream leaves ONNX Runtime's default in place, signed activations.  x86 has no fast kernels for those: most of its
-convolutions then run in float between conversions, slower than fp32.  `int8-u8` is the same with unsigned activations,
-which ONNX Runtime's documentation recommends for x86 and which run as integers.
+`int8` has unsigned activations, which ONNX Runtime's documentation recommends for x86 and which run as integers there.
+Upstream leaves ONNX Runtime's default in place, signed activations, for which x86 has no fast kernels: most
+convolutions then run in float between conversions, slower than fp32.  `int8-s8` is that file, as upstream writes it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ._ultralytics import finish, versions
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Write model.onnx in fp32, fp16 (input and output stay float32), int8 or int8-u8."""
-    unsigned = request["precision"] == "int8-u8"
+    """Write model.onnx in fp32, fp16 (input and output stay float32), int8 or int8-s8."""
+    unsigned = request["precision"] == "int8"
     with _unsigned_activations() if unsigned else contextlib.nullcontext():
-        reply = run(request, "onnx", ("fp32", "fp16", "int8", "int8-u8"))
+        reply = run(request, "onnx", ("fp32", "fp16", "int8", "int8-s8"))
     if unsigned:
         reply["reproduce"] += "  # with onnxruntime.quantization.quantize_static(activation_type=QuantType.QUInt8)"
     reply["versions"] |= versions("onnx", "onnxslim", "onnxruntime")

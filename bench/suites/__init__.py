@@ -1,0 +1,1 @@
+"""The pytest suites: one test per cell and stage."""
