@@ -72,7 +72,7 @@ class Campaign:
     def _start(self, stack: ExitStack, cell: Cell) -> Worker:
         session = self._session
         with session.progress.timed(cell.id, "latency: start"):
-            env = session.environment(cell.option.environment)
+            env = session.environment(cell.environment)
             guest = stack.enter_context(session.guest(cell, env, "latency"))
             deadlines = session.settings.sweep.deadlines
             guest.load(session.load_spec(cell, session.artifact(cell)), timeout=deadlines.load)

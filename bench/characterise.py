@@ -45,7 +45,7 @@ class Characterisation:
         inside = [stage for stage in stages if stage is not Stage.EXPORT]
         if not inside:
             return
-        env = session.environment(cell.option.environment)
+        env = session.environment(cell.environment)
         packages = env.freeze()
         steps = {Stage.PARITY: self._parity, Stage.ACCURACY: self._accuracy, Stage.ATTESTATION: self._attest}
         with session.guest(cell, env, "measure") as guest:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import pandas as pd
 import pytest
 import typer
 from rich.console import Console
@@ -92,52 +91,54 @@ def run(
     launch.grid(request)  # a wrong name is told before pytest starts
     given["run-id"] = request.run_id
     arguments = [str(ROOT / "bench" / "suites"), f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}"]
-    arguments += ["-p", "no:cacheprovider", "-qq", "--no-header", "--no-summary", "--tb=short", "--capture=no"]
+    # The progress bar has the terminal; what pytest would print there, the table at the end says better.
+    arguments += ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:benchmark", "--capture=no"]
     arguments += [f"--{name}={value}" for name, value in given.items() if value is not None]
     if keyword is not None:
         arguments += ["-k", keyword]
     os.environ[launch.PROGRESS_VARIABLE] = "1"
-    quiet = _Quiet()
-    code = pytest.main(arguments, plugins=[quiet])
+    seen = _Watcher()
+    code = pytest.main(arguments, plugins=[seen])
     directory = request.results / request.run_id
     if (directory / "cells.parquet").is_file():
         _conclude(directory)
-    for text in quiet.defects[:1]:
-        Console(stderr=True).print(
-            f"{escape(text)}\n[bold red]bench:[/] this is a defect of the bench; please report it"
-        )
-    if quiet.interrupted:
+    if seen.defect:
+        Console(stderr=True).print(escape(seen.defect), highlight=False)
+        raise UsageError("this is a defect of the bench; please report it with the lines above")
+    if seen.message:
+        raise UsageError(seen.message)
+    if seen.interrupted:
         raise typer.Exit(INTERRUPTED)
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError(f"-k {keyword}: no cell matches; `python -m bench list` shows their ids")
-    if code == pytest.ExitCode.OK and not _statuses(directory).isin([Status.MEASURED, Status.EXPORTED]).any():
+    if code == pytest.ExitCode.OK and not _anything_measured(directory):
         raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
     raise typer.Exit({pytest.ExitCode.OK: 0, pytest.ExitCode.TESTS_FAILED: FAILED}.get(pytest.ExitCode(code), USAGE))
 
 
-class _Quiet:
-    """Keeps pytest's own dots off the terminal, where the progress bar is; remembers a Ctrl-C."""
+class _Watcher:
+    """Remembers what pytest would have printed: why a run was stopped, or that the bench itself failed."""
 
     def __init__(self) -> None:
         """Nothing seen yet."""
         self.interrupted = False
-        self.defects: list[str] = []
-
-    def pytest_report_teststatus(self) -> tuple[str, str, str]:
-        """No letter for any outcome: the table at the end says it better."""
-        return "", "", ""
+        self.message = ""
+        self.defect = ""
 
     def pytest_exception_interact(
         self, node: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport
     ) -> None:
         """Stop at what is no cell's failure but a defect of the bench itself, and keep it."""
         if call.excinfo is not None and not isinstance(call.excinfo.value, pytest.fail.Exception):
-            self.defects.append(report.longreprtext)
+            self.defect = report.longreprtext
             node.session.shouldstop = "a defect of the bench"
 
-    def pytest_keyboard_interrupt(self) -> None:
-        """The user stopped the run."""
-        self.interrupted = True
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep whether the user stopped the run, or a `pytest.exit` did, and why."""
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.message = excinfo.value.msg.removeprefix("bench: ")
+        else:
+            self.interrupted = True
 
 
 def _conclude(directory: Path) -> None:
@@ -149,8 +150,11 @@ def _conclude(directory: Path) -> None:
         console.print(f"Report   {escape(_short(page))}", highlight=False, soft_wrap=True)
 
 
-def _statuses(directory: Path) -> pd.Series[str]:
-    return store.read_table(directory, "cells").status
+def _anything_measured(directory: Path) -> bool:
+    """Whether a cell has a result, other than references that only came along with cells that were skipped."""
+    cells = store.read_table(directory, "cells")
+    asked = cells[cells.cell_id != cells.reference_id]
+    return bool((asked if len(asked) else cells).status.isin([Status.MEASURED, Status.EXPORTED]).any())
 
 
 def _short(path: Path) -> str:

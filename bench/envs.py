@@ -4,6 +4,10 @@
 exact version, no hashes (builds of torch differ by index), no host and no path.  An environment is addressed by its
 lock, so an edited lock makes a new one and two checkouts share one.  uv builds it in seconds from hard links; where
 uv is missing, pip does.  bench/installers.py says where packages come from.
+
+Some packages ask for more than what is used of them needs, or for versions that exclude each other.  In an .in file
+they stand below the line `# bench: no-deps` with exact versions; what they do need is listed above it.  The lock then
+begins with that line and is installed as it stands, without resolving dependencies.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ from bench.installers import find_uv as find_uv
 from bench.reasons import CellProblem, Reason, UsageError
 
 _MARKER = "complete.json"
+_NO_DEPS = "# bench: no-deps"
 _LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
+_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+")
 # Kept from the user's environment; everything else could change what a guest computes or imports.
 _PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REFUSAL = "#!/bin/sh\necho 'Environments of the bench are locked: nothing installs itself here.' >&2\nexit 1\n"
@@ -181,15 +187,24 @@ def lock(family: str, matrices_dir: Path) -> Path:
     if uv is None:
         raise UsageError("uv is needed to write a lock and was not found; run `python -m pip install uv`.")
     text = source.read_text(encoding="utf-8")
+    resolved, _, alone = text.partition(_NO_DEPS)
+    pins = [line.strip() for line in alone.splitlines() if line.strip() and not line.strip().startswith("#")]
+    loose = [pin for pin in pins if not _EXACT.fullmatch(pin)]
+    if loose:
+        raise UsageError(f"{source}: below '{_NO_DEPS}' every line must be name==version; not: {', '.join(loose)}.")
     command = [uv, "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION]
     command += ["--python-platform", "x86_64-manylinux_2_28", "--no-header", "--no-annotate", "--no-emit-index-url"]
-    command += ["--no-emit-find-links", *torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), source.name]
-    done = subprocess.run(command, cwd=folder, env=uv_variables(), capture_output=True, text=True, check=False)
+    command += ["--no-emit-find-links", *torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), "-"]
+    done = subprocess.run(
+        command, cwd=folder, env=uv_variables(), input=resolved, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise UsageError(f"{source}: no set of versions satisfies it.\n{done.stderr.strip()}")
     # A label such as "+cpu" names one index's build of the same release. PyPI refuses labels, so a lock that keeps
     # one could only be installed where that build is served.
-    lines = sorted(line for line in _LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip())
+    lines = sorted([line for line in _LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()] + pins)
+    if pins:
+        lines.insert(0, _NO_DEPS)
     path = folder / f"{family}.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -197,6 +212,11 @@ def lock(family: str, matrices_dir: Path) -> Path:
 
 def _ignore(_line: str) -> None:
     """Take an installer's line and do nothing with it."""
+
+
+def _no_deps(text: str) -> list[str]:
+    """The installers' option for a lock that is complete although its packages ask for more."""
+    return ["--no-deps"] if text.startswith(_NO_DEPS) else []
 
 
 def _read_marker(family: str, directory: Path, text: str) -> Env | None:
@@ -224,7 +244,7 @@ def _build(family: str, directory: Path, text: str, backend: str, say: OnOutput)
         venv = [uv, "venv", "--python", base or PYTHON_VERSION, "--allow-existing", str(directory)]
         run(family, venv, uv_variables(), directory, say, python_error=base is None)
         install = [uv, "pip", "install", "--python", str(python), "--compile-bytecode"]
-        install += [*torch_backend(text, backend), "-r", str(requirements)]
+        install += [*torch_backend(text, backend), *_no_deps(text), "-r", str(requirements)]
         run(family, install, uv_variables(), directory, say)
     elif base is None:
         raise UsageError(
@@ -237,7 +257,8 @@ def _build(family: str, directory: Path, text: str, backend: str, say: OnOutput)
         variables = clean(os.environ)
         run(family, [base, "-m", "venv", "--without-pip", str(directory)], variables, directory, say)
         # pip stays outside: what is installed is then what the lock says and nothing else.
-        install = [*pip, "--python", str(python), "install", "--disable-pip-version-check", "-r", str(requirements)]
+        install = [*pip, "--python", str(python), "install", "--disable-pip-version-check"]
+        install += [*_no_deps(text), "-r", str(requirements)]
         run(family, install, variables, directory, say)
     site = _site_packages_in(directory)
     env = Env(family, python, site, _sha256(text), _installed_bytes(site))

@@ -34,6 +34,8 @@ class Precision(_Entry):
     """One precision of an option."""
 
     compute: Compute = Field(description="arithmetic of the convolutions that the runtime must attest")
+    compute_on: dict[Identifier, Compute] = Field(default_factory=dict, description="the same, where a target differs")
+    targets: list[Identifier] = Field(default_factory=list, description="targets it exists on; empty: the option's")
     calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
     artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
     runtime_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -65,6 +67,10 @@ class Option(_Entry):
     environment: Identifier = Field(description="run-only environment family")
     runtime: Identifier = Field(description="module bench/runtimes/<runtime>.py")
     targets: list[Identifier]
+    runtimes: dict[Identifier, Identifier] = Field(default_factory=dict, description="runtime, where a target differs")
+    environments: dict[Identifier, Identifier] = Field(
+        default_factory=dict, description="run-only environment family, where a target differs"
+    )
     batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
     export: Export
     precisions: dict[Identifier, Precision]
@@ -75,6 +81,18 @@ class Option(_Entry):
             if precision.artifact and precision.artifact not in self.precisions:
                 allowed = ", ".join(self.precisions)
                 raise ValueError(f"precisions.{name}.artifact is {precision.artifact!r}; allowed: {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_name_its_targets(self) -> Option:
+        named = {"runtimes": list(self.runtimes), "environments": list(self.environments)}
+        for name, precision in self.precisions.items():
+            named[f"precisions.{name}.compute_on"] = list(precision.compute_on)
+            named[f"precisions.{name}.targets"] = precision.targets
+        for key, targets in named.items():
+            for target in targets:
+                if target not in self.targets:
+                    raise ValueError(f"{key} names {target!r}; allowed: {', '.join(self.targets)}")
         return self
 
 
@@ -104,6 +122,7 @@ class Target(_Entry):
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
     detect: Detection
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
+    threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
     reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
 
 
@@ -196,6 +215,21 @@ class Cell:
         return self.option.precisions[self.precision]
 
     @property
+    def compute(self) -> Compute:
+        """Arithmetic of the convolutions that must be attested on this target."""
+        return self.spec.compute_on.get(self.target, self.spec.compute)
+
+    @property
+    def runtime(self) -> str:
+        """Module of bench/runtimes that runs the option on this target."""
+        return self.option.runtimes.get(self.target, self.option.runtime)
+
+    @property
+    def environment(self) -> str:
+        """Family of the run-only environment of the option on this target."""
+        return self.option.environments.get(self.target, self.option.environment)
+
+    @property
     def is_reference(self) -> bool:
         """Whether the cell is PyTorch FP32, which others are compared with."""
         return self.option.id == REFERENCE_OPTION and self.precision == REFERENCE_PRECISION
@@ -236,8 +270,8 @@ class Matrix:
                 for option in (self.options[name] for name in options)
                 for target in targets
                 if target in option.targets
-                for precision in option.precisions
-                if precision in precisions
+                for precision, entry in option.precisions.items()
+                if precision in precisions and (not entry.targets or target in entry.targets)
             ]
             references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
             for option, precision, target in references + wanted:
@@ -274,7 +308,9 @@ def load(directory: Path = MATRICES) -> Matrix:
         if option.id != path.stem:
             raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
         _pick("targets", option.targets, list(targets), path)
-        for key, family in (("environment", option.environment), ("export.environment", option.export.environment)):
+        families = {"environment": option.environment, "export.environment": option.export.environment}
+        families |= {f"environments.{target}": family for target, family in option.environments.items()}
+        for key, family in families.items():
             if not (directory / "envs" / f"{family}.txt").is_file():
                 locks = ", ".join(sorted(p.stem for p in (directory / "envs").glob("*.txt")))
                 raise UsageError(f"{path}: {key} is {family!r}, but envs/{family}.txt is missing; locks: {locks}")

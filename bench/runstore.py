@@ -23,8 +23,8 @@ from bench.reasons import EXPLANATIONS, CellProblem, Reason, Status
 class RunStore:
     """Tables of one run under `directory`.  Every method that writes raises store.StoreError when it cannot."""
 
-    def __init__(self, directory: Path, run_id: str, cells: Sequence[Cell]) -> None:
-        """Create the run's directory with a row per cell."""
+    def __init__(self, directory: Path, run_id: str, cells: Sequence[Cell], references: Mapping[str, str]) -> None:
+        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's."""
         self.directory = directory
         self.run_id = run_id
         self._rows: dict[str, dict[str, Any]] = {
@@ -38,6 +38,7 @@ class RunStore:
                 "imgsz": cell.imgsz,
                 "batch": cell.batch,
                 "threads": cell.threads,
+                "reference_id": references[cell.cell_id],
                 "status": Status.SKIPPED.value,
                 "reason_code": Reason.INTERRUPTED.value,
                 "reason": EXPLANATIONS[Reason.INTERRUPTED],

@@ -63,7 +63,8 @@ class Session:
         self.progress = progress
         self.artifacts = Artifacts(settings.cache, environments)
         self.directory = settings.results / settings.run_id
-        self.store = RunStore(self.directory, settings.run_id, cells)
+        references = {cell.cell_id: matrix.reference_of(cell).cell_id for cell in cells}
+        self.store = RunStore(self.directory, settings.run_id, cells, references)
         self.references: dict[str, Reference] = {}
         self.wanted: dict[str, set[Stage]] = {cell.cell_id: set() for cell in cells}
         self._outcomes: dict[str, dict[Stage, CellProblem | None]] = {}
@@ -193,7 +194,7 @@ class Session:
         """A worker for a cell, not started yet; its stderr goes to the run's logs."""
         return Worker(
             env.python,
-            ROOT / "bench" / "runtimes" / f"{cell.option.runtime}.py",
+            ROOT / "bench" / "runtimes" / f"{cell.runtime}.py",
             variables=self.environments.variables(),
             threads=cell.threads,
             cpus=self.cpus(cell),
@@ -236,12 +237,16 @@ class Session:
 
     def expected(self, cell: Cell) -> dict[str, Any]:
         """What a cell's runtime must attest, in the keys of an attestation."""
-        return {
-            "device": self.matrix.targets[cell.target].device,
-            "compute": cell.spec.compute,
+        target = self.matrix.targets[cell.target]
+        expected = {
+            "device": target.device,
+            "compute": cell.compute,
             "threads": cell.threads,
             "input_shape": [cell.batch, 3, cell.imgsz, cell.imgsz],
         }
+        if not target.threaded:
+            del expected["threads"]
+        return expected
 
     def reproduce(self, cell: Cell) -> str:
         """The command that measures a cell again."""

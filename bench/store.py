@@ -42,6 +42,7 @@ CELLS = pa.schema(
         _field("imgsz", pa.int32(), "px", "Side of the square network input"),
         _field("batch", pa.int32(), "images", "Images per inference"),
         _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
+        _field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
         _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
         _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
         _field("reason", pa.string(), "", "The cause in words; empty when measured"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import tomllib
@@ -380,7 +381,10 @@ def browser() -> Iterator[Browser]:
         names = ("chromium", "chromium-browser", "google-chrome")
         program = next((path for name in names if (path := shutil.which(name))), None)
         if program is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("no Chromium on PATH and none installed by playwright")
+            text = "no Chromium on PATH and none installed by playwright"
+            if os.environ.get("BENCH_REQUIRE_BROWSER"):
+                pytest.fail(f"{text}; BENCH_REQUIRE_BROWSER is set")
+            pytest.skip(text)
         started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield started
         started.close()

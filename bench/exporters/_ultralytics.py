@@ -40,13 +40,15 @@ class _StrictExporter(Exporter):  # type: ignore[misc]  # untyped: the core has 
         return loader
 
 
-def export(request: Mapping[str, Any], form: str, precisions: Sequence[str]) -> dict[str, Any]:
+def export(
+    request: Mapping[str, Any], form: str, precisions: Sequence[str], *, weight_only: bool = False
+) -> dict[str, Any]:
     """Export a checkpoint with ultralytics; `form` is its name of the format.
 
     `request` holds weights, output_dir (an empty directory), imgsz, batch, precision and calibration (image paths,
-    for the int8 precisions).  Returns `product`, the path of what was written in a work directory that `finish`
-    removes, and the parts of the reply that do not depend on the format.  Raises PrecisionUnsupported or
-    ExportRefused.
+    for the int8 precisions; unused where `weight_only` says that upstream's int8 of this format quantises weights
+    alone).  Returns `product`, the path of what was written in a work directory that `finish` removes, and the parts
+    of the reply that do not depend on the format.  Raises PrecisionUnsupported or ExportRefused.
     """
     precision, imgsz, batch = request["precision"], int(request["imgsz"]), int(request["batch"])
     if precision not in precisions:
@@ -67,11 +69,18 @@ def export(request: Mapping[str, Any], form: str, precisions: Sequence[str]) -> 
         "device": "cpu",
         "verbose": False,
     }
-    calibrate = QUANTIZE[precision] == 8
+    calibrate = QUANTIZE[precision] == 8 and not weight_only
     if calibrate:
         overrides["data"] = str(_calibration_data(work, request["calibration"], model.names))
     reply = describe(model, Path(request["weights"]), imgsz, batch)
-    product = _StrictExporter(overrides=overrides)(model=model)
+    try:
+        product = _StrictExporter(overrides=overrides)(model=model)
+    except AssertionError as error:
+        # How upstream says that a format has no such precision; any other failed assertion is a defect.
+        _, found, text = str(error).partition("quantize=")
+        if not found:
+            raise
+        raise PrecisionUnsupported(f"Ultralytics refuses: {found}{text}.") from error
     told = f"yolo export model={Path(request['weights']).name} format={form} imgsz={imgsz} batch={batch}"
     told += f" quantize={QUANTIZE[precision]} device=cpu" + (" data=CALIBRATION.yaml" if calibrate else "")
     return {**reply, "product": str(product), "reproduce": told}

@@ -32,6 +32,7 @@ class Cell:
     imgsz: int
     batch: int
     threads: int
+    reference_id: str
     status: str
     reason_code: str
     reason: str
@@ -136,13 +137,8 @@ class Run:
         return {scope: tuple(cells) for scope, cells in groups.items()}
 
     def reference_for(self, cell: Cell) -> Cell | None:
-        """The measured PyTorch FP32 cell of the same model and image size that shares most of `cell`'s scope."""
-        candidates = [
-            other
-            for other in self.measured
-            if other.is_reference and (other.model, other.imgsz) == (cell.model, cell.imgsz)
-        ]
-        return max(candidates, key=lambda other: _shared(other.scope, cell.scope), default=None)
+        """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
+        return next((other for other in self.measured if other.cell_id == cell.reference_id), None)
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
@@ -189,10 +185,6 @@ def label(cells: Iterable[Cell]) -> dict[str, str]:
         names[cell.cell_id] = " · ".join([cell.name, *(part for part, show in zip(parts, varies, strict=True) if show)])
     shared = Counter(names.values())
     return {cell_id: name if shared[name] == 1 else f"{name} ({cell_id})" for cell_id, name in names.items()}
-
-
-def _shared(a: Scope, b: Scope) -> int:
-    return sum(x == y for x, y in zip(a, b, strict=True))
 
 
 def _optional(run_dir: Path, name: str) -> pd.DataFrame:

@@ -1,0 +1,226 @@
+"""A headless Chromium as a runtime: its page, the server that feeds it, and what the browser's processes cost.
+
+The page is `page.html` beside this file and one script per runtime.  It is served from 127.0.0.1 with the headers that
+make it cross-origin isolated: only then may WebAssembly share memory between threads, and only then does
+`performance.now()` tick in steps of 5 microseconds instead of 100.  Tensors travel over HTTP as bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import psutil
+from playwright.sync_api import Error, Playwright, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+}
+QUIET = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+)
+# How each target's browser is started; where there are two ways the second draws in software.
+FLAGS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "browser-cpu": (("--disable-gpu",),),
+    "browser-wasm": (("--disable-gpu",),),
+    "browser-webgl": (
+        ("--ignore-gpu-blocklist",),
+        ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
+    ),
+    "browser-webgpu": (
+        ("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--ignore-gpu-blocklist"),
+        (
+            "--enable-unsafe-webgpu",
+            "--use-webgpu-adapter=swiftshader",
+            "--enable-features=Vulkan",
+            "--use-vulkan=swiftshader",
+            "--enable-unsafe-swiftshader",
+            "--ignore-gpu-blocklist",
+        ),
+    ),
+}
+# Names that renderers without a GPU give themselves.
+SOFTWARE = ("swiftshader", "llvmpipe", "softpipe", "basic render", "software")
+
+
+class TargetAbsent(RuntimeError):
+    """No browser, or one without what the target needs."""
+
+
+class TargetUnsupported(ValueError):
+    """The runtime does not run on this target, or not as asked."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `folders` by the first part of the path, `/input` from `sent`, and takes POSTs of `/output`."""
+
+    daemon_threads = True
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """Listen on a free port of 127.0.0.1, in a thread of its own."""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folders = {name: folder.resolve() for name, folder in folders.items()}
+        self.sent = b""
+        self.received = b""
+        threading.Thread(target=self.serve_forever, name="page server", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One request of the page."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """A file of one of the folders, or the input tensor."""
+        path = unquote(urlsplit(self.path).path)
+        if path == "/input":
+            self._reply(200, self.server.sent, "application/octet-stream")
+            return
+        first, _, rest = path.lstrip("/").partition("/")
+        folder = self.server.folders.get(first)
+        file = (folder / rest).resolve() if folder else None
+        if folder is None or file is None or not file.is_relative_to(folder) or not file.is_file():
+            self._reply(404, b"", "text/plain")
+            return
+        self._reply(200, file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream"))
+
+    def do_POST(self) -> None:
+        """The output tensor."""
+        self.server.received = self.rfile.read(int(self.headers["Content-Length"]))
+        self._reply(204, b"", "text/plain")
+
+    def _reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: the log is for what went wrong."""
+
+
+class Page:
+    """A browser with one page open, and the server behind it."""
+
+    def __init__(self, executable: Path, flags: Sequence[str], folders: Mapping[str, Path], script: str) -> None:
+        """Start the browser and open the page with `script`, a path of the server.  Raises TargetAbsent."""
+        here = Path(__file__).parent
+        self.server = Server({**folders, "page": here})
+        # The browser's profile goes into the worker's own folder, which the core removes whatever happens here.
+        os.environ["TMPDIR"] = os.getcwd()  # noqa: PTH109 - text
+        self._driver = driver()
+        arguments = [*QUIET, *flags]
+        try:
+            self._browser = self._driver.chromium.launch(executable_path=executable, args=arguments, headless=True)
+        except Error as error:
+            raise TargetAbsent(f"{executable} cannot be started: {first_line(error)}") from error
+        self.version: str = self._browser.version
+        self._page = self._browser.new_page()
+        self._complaints: list[str] = []
+        self._page.on("console", lambda message: print(message.text))
+        self._page.on("pageerror", lambda error: print(error))
+        self._page.goto(f"{self.server.url}/page/page.html?script={script}")
+
+    def ask(self, function: str, argument: Any = None) -> Any:
+        """What the page's function `bench.<function>(argument)` resolves to.  Raises playwright's Error."""
+        return self._page.evaluate(f"argument => ready.then(() => bench.{function}(argument))", argument)
+
+    def processes(self) -> list[psutil.Process]:
+        """The browser's processes; the driver between them and this one is not counted."""
+        return [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if "playwright" not in Path(process.exe()).parts
+        ]
+
+    def close(self) -> None:
+        """End the browser and the server; the page is gone."""
+        self._browser.close()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@functools.cache
+def driver() -> Playwright:
+    """Playwright's driver, one per process: it holds the event loop of this thread."""
+    return sync_playwright().start()
+
+
+def find_browser() -> Path:
+    """Chromium or Chrome of the system, else the one that playwright fetched.  Raises TargetAbsent."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    own = Path(driver().chromium.executable_path)
+    if found is None and not own.is_file():
+        raise TargetAbsent(
+            f"No {', '.join(NAMES)} is on PATH and playwright has fetched no browser. Install Chromium from your "
+            f"system's packages, or run `python -m playwright install chromium`."
+        )
+    return Path(found) if found else own
+
+
+def usage(processes: Sequence[psutil.Process]) -> dict[str, int]:
+    """CPU time so far in ns, peak resident bytes and threads, summed over processes.
+
+    Pages of memory that processes share are counted in each, so the sum is an upper bound.
+    """
+    total = {"cpu_ns": 0, "peak_rss_bytes": 0, "threads": 0}
+    for process in processes:
+        try:
+            times = process.cpu_times()
+            total["cpu_ns"] += int((times.user + times.system) * 1e9)
+            total["peak_rss_bytes"] += _peak(process)
+            total["threads"] += process.num_threads()
+        except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
+            continue  # a helper that ended meanwhile
+    return total
+
+
+def _peak(process: psutil.Process) -> int:
+    """High-water mark of a process's resident set; where the system keeps none (macOS), what it has now."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not Path("/proc/self/status").exists():
+        return int(process.memory_info().rss)
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def is_software(renderer: str) -> bool:
+    """Whether a renderer's own description names one that draws on the CPU."""
+    return any(name in renderer.lower() for name in SOFTWARE)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what playwright says, without its prefix."""
+    return (str(error).splitlines() or [type(error).__name__])[0].removeprefix("Page.evaluate: ")
+
+
+def to_layout(x: np.ndarray, layout: str) -> np.ndarray:
+    """Float32 (B, 3, S, S) as contiguous memory in the layout of the artifact, NHWC or NCHW."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if layout == "NHWC" else x, dtype=np.float32)
