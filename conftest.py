@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import launch, store
+from bench.matrix import ROOT
 from bench.reasons import CellProblem, Status, UsageError
 from bench.session import Session
 from bench.stages import Stage
@@ -18,6 +19,7 @@ from bench.stages import Stage
 REQUEST = pytest.StashKey[launch.Request]()
 GRID = pytest.StashKey[launch.Grid]()
 SESSION = pytest.StashKey[Session]()
+SUITES = ROOT / "bench" / "suites"
 USAGE = 2
 
 
@@ -29,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise every test that takes a `cell` with the cells of the sweep."""
-    if "cell" not in metafunc.fixturenames:
+    """Parametrise the suites' tests with the cells of the sweep."""
+    if metafunc.definition.path.parent != SUITES:
         return
     config = metafunc.config
     if GRID not in config.stash:
@@ -77,7 +79,10 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         try:
             yield session
         finally:
-            launch.finish(session)
+            try:
+                launch.finish(session)
+            except (UsageError, store.StoreError) as error:
+                pytest.exit(f"bench: {error}", returncode=USAGE)
 
 
 @pytest.fixture
@@ -109,7 +114,6 @@ def _relative(path: Path) -> Path:
 
 def _stage(item: pytest.Item) -> Stage | None:
     """The stage a test measures, from its name (`test_latency[...]`), or None for tests of the harness itself."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None or "cell" not in callspec.params:
+    if item.path.parent != SUITES:
         return None
     return Stage(item.originalname.removeprefix("test_"))  # type: ignore[attr-defined]  # a Function has it

@@ -47,7 +47,7 @@ def doctor(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the harness's own tests: `nox -s tests -- -k worker`."""
     _install(session, "dev")
-    session.run("python", "-m", "pytest", "-W", "error", "tests", "--benchmark-disable", *session.posargs)
+    session.run("python", "-m", "pytest", "-ra", "-W", "error", "tests", "--benchmark-disable", *session.posargs)
 
 
 @nox.session

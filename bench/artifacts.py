@@ -58,7 +58,7 @@ class Artifact:
     """An exported artifact, checked.
 
     `manifest` holds inputs, files (path, bytes, sha256), entry, input, output, calibration, versions, seconds,
-    reproduce and log_tail.  `warnings` says what was wrong with a cached copy that had to be replaced.
+    reproduce, details (whatever else the exporter found out) and log_tail.  `warnings` says what was wrong with a cached copy that had to be replaced.
     """
 
     key: str
@@ -134,6 +134,7 @@ class Artifacts:
                 "calibration": [str(path.resolve()) for path in request.calibration],
                 "source": {"directory": str(source.directory), "manifest": source.manifest} if source else None,
             }
+            packages = env.freeze()
             started = time.monotonic()
             with Worker(
                 env.python,
@@ -144,6 +145,7 @@ class Artifacts:
             ) as worker:
                 reply = worker.call("export", arguments, timeout)
                 tail = worker.log_tail()
+            env.require_unchanged(packages)
             seconds = time.monotonic() - started
             manifest = _manifest(request, inputs, key, output, reply) | {"seconds": seconds, "log_tail": tail}
             (output / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -152,7 +154,6 @@ class Artifacts:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _inputs(self, request: ExportRequest) -> dict[str, Any]:
-        lock = self._environments.lock_text(request.environment)
         # Files whose name starts with an underscore are shared by the exporters beside them.
         sources = sorted({request.exporter, *request.exporter.parent.glob("_[!_]*.py")})
         return {
@@ -162,7 +163,7 @@ class Artifacts:
             "precision": request.precision,
             "imgsz": request.imgsz,
             "batch": request.batch,
-            "environment": hashlib.sha256(lock.encode()).hexdigest(),
+            "environment": self._environments.identity(request.environment),
             "exporter": [self._sha256(path, "exporter") for path in sources],
             "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
             "source": request.source.key if request.source else None,
@@ -213,6 +214,7 @@ def _manifest(
         "calibration": calibration,
         "versions": reply["versions"],
         "reproduce": reply["reproduce"],
+        "details": reply.get("details", {}),
     }
 
 

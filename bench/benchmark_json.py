@@ -25,7 +25,10 @@ _FIELDS = (
 
 
 def write(directory: Path) -> Path | None:
-    """Write `pytest-benchmark.json` into a run's directory from its Parquet; None when nothing was timed."""
+    """Write `pytest-benchmark.json` into a run's directory from its Parquet; None when nothing was timed.
+
+    Raises store.StoreError when the disk refuses.
+    """
     if not (directory / "samples.parquet").is_file():
         return None
     samples = store.read_table(directory, "samples")
@@ -47,7 +50,10 @@ def write(directory: Path) -> Path | None:
         "version": pytest_benchmark_version,
     }
     path = directory / FILE_NAME
-    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    try:
+        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise store.StoreError(f"cannot write {path}: {error}") from error
     return path
 
 

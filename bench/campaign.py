@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from bench.characterise import check_attestation
+from bench.envs import Env
 from bench.latency import Summary, Window, windows
 from bench.matrix import Cell
 from bench.reasons import CellProblem, Reason
@@ -33,6 +34,7 @@ class Campaign:
         self._cells = {cell.cell_id: cell for cell in cells}
         self._references = {cell.cell_id: session.matrix.reference_of(cell).cell_id for cell in cells}
         self._problems: dict[str, CellProblem] = {}
+        self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
 
     def run(self) -> dict[str, CellProblem]:
         """Time every cell; returns why some have no latency, by cell id.  Results go to the session's store."""
@@ -73,8 +75,9 @@ class Campaign:
         session = self._session
         with session.progress.timed(cell.id, "latency: start"):
             env = session.environment(cell.environment)
+            self._packages[cell.cell_id] = env, env.freeze()
             guest = stack.enter_context(session.guest(cell, env, "latency"))
-            deadlines = session.settings.sweep.deadlines
+            deadlines = session.deadlines(cell)
             guest.load(session.load_spec(cell, session.artifact(cell)), timeout=deadlines.load)
             # Leaves the input in the guest: what is timed afterwards is this image again and again.
             guest.infer(session.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
@@ -103,6 +106,8 @@ class Campaign:
         summary = window.summary(cell.cell_id)
         session.store.update(cell, **_columns(summary), latency_stop=window.stop.get(cell.cell_id, ""))
         try:
+            env, packages = self._packages[cell.cell_id]
+            env.require_unchanged(packages)
             check_attestation(session, cell, guest.stats(attest=True).attested)
         except CellProblem as problem:
             self._problems[cell.cell_id] = problem

@@ -29,6 +29,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 app = typer.Typer(
     help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `run`; `show` prints a past run.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )

@@ -17,7 +17,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,12 @@ class Dataset:
         if n < 1:
             raise UsageError(f"calibration needs at least 1 image, not {n}")
         return evenly_spaced(self.train_images, n)
+
+    def subset(self, n: int) -> Dataset:
+        """The same set with `n` of its images, evenly spaced, and their objects; ids stay; all when there are fewer."""
+        images = evenly_spaced(self.images, n)
+        kept = np.isin(self.boxes["image_id"], [image.id for image in images])
+        return replace(self, images=images, boxes=self.boxes[kept])
 
     def evaluated_too(self, paths: Iterable[Path]) -> int:
         """How many of `paths` are images of this dataset."""

@@ -76,11 +76,14 @@ def _environments(read: matrix.Matrix, cache: Path) -> Table:
         table.add_column(name)
     users: dict[str, list[str]] = {}
     for option in read.options.values():
-        users.setdefault(option.environment, []).append(f"{option.name} (run)")
+        for family in dict.fromkeys((option.environment, *option.environments.values())):
+            users.setdefault(family, []).append(f"{option.name} (run)")
         users.setdefault(option.export.environment, []).append(f"{option.name} (export)")
     built = envs.Environments(read.directory, cache)
     for family, names in users.items():
         env = built.existing(family)
-        state = f"built, {env.bytes / 1e6:.0f} MB" if env else "not built yet"
+        state = "not built yet"
+        if env is not None:
+            state = "yours, not locked" if env.bytes is None else f"built, {env.bytes / 1e6:.0f} MB"
         table.add_row(family, ", ".join(names), state)
     return table

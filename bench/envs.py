@@ -3,7 +3,8 @@
 `matrices/envs/<family>.in` says what a family asks for, `<family>.txt` beside it is the lock: every package with its
 exact version, no hashes (builds of torch differ by index), no host and no path.  An environment is addressed by its
 lock, so an edited lock makes a new one and two checkouts share one.  uv builds it in seconds from hard links; where
-uv is missing, pip does.  bench/installers.py says where packages come from.
+uv is missing, pip does.  bench/installers.py says where packages come from.  An interpreter of the user's can take a
+family's place (bench/external.py).
 
 Some packages ask for more than what is used of them needs, or for versions that exclude each other.  In an .in file
 they stand below the line `# bench: no-deps` with exact versions; what they do need is listed above it.  The lock then
@@ -25,14 +26,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
+from bench import external
 from bench.installers import PYTHON_VERSION as PYTHON_VERSION
 from bench.installers import TORCH_PIN, OnOutput, base_python, clean, run, torch_backend, uv_variables, version
 from bench.installers import find_pip as find_pip
 from bench.installers import find_uv as find_uv
-from bench.reasons import CellProblem, Reason, UsageError
+from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
 _NO_DEPS = "# bench: no-deps"
@@ -45,17 +48,30 @@ _REFUSAL = "#!/bin/sh\necho 'Environments of the bench are locked: nothing insta
 
 @dataclass(frozen=True)
 class Env:
-    """A built environment.
+    """A built environment, or an interpreter that the user brought instead.
 
     `bytes` is the apparent size of all files in site-packages, each inode once, without byte code caches and without
-    pip, which no deployed program needs.
+    pip, which no deployed program needs.  An interpreter of the user's has no lock and no size: what else it holds is
+    not the option's.
     """
 
     family: str
     python: Path
     site_packages: Path
     lock_sha256: str
-    bytes: int
+    bytes: int | None
+    external: external.Interpreter | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What is recorded with a run."""
+        packages = list(self.packages())
+        if self.external is not None:
+            return {"external": True, "python": self.external.version, "packages": packages}
+        return {"lock_sha256": self.lock_sha256, "bytes": self.bytes, "packages": packages}
+
+    def identity(self) -> str:
+        """SHA-256 of what decides the environment's content: its lock, or what the user's interpreter holds."""
+        return _sha256("\n".join((self.external.version, *self.freeze()))) if self.external else self.lock_sha256
 
     def packages(self) -> tuple[str, ...]:
         """Installed distributions as sorted `name==version`, read from the names of the *.dist-info directories."""
@@ -77,8 +93,19 @@ class Env:
                 digest.update(f"{path.name} {record.st_size} {record.st_mtime_ns}\n".encode())
         return (f"# records {digest.hexdigest()[:16]}", *self.packages())
 
+    def require_unchanged(self, before: tuple[str, ...]) -> None:
+        """Raise CellProblem (invalid) when packages were installed, removed or replaced since `freeze()` gave `before`."""
+        after = self.freeze()
+        if after != before:
+            gone, new = (
+                ", ".join(sorted(a - b)) or "-" for a, b in ((set(before), set(after)), (set(after), set(before)))
+            )
+            text = f"Packages of {self.family} changed while a guest ran. Before: {gone}. After: {new}."
+            raise CellProblem(Reason.ENVIRONMENT_CHANGED, text, Status.INVALID)
+
     def _dist_infos(self) -> Iterator[Path]:
-        return self.site_packages.glob("*.dist-info")
+        folders = self.external.folders if self.external else (self.site_packages,)
+        return (path for folder in folders for path in folder.glob("*.dist-info"))
 
 
 class Environments:
@@ -89,6 +116,7 @@ class Environments:
         self._locks = matrices_dir / "envs"
         self._cache = cache_dir
         self._built: dict[str, Env] = {}
+        self._brought: dict[str, Env | None] = {}
 
     def lock_text(self, family: str) -> str:
         """The lock of `family`.  Raises UsageError when there is none."""
@@ -113,6 +141,10 @@ class Environments:
         """
         if family in self._built:
             return self._built[family]
+        own = self._external(family)
+        if own is not None:
+            self._built[family] = own
+            return own
         say: OnOutput = on_output or _ignore
         text, backend, directory = self._locate(family)
         try:
@@ -132,9 +164,31 @@ class Environments:
         return env
 
     def existing(self, family: str) -> Env | None:
-        """The environment of `family` if it is built and whole; nothing is built.  Raises UsageError as `lock_text`."""
+        """The environment of `family` if it is built and whole; nothing is built.
+
+        Raises UsageError as `lock_text`, and CellProblem for an interpreter of the user's that cannot run a guest.
+        """
+        own = self._external(family)
+        if own is not None:
+            return own
         text, _, directory = self._locate(family)
         return _read_marker(family, directory, text)
+
+    def identity(self, family: str) -> str:
+        """SHA-256 of what decides the content of a family's environment; nothing is built.  Raises as `existing`."""
+        own = self._external(family)
+        return own.identity() if own is not None else _sha256(self.lock_text(family))
+
+    def _external(self, family: str) -> Env | None:
+        """The user's interpreter for `family`, looked at once."""
+        if family not in self._brought:
+            given = external.given(family)
+            own = None
+            if given:
+                found = external.look(family, given, self.variables())
+                own = Env(family, found.python, found.folders[0], "", None, found)
+            self._brought[family] = own
+        return self._brought[family]
 
     def _locate(self, family: str) -> tuple[str, str, Path]:
         """Lock, explicitly chosen build of torch, and directory of a family."""
@@ -196,7 +250,7 @@ def lock(family: str, matrices_dir: Path) -> Path:
     command += ["--python-platform", "x86_64-manylinux_2_28", "--no-header", "--no-annotate", "--no-emit-index-url"]
     command += ["--no-emit-find-links", *torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), "-"]
     done = subprocess.run(
-        command, cwd=folder, env=uv_variables(), input=resolved, capture_output=True, text=True, check=False
+        command, cwd=folder, env=uv_variables(text), input=resolved, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise UsageError(f"{source}: no set of versions satisfies it.\n{done.stderr.strip()}")
@@ -245,7 +299,7 @@ def _build(family: str, directory: Path, text: str, backend: str, say: OnOutput)
         run(family, venv, uv_variables(), directory, say, python_error=base is None)
         install = [uv, "pip", "install", "--python", str(python), "--compile-bytecode"]
         install += [*torch_backend(text, backend), *_no_deps(text), "-r", str(requirements)]
-        run(family, install, uv_variables(), directory, say)
+        run(family, install, uv_variables(text), directory, say)
     elif base is None:
         raise UsageError(
             f"The environments need Python {PYTHON_VERSION}; this is {platform.python_version()}. Run the bench with "

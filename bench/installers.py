@@ -3,7 +3,8 @@
 pip reads its configuration itself.  uv does not read pip's, so `find-links`, `index-url`, `extra-index-url` and `cert`
 are handed on to it.  On Linux, PyPI's torch is a CUDA build of several gigabytes; unless one of the find-links folders
 offers the pinned torch, uv is told `--torch-backend cpu`.  The environment variable BENCH_TORCH_BACKEND overrides that
-(`cu128`, `auto`, ...); pip has no such switch and installs what its index serves.
+(`cu128`, `auto`, ...); pip has no such switch and installs what its index serves.  A family for GPUs names cuDNN among
+its packages, and that is how it is told: it gets PyPI's build, also where a folder offers one for the CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bench.reasons import CellProblem, Reason, UsageError
 
 PYTHON_VERSION = "3.11"  # the guests' interpreter: the one version that every family publishes wheels for
 TORCH_PIN = re.compile(r"^torch==([^+\s;]+)", re.MULTILINE)
+_FOR_GPU = re.compile(r"^nvidia-cudnn-", re.MULTILINE)
 _ERROR_LINES = 20
 
 OnOutput = Callable[[str], None]
@@ -64,8 +66,11 @@ def clean(variables: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in dropped}
 
 
-def uv_variables() -> dict[str, str]:
-    """Variables for uv, with what pip is configured to use; a setting the user made for uv itself wins."""
+def uv_variables(text: str = "") -> dict[str, str]:
+    """Variables for uv, with what pip is configured to use; a setting the user made for uv itself wins.
+
+    `text` is the lock or its source: for a family for GPUs, folders that offer torch for the CPU are left out.
+    """
     variables = clean(os.environ)
     pip = _pip_settings()
     for name, option, separator in (  # pip separates by spaces
@@ -79,7 +84,15 @@ def uv_variables() -> dict[str, str]:
             if name == "UV_INDEX":
                 # pip takes the best version over all indexes; uv's own default stops at the first that has the name.
                 variables.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    if _FOR_GPU.search(text) and "UV_FIND_LINKS" in variables:
+        kept = [folder for folder in variables["UV_FIND_LINKS"].split(",") if not _wheels(folder, "torch-*+cpu-*.whl")]
+        variables["UV_FIND_LINKS"] = ",".join(kept)
     return variables
+
+
+def _wheels(folder: str, pattern: str) -> list[Path]:
+    """Wheels of that pattern in a find-links folder; none in an address."""
+    return list(Path(folder.removeprefix("file://")).glob(pattern)) if folder else []
 
 
 def _pip_settings() -> dict[str, str]:
@@ -111,12 +124,10 @@ def torch_backend(text: str, asked: str) -> list[str]:
         return []
     if asked:
         return ["--torch-backend", asked]
+    if _FOR_GPU.search(text):
+        return []
     folders = uv_variables().get("UV_FIND_LINKS", "").split(",")
-    offered = any(
-        wheel
-        for folder in filter(None, folders)
-        for wheel in Path(folder.removeprefix("file://")).glob(f"torch-{pin[1]}[+-]*.whl")
-    )
+    offered = any(_wheels(folder, f"torch-{pin[1]}[+-]*.whl") for folder in folders)
     return [] if offered or sys.platform != "linux" else ["--torch-backend", "cpu"]
 
 

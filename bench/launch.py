@@ -193,7 +193,10 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
 
 
 def finish(session: Session) -> None:
-    """Close a run: last rows, the pytest-benchmark file and the report.  Raises store.StoreError."""
+    """Close a run: last rows, the pytest-benchmark file and the report.
+
+    Raises store.StoreError, or UsageError where the report's place cannot be written.
+    """
     session.finish()
     benchmark_json.write(session.directory)
     with session.progress.timed("", "report"):

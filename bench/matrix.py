@@ -49,13 +49,25 @@ class Export(_Entry):
     exporter: Identifier = Field(description="module bench/exporters/<exporter>.py")
     source: Identifier | None = Field(default=None, description="exporter module whose artifact this one converts")
     source_environment: Identifier | None = Field(default=None, description="environment family of that exporter")
+    sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$")]] = Field(
+        default_factory=list, description="where more than one leads here: <exporter>:<environment family>, in order"
+    )
     without_target: bool = Field(default=False, description="export also where the target is absent: exported only")
 
     @model_validator(mode="after")
     def _source_is_whole(self) -> Export:
         if (self.source is None) != (self.source_environment is None):
             raise ValueError("source and source_environment belong together: give both or neither")
+        if self.source is not None and self.sources:
+            raise ValueError("give either source or sources")
         return self
+
+    @property
+    def chain(self) -> list[tuple[str, str]]:
+        """Exporters (module, environment family) that come before this one; each converts the artifact before it."""
+        if self.source is not None and self.source_environment is not None:
+            return [(self.source, self.source_environment)]
+        return [(exporter, family) for exporter, _, family in (entry.partition(":") for entry in self.sources)]
 
 
 class Option(_Entry):
@@ -70,6 +82,9 @@ class Option(_Entry):
     runtimes: dict[Identifier, Identifier] = Field(default_factory=dict, description="runtime, where a target differs")
     environments: dict[Identifier, Identifier] = Field(
         default_factory=dict, description="run-only environment family, where a target differs"
+    )
+    javascript: Identifier | None = Field(
+        default=None, description="JavaScript packages the runtime serves; matrices/envs/<family>/package-lock.json"
     )
     batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
     export: Export
@@ -123,6 +138,8 @@ class Target(_Entry):
     detect: Detection
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
+    images: PositiveInt | None = Field(default=None, description="most images evaluated where no latency is taken")
+    patience: PositiveFloat = Field(default=1.0, description="factor on the sweep's deadlines for load and inference")
     reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
 
 
@@ -310,10 +327,14 @@ def load(directory: Path = MATRICES) -> Matrix:
         _pick("targets", option.targets, list(targets), path)
         families = {"environment": option.environment, "export.environment": option.export.environment}
         families |= {f"environments.{target}": family for target, family in option.environments.items()}
+        families |= {f"export, before it {exporter}": family for exporter, family in option.export.chain}
         for key, family in families.items():
             if not (directory / "envs" / f"{family}.txt").is_file():
                 locks = ", ".join(sorted(p.stem for p in (directory / "envs").glob("*.txt")))
                 raise UsageError(f"{path}: {key} is {family!r}, but envs/{family}.txt is missing; locks: {locks}")
+        package_lock = directory / "envs" / (option.javascript or "") / "package-lock.json"
+        if option.javascript is not None and not package_lock.is_file():
+            raise UsageError(f"{path}: javascript is {option.javascript!r}, but {package_lock} is missing")
         options[option.id] = option
     if not options:
         raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")

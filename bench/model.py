@@ -61,7 +61,7 @@ def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
 
 def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -> dict[str, dict[str, str]]:
     """What the checkpoint says of itself, kept in the cache by content and by the code that asked."""
-    code = hashlib.sha256(EXPORTER.read_bytes() + environments.lock_text(ENVIRONMENT).encode()).hexdigest()
+    code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
     kept = cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
     if kept.is_file():
         facts: dict[str, dict[str, str]] = json.loads(kept.read_text(encoding="utf-8"))

@@ -29,6 +29,7 @@ class Reporter:
         self._total = 0.0
         self._done = 0.0
         self._started = time.monotonic()
+        self._phase = ""
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -72,16 +73,19 @@ class Reporter:
 
     def phase(self, cell: str, phase: str) -> None:
         """Say what is being done now."""
-        self._progress.update(self._task, description=escape(f"{cell}  {phase}" if cell else phase))
+        self._phase = f"{cell}  {phase}" if cell else phase
+        self._progress.update(self._task, description=escape(self._phase))
 
     @contextmanager
     def timed(self, cell: str, phase: str) -> Iterator[None]:
         """A phase with a beginning and an end; in a log it becomes one line with its duration."""
+        before = self._phase
         self.phase(cell, phase)
         started = time.monotonic()
         try:
             yield
         finally:
+            self.phase("", before)
             seconds = time.monotonic() - started
             if self._enabled and not self._live and seconds >= QUIET_SECONDS:
                 where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()

@@ -21,7 +21,8 @@ from bench.campaign import Campaign
 from bench.characterise import Characterisation
 from bench.dataset import Dataset, read_image
 from bench.envs import Env, Environments
-from bench.matrix import REFERENCE_PRECISION, ROOT, Cell, Matrix
+from bench.jsenvs import JsEnvironments
+from bench.matrix import REFERENCE_PRECISION, ROOT, Cell, Deadlines, Matrix
 from bench.model import Checkpoint
 from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason, Status
@@ -32,8 +33,8 @@ from bench.worker import Worker
 EXPORTERS = ROOT / "bench" / "exporters"
 _UNTIMED = CellProblem(
     Reason.INTERRUPTED,
-    "Characterised, but the run was stopped before its latency was measured.",
-    Status.SKIPPED,
+    "The run was stopped before the latency of this cell was measured; the rest was.",
+    Status.MEASURED,
 )
 
 
@@ -62,6 +63,7 @@ class Session:
         self.environments = environments
         self.progress = progress
         self.artifacts = Artifacts(settings.cache, environments)
+        self.javascript = JsEnvironments(matrix.directory, settings.cache)
         self.directory = settings.results / settings.run_id
         references = {cell.cell_id: matrix.reference_of(cell).cell_id for cell in cells}
         self.store = RunStore(self.directory, settings.run_id, cells, references)
@@ -70,6 +72,7 @@ class Session:
         self._outcomes: dict[str, dict[Stage, CellProblem | None]] = {}
         self._presence = {name: machine.detect(target) for name, target in matrix.targets.items()}
         self._artifacts: dict[str, Artifact] = {}
+        self._emulated: dict[str, str] = {}
         self._record_machine()
         ground_truth = coco.ground_truth_table(dataset)
         self.store.write("ground_truth", ground_truth)
@@ -106,8 +109,10 @@ class Session:
             for stage in Characterisation(self, cell).run(stages):
                 outcomes[stage] = None
                 self.progress.advance()
-            timed = Stage.LATENCY in self.wanted[cell.cell_id] and self.matrix.targets[cell.target].timed
-            self.store.conclude(cell, _UNTIMED if timed else None)
+            wanted, untimed = Stage.LATENCY in self.wanted[cell.cell_id], self.why_untimed(cell)
+            if wanted and untimed:
+                self.store.update(cell, latency_stop=untimed)
+            self.store.conclude(cell, _UNTIMED if wanted and not untimed else None)
         except CellProblem as problem:
             # What comes after a failure cannot be reached; it is shown with the same cause.
             for stage in Stage:
@@ -123,6 +128,30 @@ class Session:
         return next((problem for problem in self._outcomes[cell.cell_id].values() if problem is not None), None)
 
     # -- what characterisation and the latency campaign need -------------------------------------------------------
+
+    def note_emulated(self, cell: Cell, emulated: str) -> None:
+        """Keep what a runtime says stands in for the cell's device; empty where the device itself is at work."""
+        self._emulated[cell.cell_id] = emulated
+
+    def why_untimed(self, cell: Cell) -> str:
+        """Why no latency is taken of a cell that runs, or nothing.  Known once its artifact was loaded."""
+        target, emulated = self.matrix.targets[cell.target], self._emulated.get(cell.cell_id, "")
+        if not target.timed:
+            return f"{target.name}: results are checked here, no latency is taken."
+        if emulated:
+            return f"{emulated} stands in for the device: results are checked here, no latency is taken."
+        return ""
+
+    def images(self, cell: Cell) -> Dataset:
+        """The images a cell is evaluated on: all, or a few where it is not timed and its target sets a limit."""
+        limit = self.matrix.targets[cell.target].images
+        return self.dataset.subset(limit) if limit is not None and self.why_untimed(cell) else self.dataset
+
+    def deadlines(self, cell: Cell) -> Deadlines:
+        """The sweep's deadlines with the patience that the cell's target asks for."""
+        deadlines, patience = self.settings.sweep.deadlines, self.matrix.targets[cell.target].patience
+        changed = {"load": deadlines.load * patience, "infer": deadlines.infer * patience}
+        return deadlines.model_copy(update=changed)
 
     def _require_target(self, cell: Cell) -> None:
         """Raise CellProblem when this machine or the option cannot run the cell.
@@ -156,7 +185,7 @@ class Session:
         images = self.dataset.calibration_images(self.settings.sweep.calibration_images) if calibrate else ()
         request = ExportRequest(
             weights=self.checkpoint.path,
-            option=cell.option.id,
+            option=export.exporter,  # not the option's id: options that run the same artifact share it
             precision=precision,
             imgsz=cell.imgsz,
             batch=cell.batch,
@@ -166,16 +195,16 @@ class Session:
         )
         deadline = self.settings.sweep.deadlines.export
         with self.progress.timed(cell.id, "export"):
-            if export.source is not None and export.source_environment is not None:
-                source = replace(
+            for exporter, family in export.chain:
+                stage = replace(
                     request,
-                    option=export.source,
+                    option=exporter,
                     precision=REFERENCE_PRECISION,
-                    exporter=EXPORTERS / f"{export.source}.py",
-                    environment=export.source_environment,
+                    exporter=EXPORTERS / f"{exporter}.py",
+                    environment=family,
                     calibration=(),
                 )
-                request = replace(request, source=self.artifacts.ensure(source, timeout=deadline))
+                request = replace(request, source=self.artifacts.ensure(stage, timeout=deadline))
             artifact = self.artifacts.ensure(request, timeout=deadline)
         for warning in artifact.warnings:
             self.progress.message(warning)
@@ -183,11 +212,10 @@ class Session:
         return artifact
 
     def environment(self, family: str) -> Env:
-        """A locked environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem."""
+        """A family's environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem."""
         with self.progress.timed("", f"environment {family}"):
             env = self.environments.ensure(family)
-        facts = {"lock_sha256": env.lock_sha256, "bytes": env.bytes, "packages": list(env.packages())}
-        self.store.add_environment(f"env:{family}", facts)
+        self.store.add_environment(f"env:{family}", env.facts())
         return env
 
     def guest(self, cell: Cell, env: Env, name: str) -> Worker:
@@ -206,8 +234,14 @@ class Session:
         return machine.available_cpus()[-cell.threads :]
 
     def load_spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
-        """What a runtime adapter's `load` is given."""
+        """What a runtime adapter's `load` is given.  Raises CellProblem where its JavaScript cannot be had."""
+        family = cell.option.javascript
+        if family is not None:
+            packages = self.javascript.ensure(family)
+            facts = {"lock_sha256": packages.lock_sha256, "bytes": packages.bytes, "packages": packages.packages()}
+            self.store.add_environment(f"js:{family}", facts)
         return {
+            "javascript_dir": str(packages.directory) if family is not None else "",
             "artifact_dir": str(artifact.directory),
             "manifest": artifact.manifest,
             "target": cell.target,
@@ -273,7 +307,7 @@ class Session:
         cells = [cell for cell in self.cells if Stage.LATENCY in self.wanted[cell.cell_id]]
         for cell in cells:
             self.characterise(cell)
-        ready = [cell for cell in cells if self.problem(cell) is None and self.matrix.targets[cell.target].timed]
+        ready = [cell for cell in cells if self.problem(cell) is None and not self.why_untimed(cell)]
         for cell in cells:
             if cell not in ready:
                 self._outcomes[cell.cell_id].setdefault(Stage.LATENCY, None)

@@ -42,6 +42,7 @@ CELLS = pa.schema(
         _field("imgsz", pa.int32(), "px", "Side of the square network input"),
         _field("batch", pa.int32(), "images", "Images per inference"),
         _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
+        _field("cpus", pa.string(), "", "CPUs the guest was pinned to; on systems without affinity, those it shared"),
         _field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
         _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
         _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
@@ -70,7 +71,10 @@ CELLS = pa.schema(
         _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
         _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
         _field(
-            "latency_stop", pa.string(), "", "Why it stopped: interval (narrow enough), budget, or rounds (the cap)"
+            "latency_stop",
+            pa.string(),
+            "",
+            "Why it stopped: interval (narrow enough), budget, rounds (the cap); or why none was taken",
         ),
         _field("size_bytes", pa.int64(), "bytes", "All files of the artifact"),
         _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment"),

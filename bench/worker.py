@@ -30,10 +30,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded:
-    """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that."""
+    """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
+
+    `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
+    """
 
     import_ms: float
     load_ms: float
+    emulated: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Stats:
-    """The guest process: peak resident memory in bytes, OS threads, and what the runtime says it ran.
+    """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
 
     `attested` is empty unless it was asked for.
     """
@@ -124,7 +128,10 @@ class Worker:
         self.first_inference_ms = self.last_inference_ms = None
         shape = spec["manifest"]["output"].get("shape")
         self._expected_shape = tuple(shape) if shape else None
-        return self._read(lambda: Loaded(float(answer["import_ms"]), float(answer["load_ms"])), answer)
+        return self._read(
+            lambda: Loaded(float(answer["import_ms"]), float(answer["load_ms"]), str(answer.get("emulated", ""))),
+            answer,
+        )
 
     def infer(self, x: NDArray[np.float32], timeout: float = 300.0) -> NDArray[np.float32]:
         """Raw output (B, 4 + classes, anchors), boxes cx, cy, w, h in px, of `x` (B, 3, S, S), RGB 0..1.

@@ -22,12 +22,15 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 
 
-def write_wheel(folder: Path, version: str, name: str = "probe", body: str = "VALUE = 1\n") -> None:
+def write_wheel(
+    folder: Path, version: str, name: str = "probe", body: str = "VALUE = 1\n", requires: str | None = None
+) -> None:
     """A pure wheel with one module."""
+    asks = f"Requires-Dist: {requires}\n" if requires else ""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": body,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{asks}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
@@ -264,9 +267,22 @@ def test_a_lock_has_no_local_label_and_no_place_in_it(matrices: Path, wheels: Pa
         envs.lock("absent", matrices)
 
 
+def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, wheels: Path) -> None:
+    write_wheel(wheels, "3.0", requires="absent-package")
+    source = matrices / "envs" / "made.in"
+    source.write_text("# bench: no-deps\nprobe\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"must be name==version; not: probe"):
+        envs.lock("made", matrices)
+    source.write_text("# why\n# bench: no-deps\nprobe==3.0\n", encoding="utf-8")
+    assert envs.lock("made", matrices).read_text(encoding="utf-8") == "# bench: no-deps\nprobe==3.0\n"
+    assert "probe==3.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
+
+
 @pytest.mark.parametrize("source", sorted((ROOT / "matrices" / "envs").glob("*.in")), ids=lambda path: path.stem)
 def test_the_committed_locks_pin_what_they_are_asked_for(source: Path) -> None:
     pins = source.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    if pins[0] == "# bench: no-deps":
+        assert pins.pop(0) in source.read_text(encoding="utf-8").splitlines()
     assert pins
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( ; .+)?", pin) for pin in pins), pins
     names = {pin.split("==")[0].lower() for pin in pins}

@@ -163,7 +163,7 @@ def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path
         (["--options", "onxx"], "allowed: pytorch, torchscript, onnx"),
         (["--imgsz", "large"], "--imgsz large: not whole numbers"),
         (["--imgsz", "100"], "command line: imgsz"),
-        (["--model", "missing.pt", "--data", "x.yaml"], "missing.pt"),
+        (["--model", "missing.pt", "--data", "x.yaml"], "x.yaml"),
         (["--model", "missing.pt"], "--model needs --data"),
         (["--data", "missing.yaml"], "missing.yaml"),
         (["--run-id", "a/b"], "may not contain a slash"),
@@ -195,6 +195,9 @@ def test_a_checkpoint_that_is_none(matrices: Path, tmp_path: Path) -> None:
     assert code == 2, said
     assert "fake.pt cannot be used" in said
     assert not directory.exists()
+    code, said, _ = run(matrices, tmp_path, "--model", str(tmp_path / "none.pt"), "--data", str(data))
+    assert code == 2
+    assert "none.pt: no such file" in said
 
 
 def test_a_model_of_other_classes(matrices: Path, tmp_path: Path) -> None:
@@ -229,6 +232,27 @@ def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) 
     assert table.loc["pytorch"].latency_p50_ms > 0
 
 
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Path, tmp_path: Path) -> None:
+    """On a real file system of 180 kB: rows fit, detections do not."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=180k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        code, said, directory = run(matrices, disk)
+        assert code == 2, said
+        assert "No space left on device" in said
+        assert said.count("bench: cannot write") == 1, said
+        assert "Traceback" not in said
+        row = cells(directory).set_index("option").loc["pytorch"]
+        assert row.size_bytes > 0
+        assert row.parity_box_max == 0
+        assert not list(directory.glob(".*.tmp"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def _command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -242,7 +266,7 @@ def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None
     env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while process.poll() is None:
-            if (tmp_path / "r" / "detections.parquet").is_file():
+            if (tmp_path / "r" / "detections.parquet").is_file() and cells(tmp_path / "r").map50_95.notna().any():
                 guests = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(signal.SIGINT)
                 process.wait(120)

@@ -12,6 +12,10 @@ An adapter of a runtime is a module with four functions:
 `load(spec) -> model`; `prepare(model, x) -> prepared` puts float32 (B, 3, S, S), RGB 0..1, into the runtime's own host
 layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed;
 `attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras).
+Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
+with the nanoseconds of n inferences by the clock over there, `cpu_ns(model)` with what those processes have used, and
+`footprint(model) -> dict` with their peak_rss_bytes and threads.  `emulated(model) -> str` names what stands in for a
+device that is not there.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
 """
 
@@ -93,7 +97,9 @@ class Session:
         self._prepared = None
         started = time.perf_counter_ns()
         self._model = self._adapter.load(spec)
-        return {"import_ms": self._import_ms, "load_ms": (time.perf_counter_ns() - started) / 1e6}
+        elapsed = (time.perf_counter_ns() - started) / 1e6
+        emulated = self._adapter.emulated(self._model) if hasattr(self._adapter, "emulated") else ""
+        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated}
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One inference of the mapped input; the mapped reply is always float32 (B, 4 + classes, anchors) in px."""
@@ -111,27 +117,43 @@ class Session:
         """
         if self._prepared is None:
             raise RuntimeError("time was asked for before any infer gave an input")
-        infer, model, prepared = self._adapter.infer, self._model, self._prepared
-        clock = time.perf_counter_ns
-        samples: list[int] = []
-        for _ in range(request["warmup"]):
-            infer(model, prepared)
+        run = getattr(self._adapter, "time_inside", self._time_here)
+        model, prepared = self._model, self._prepared
+        run(model, prepared, request["warmup"])
         gc.collect()
         gc.disable()
         try:
-            cpu, wall = time.process_time_ns(), clock()
-            for _ in range(request["n"]):
-                started = clock()
-                infer(model, prepared)
-                samples.append(clock() - started)
-            cpu, wall = time.process_time_ns() - cpu, clock() - wall
+            cpu, wall = self._cpu_ns(), time.perf_counter_ns()
+            samples = run(model, prepared, request["n"])
+            cpu, wall = self._cpu_ns() - cpu, time.perf_counter_ns() - wall
         finally:
             gc.enable()
-        return {"samples_ns": samples, "cpu_ns": cpu, "wall_ns": wall, "threads": thread_count()}
+        return {"samples_ns": samples, "cpu_ns": cpu, "wall_ns": wall, "threads": self._footprint()["threads"]}
+
+    def _time_here(self, model: Any, prepared: Any, n: int) -> list[int]:
+        """Nanoseconds of `n` inferences in this process."""
+        infer, clock = self._adapter.infer, time.perf_counter_ns
+        samples = []
+        for _ in range(n):
+            started = clock()
+            infer(model, prepared)
+            samples.append(clock() - started)
+        return samples
+
+    def _cpu_ns(self) -> int:
+        """CPU time so far of this process, or of those that it has the inference done in."""
+        return int(self._adapter.cpu_ns(self._model)) if hasattr(self._adapter, "cpu_ns") else time.process_time_ns()
+
+    def _footprint(self) -> dict[str, int]:
+        """Peak memory and threads of the same processes."""
+        if hasattr(self._adapter, "footprint") and self._model is not None:
+            elsewhere: dict[str, int] = self._adapter.footprint(self._model)
+            return elsewhere
+        return {"peak_rss_bytes": peak_rss_bytes(), "threads": thread_count()}
 
     def stats(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Memory and threads of this process and, where asked, what the runtime says it ran."""
-        answer = {"peak_rss_bytes": peak_rss_bytes(), "threads": thread_count(), "pid": os.getpid()}
+        """Peak memory and threads and, where asked, what the runtime says it ran."""
+        answer: dict[str, Any] = {**self._footprint(), "pid": os.getpid()}
         if request.get("attest"):
             answer["attested"] = self._adapter.attest(self._model)
         return answer

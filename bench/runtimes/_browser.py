@@ -7,6 +7,7 @@ make it cross-origin isolated: only then may WebAssembly share memory between th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import os
@@ -36,12 +37,13 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
 )
-# How each target's browser is started; where there are two ways the second draws in software.
+# How each target's browser is started: the ways to reach a GPU in turn, the last one draws in software.
 FLAGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "browser-cpu": (("--disable-gpu",),),
     "browser-wasm": (("--disable-gpu",),),
     "browser-webgl": (
         ("--ignore-gpu-blocklist",),
+        ("--use-angle=vulkan", "--enable-features=Vulkan", "--ignore-gpu-blocklist"),
         ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
     ),
     "browser-webgpu": (
@@ -79,12 +81,27 @@ class Server(http.server.ThreadingHTTPServer):
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
         self.sent = b""
         self.received = b""
+        self._fetched: dict[str, dict[Path, int]] = {name: {} for name in folders}
         threading.Thread(target=self.serve_forever, name="page server", daemon=True).start()
 
     @property
     def url(self) -> str:
         """Address of the server."""
         return f"http://127.0.0.1:{self.server_port}"
+
+    def file(self, name: str, rest: str) -> bytes | None:
+        """Content of the file `rest` of the folder `name`, or None; never of one outside it."""
+        folder = self.folders.get(name)
+        path = (folder / rest).resolve() if folder else None
+        if folder is None or path is None or not path.is_relative_to(folder) or not path.is_file():
+            return None
+        content = path.read_bytes()
+        self._fetched[name][path] = len(content)
+        return content
+
+    def fetched_bytes(self, name: str) -> int:
+        """Size of the files of a folder that the page has asked for, each once."""
+        return sum(self._fetched[name].values())
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -99,13 +116,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/input":
             self._reply(200, self.server.sent, "application/octet-stream")
             return
-        first, _, rest = path.lstrip("/").partition("/")
-        folder = self.server.folders.get(first)
-        file = (folder / rest).resolve() if folder else None
-        if folder is None or file is None or not file.is_relative_to(folder) or not file.is_file():
+        name, _, rest = path.lstrip("/").partition("/")
+        content = self.server.file(name, rest)
+        if content is None:
             self._reply(404, b"", "text/plain")
-            return
-        self._reply(200, file.read_bytes(), TYPES.get(file.suffix, "application/octet-stream"))
+        else:
+            self._reply(200, content, TYPES.get(Path(rest).suffix, "application/octet-stream"))
 
     def do_POST(self) -> None:
         """The output tensor."""
@@ -129,12 +145,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Page:
     """A browser with one page open, and the server behind it."""
 
-    def __init__(self, executable: Path, flags: Sequence[str], folders: Mapping[str, Path], script: str) -> None:
-        """Start the browser and open the page with `script`, a path of the server.  Raises TargetAbsent."""
+    def __init__(
+        self, executable: Path, flags: Sequence[str], folders: Mapping[str, Path], script: str, *, processors: int = 1
+    ) -> None:
+        """Start the browser and open the page with `script`, a path of the server.  Raises TargetAbsent.
+
+        `processors` is how many logical processors the page is told it has.
+        """
         here = Path(__file__).parent
         self.server = Server({**folders, "page": here})
-        # The browser's profile goes into the worker's own folder, which the core removes whatever happens here.
-        os.environ["TMPDIR"] = os.getcwd()  # noqa: PTH109 - text
         self._driver = driver()
         arguments = [*QUIET, *flags]
         try:
@@ -146,7 +165,7 @@ class Page:
         self._complaints: list[str] = []
         self._page.on("console", lambda message: print(message.text))
         self._page.on("pageerror", lambda error: print(error))
-        self._page.goto(f"{self.server.url}/page/page.html?script={script}")
+        self._page.goto(f"{self.server.url}/page/page.html?script={script}&processors={processors}")
 
     def ask(self, function: str, argument: Any = None) -> Any:
         """What the page's function `bench.<function>(argument)` resolves to.  Raises playwright's Error."""
@@ -169,8 +188,31 @@ class Page:
 
 @functools.cache
 def driver() -> Playwright:
-    """Playwright's driver, one per process: it holds the event loop of this thread."""
+    """Playwright's driver, one per process: it holds the event loop of this thread.
+
+    The browser's profile goes into the worker's own folder, which the core removes whatever happens here.
+    """
+    os.environ["TMPDIR"] = str(Path.cwd())
     return sync_playwright().start()
+
+
+def open_page(
+    target: str, folders: Mapping[str, Path], script: str, asked: Mapping[str, Any], *, processors: int
+) -> tuple[Page, dict[str, Any]]:
+    """A page in which the runtime has started, and what its `start(asked)` said: `active`, `renderer`, ...
+
+    The first way to start the browser that reaches a GPU is taken, else the last one.  Raises TargetAbsent where the
+    runtime is not active in that one either.
+    """
+    executable = find_browser()
+    ways = FLAGS[target]
+    for flags in ways:
+        page = Page(executable, flags, folders, script, processors=processors)
+        found: dict[str, Any] = page.ask("start", asked)
+        if found["active"] and (flags is ways[-1] or not is_software(found["renderer"])):
+            return page, found
+        page.close()
+    raise TargetAbsent(f"Chromium {page.version} ({executable}) has no {target.removeprefix('browser-')} here.")
 
 
 def find_browser() -> Path:
@@ -185,30 +227,46 @@ def find_browser() -> Path:
     return Path(found) if found else own
 
 
-def usage(processes: Sequence[psutil.Process]) -> dict[str, int]:
-    """CPU time so far in ns, peak resident bytes and threads, summed over processes.
-
-    Pages of memory that processes share are counted in each, so the sum is an upper bound.
-    """
-    total = {"cpu_ns": 0, "peak_rss_bytes": 0, "threads": 0}
+def cpu_ns(processes: Sequence[psutil.Process]) -> int:
+    """CPU time that processes have used so far, in ns; those that ended meanwhile count nothing."""
+    total = 0.0
     for process in processes:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total["cpu_ns"] += int((times.user + times.system) * 1e9)
+            total += times.user + times.system
+    return round(total * 1e9)
+
+
+def footprint(processes: Sequence[psutil.Process]) -> dict[str, int]:
+    """Peak resident bytes and threads of processes together.
+
+    Each process's own peak, less what it shares with the others now, so that the browser's code counts once and not
+    once per process.  Their peaks need not coincide: the sum is an upper bound.
+    """
+    total = {"peak_rss_bytes": 0, "threads": 0}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             total["peak_rss_bytes"] += _peak(process)
             total["threads"] += process.num_threads()
-        except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
-            continue  # a helper that ended meanwhile
     return total
 
 
 def _peak(process: psutil.Process) -> int:
-    """High-water mark of a process's resident set; where the system keeps none (macOS), what it has now."""
-    status = Path(f"/proc/{process.pid}/status")
+    """Peak resident bytes of one process; where the system keeps none (macOS), what is resident now."""
+    folder = Path(f"/proc/{process.pid}")
     if not Path("/proc/self/status").exists():
         return int(process.memory_info().rss)
-    lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    peak = _kibibytes(folder / "status", "VmHWM:")
+    try:
+        shared = _kibibytes(folder / "smaps_rollup", "Rss:") - _kibibytes(folder / "smaps_rollup", "Pss:")
+    except PermissionError:  # a sandboxed process shows its maps to nobody
+        shared = 0
+    return (peak - shared) * 1024
+
+
+def _kibibytes(path: Path, name: str) -> int:
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
 def is_software(renderer: str) -> bool:

@@ -75,7 +75,10 @@ def infer(model: Model, prepared: torch.Tensor) -> np.ndarray:
         output = model.network(prepared.to(model.device))
         if isinstance(output, (tuple, list)):
             output = output[0]
+        # The copy into ordinary host memory returns when the device has finished all that was queued before it.
         result: np.ndarray = output.float().cpu().numpy()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)  # said aloud too, for whatever was queued on another stream
     return result
 
 

@@ -4,6 +4,8 @@ Core ML itself runs on Apple's systems only.  What can be checked anywhere is th
 says: its graph, the values of its (perhaps compressed) weights and the types it computes in.  Each operation below
 follows its definition in coremltools' documentation of MIL.  None of this is Apple's kernels: neither a latency nor an
 accuracy on a device can be read from it.
+
+Half-precision convolutions and matrix products add up in float32 and round their result to half.
 """
 
 from __future__ import annotations
@@ -126,6 +128,7 @@ def attest(model: Model) -> dict[str, Any]:
         "device": "mil-reference",
         "provider": f"PyTorch {torch.__version__}",
         "compute": name if activations == weight else f"{activations} x {weight}",
+        "accumulation": "f32",
         "threads": torch.get_num_threads(),
         "input_shape": list(model.input_shape),
         "version": ct.__version__,
@@ -199,7 +202,9 @@ def _conv(
     pad: list[int] | None = None,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    return F.conv2d(_padded(x, pad_type, pad, 0.0), weight, bias, strides, 0, dilations, groups)
+    terms = None if bias is None else bias.float()
+    padded = _padded(x, pad_type, pad, 0.0)
+    return F.conv2d(padded.float(), weight.float(), terms, strides, 0, dilations, groups).to(x.dtype)
 
 
 def _max_pool(
@@ -219,14 +224,15 @@ def _padded(x: torch.Tensor, pad_type: str, pad: list[int] | None, value: float)
 
 
 def _matmul(*, x: torch.Tensor, y: torch.Tensor, transpose_x: bool, transpose_y: bool) -> torch.Tensor:
-    return (x.transpose(-1, -2) if transpose_x else x) @ (y.transpose(-1, -2) if transpose_y else y)
+    product = (x.transpose(-1, -2) if transpose_x else x).float() @ (y.transpose(-1, -2) if transpose_y else y).float()
+    return product.to(x.dtype)
 
 
 def _split(
     *, x: torch.Tensor, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None
 ) -> tuple[torch.Tensor, ...]:
     sizes = split_sizes or [x.shape[axis] // int(num_splits or 1)] * int(num_splits or 1)
-    return torch.split(x, sizes, axis)
+    return tuple(torch.split(x, sizes, axis))
 
 
 def _upsample(*, x: torch.Tensor, scale_factor_height: float, scale_factor_width: float) -> torch.Tensor:

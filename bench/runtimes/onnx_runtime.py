@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "arm-cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-DEVICES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
+DEVICES = {CPU: "cpu", CUDA: "cuda"}
 # Input types of convolution nodes as the profiler names them.
 COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
 
@@ -32,7 +33,7 @@ class Model:
 
     session: Any
     path: Path
-    provider: str
+    provider: tuple[str, dict[str, str]]
     threads: int
     entries: dict[str, str]
 
@@ -40,21 +41,25 @@ class Model:
 def load(spec: dict[str, Any]) -> Model:
     """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name.
 
+    CUDA's TF32, which ONNX Runtime has on by default, is off: its 10-bit mantissa is not FP32.
     Raises TargetAbsent, TargetUnsupported or ONNX Runtime's errors.
     """
     target = spec["target"]
     if target not in PROVIDERS:
         raise TargetUnsupported(f"ONNX Runtime is run on {', '.join(PROVIDERS)} here, not on {target}.")
     provider = PROVIDERS[target]
+    if provider == CUDA and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from the environment's own packages
     if provider not in ort.get_available_providers():
         available = ", ".join(ort.get_available_providers())
         raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
     entries = {name: str(value) for name, value in spec["options"].items()}
-    session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[provider])
+    chosen = (provider, {"use_tf32": "0"} if provider == CUDA else {})
+    session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
-    return Model(session, path, provider, spec["threads"], entries)
+    return Model(session, path, chosen, spec["threads"], entries)
 
 
 def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
@@ -87,14 +92,18 @@ def attest(model: Model) -> dict[str, Any]:
         if "Conv" in node["op_name"]
     )
     (_, kind, provider), _ = convolutions.most_common(1)[0]
+    placed = Counter(node["provider"] for node in kernels)
+    tf32 = model.session.get_provider_options().get(CUDA, {}).get("use_tf32") == "1"
     return {
         "device": DEVICES.get(provider, provider),
         "provider": provider,
-        "compute": COMPUTE.get(kind, kind),
+        "compute": "tf32" if tf32 and kind == "float" else COMPUTE.get(kind, kind),
         "threads": model.session.get_session_options().intra_op_num_threads,
         "input_shape": list(meta.shape),
         "version": ort.__version__,
         "providers": model.session.get_providers(),
+        "provider_nodes": dict(sorted(placed.items())),
+        "provider_share": round(placed[provider] / placed.total(), 4),
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
         "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
     }

@@ -1,0 +1,69 @@
+"""Edge TPU: the compiled model through libedgetpu, or the file before it on a CPU as a stand-in for its accuracy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+
+from . import _tflite
+
+LIBRARY = "libedgetpu.so.1"
+COMPILED = "model_edgetpu.tflite"
+CUSTOM = "edgetpu-custom-op"
+
+
+class TargetAbsent(RuntimeError):
+    """The driver, the device or the compiled model is missing; the message says which."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A TF Lite model and the target it was loaded for."""
+
+    inner: _tflite.Model
+    target: str
+
+
+def load(spec: dict[str, Any]) -> Model:
+    """The compiled model on the device, or model.tflite on `edgetpu-proxy`.
+
+    Raises TargetAbsent, TargetUnsupported or TF Lite's ValueError.
+    """
+    target = spec["target"]
+    if target != "edgetpu":
+        return Model(_tflite.load(spec, Interpreter, targets=("edgetpu-proxy",)), target)
+    try:
+        delegate = load_delegate(LIBRARY)
+    except (OSError, ValueError) as error:
+        text = f"{LIBRARY} cannot be loaded ({error}); install libedgetpu1-std and plug in a Coral."
+        raise TargetAbsent(text) from error
+    if not (Path(spec["artifact_dir"]) / COMPILED).is_file():
+        raise TargetAbsent(
+            f"The artifact was exported without the compiler. {spec['manifest']['details']['compiler']} Then delete "
+            f"{spec['artifact_dir']} and run again."
+        )
+    return Model(_tflite.load(spec, Interpreter, targets=("edgetpu",), name=COMPILED, delegates=[delegate]), target)
+
+
+def prepare(model: Model, x: np.ndarray) -> np.ndarray:
+    """Channels last, quantised."""
+    return _tflite.prepare(model.inner, x)
+
+
+def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
+    """Raw output (B, 4 + classes, anchors), boxes in 0..1."""
+    return _tflite.infer(model.inner, prepared)
+
+
+def attest(model: Model) -> dict[str, Any]:
+    """What ran; on the device, which nodes were left to the CPU."""
+    attested = _tflite.attest(model.inner, importlib.metadata.version("ai-edge-litert"))
+    if CUSTOM in attested["operators"]:
+        # Holds everything that was mapped, in integers; no kernel but libedgetpu's can execute it.
+        attested |= {"device": "edgetpu", "provider": "libedgetpu", "compute": "i8"}
+    return attested

@@ -1,0 +1,76 @@
+// What the page does whatever the runtime: take the input, time inferences, hand the output back.
+
+// Adds to a runtime's own `start`, `load`, `run` and `describe` what the guest asks for besides them.
+// `run(input)` takes the typed array that `put` fetched and resolves to a typed array on the host.
+export function wrap(runtime) {
+  let input = null;
+  return {
+    ...runtime,
+
+    async put() {
+      input = new Float32Array(await (await fetch("/input")).arrayBuffer());
+    },
+
+    // One inference; its output goes to the server as bytes, its shape to the guest.
+    async infer() {
+      const {data, shape} = await runtime.run(input);
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      await fetch("/output", {method: "POST", body: bytes});
+      return shape;
+    },
+
+    // Milliseconds of each of `n` inferences, from the input on the host to the output on the host.
+    async time(n) {
+      const samples = [];
+      for (let i = 0; i < n; i++) {
+        const started = performance.now();
+        await runtime.run(input);
+        samples.push(performance.now() - started);
+      }
+      return samples;
+    },
+
+    async describe() {
+      return {
+        ...await runtime.describe(),
+        cross_origin_isolated: crossOriginIsolated,
+        clock_resolution_us: clockResolution(),
+        logical_processors: navigator.hardwareConcurrency,
+      };
+    },
+  };
+}
+
+// Adds a classic script to the page and waits for it.
+export function script(url) {
+  return new Promise((resolve, reject) => {
+    const element = document.createElement("script");
+    element.src = url;
+    element.onload = resolve;
+    element.onerror = () => reject(new Error(`cannot load ${url}`));
+    document.head.append(element);
+  });
+}
+
+// What draws: the name that WebGL or WebGPU gives its renderer, empty where there is none.
+export async function renderer(api) {
+  if (api === "webgl") {
+    const context = new OffscreenCanvas(1, 1).getContext("webgl2");
+    const names = context?.getExtension("WEBGL_debug_renderer_info");
+    return names ? context.getParameter(names.UNMASKED_RENDERER_WEBGL) : "";
+  }
+  const info = (await navigator.gpu?.requestAdapter())?.info;
+  return info ? [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") : "";
+}
+
+// The smallest step of the page's clock, in microseconds.
+function clockResolution() {
+  let smallest = Infinity;
+  for (let i = 0; i < 100; i++) {
+    const started = performance.now();
+    let now = started;
+    while (now === started) now = performance.now();
+    smallest = Math.min(smallest, now - started);
+  }
+  return Math.round(smallest * 1e5) / 100;
+}
