@@ -60,7 +60,8 @@ class Campaign:
             cpus = sorted({cpu for name in guests for cpu in session.cpus(self._cells[name])})
             plan = session.settings.sweep.latency
             timers = {name: guest.time for name, guest in guests.items()}
-            window = Window(number, timers, self._references, plan, cpus, SEED)
+            expected = {name: guest.last_inference_ms or 0.0 for name, guest in guests.items()}
+            window = Window(number, timers, self._references, plan, cpus, SEED, expected)
             try:
                 self._rounds(window)
             finally:

@@ -94,7 +94,7 @@ class Env:
         return (f"# records {digest.hexdigest()[:16]}", *self.packages())
 
     def require_unchanged(self, before: tuple[str, ...]) -> None:
-        """Raise CellProblem (invalid) when packages were installed, removed or replaced since `freeze()` gave `before`."""
+        """Raise CellProblem (invalid) when packages came, went or changed since `freeze()` gave `before`."""
         after = self.freeze()
         if after != before:
             gone, new = (

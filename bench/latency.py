@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import psutil
@@ -105,7 +105,7 @@ class Window:
     """One time window: the cells that share it and what came of it.
 
     `timers` maps a cell id to a call that times n inferences in its guest; `reference_of` maps it to the id of its
-    reference, which is in `timers` too.
+    reference, which is in `timers` too.  `expected_ms` is what one inference of a cell took before.
     """
 
     number: int
@@ -114,6 +114,7 @@ class Window:
     plan: Latency
     cpus: Sequence[int]
     seed: int
+    expected_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Start with no turn taken and no cell stopped."""
@@ -155,11 +156,20 @@ class Window:
     def _is_reference(self, name: str) -> bool:
         return self.reference_of[name] == name
 
+    def _inferences(self, name: str) -> tuple[int, int]:
+        """How many timed and untimed inferences a turn of a cell has: the plan's, or fewer of a slow cell."""
+        turns = self.turns[name]
+        expected = float(np.median(turns[-1].samples_ms)) if turns else self.expected_ms.get(name, 0.0)
+        if expected * (self.plan.samples + self.plan.warmup) <= self.plan.turn_s * 1e3:
+            return self.plan.samples, self.plan.warmup
+        warmup = min(self.plan.warmup, 1)
+        return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
+
     def _turn(self, name: str, number: int, order: int) -> None:
         load1 = os.getloadavg()[0]
         before = _cpu_times(self.cpus)
         try:
-            timing = self.timers[name](self.plan.samples, self.plan.warmup)
+            timing = self.timers[name](*self._inferences(name))
         except CellProblem as problem:
             self.problems[name] = problem
             return

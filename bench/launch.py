@@ -151,6 +151,8 @@ def grid(request: Request) -> Grid:
         batch=request.integers("batch"),
         threads=request.integers("threads"),
         images=counts[0] if counts else None,
+        # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose.
+        exclude=[] if request.text("precisions") else None,
     )
     name = Path(request.text("model") or demo.CHECKPOINT).stem
     return Grid(read, sweep, read.cells(name, sweep))

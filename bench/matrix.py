@@ -153,6 +153,7 @@ class Latency(_Entry):
     """How long and how precisely latency is measured."""
 
     samples: PositiveInt = Field(default=10, description="timed inferences per turn")
+    turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
     min_rounds: int = Field(default=8, ge=5, description="rounds before the interval is looked at")
     max_rounds: PositiveInt = 40
@@ -187,6 +188,7 @@ class Sweep(_Entry):
     options: list[str] = ["*"]
     precisions: list[str] = ["*"]
     targets: list[str] = ["*"]
+    exclude: list[str] = Field(default=[], description="pairs <option>-<precision> to leave out")
     imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = [320]
     batch: list[PositiveInt] = [1]
     threads: list[PositiveInt] = [1]
@@ -276,6 +278,8 @@ class Matrix:
         options = _pick("options", sweep.options, list(self.options))
         precisions = _pick("precisions", sweep.precisions, known)
         targets = _pick("targets", sweep.targets, list(self.targets))
+        pairs = [f"{option.id}-{precision}" for option in self.options.values() for precision in option.precisions]
+        excluded = _pick("exclude", sweep.exclude, pairs)
         reference = self.options.get(REFERENCE_OPTION)
         if reference is None or REFERENCE_PRECISION not in reference.precisions:
             raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
@@ -289,6 +293,7 @@ class Matrix:
                 if target in option.targets
                 for precision, entry in option.precisions.items()
                 if precision in precisions and (not entry.targets or target in entry.targets)
+                if f"{option.id}-{precision}" not in excluded
             ]
             references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
             for option, precision, target in references + wanted:

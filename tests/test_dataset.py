@@ -137,6 +137,16 @@ def test_limit_and_calibration_are_spaced_over_the_sorted_list(root: Path) -> No
     assert same.evaluated_too(same.calibration_images(3)) == 2
 
 
+def test_a_subset_keeps_ids_and_the_objects_of_its_images(root: Path) -> None:
+    whole = load(data_file(root))
+    part = whole.subset(1)
+    assert part.images == whole.images[:1]
+    assert set(part.boxes["image_id"]) <= {whole.images[0].id}
+    assert len(part.boxes) == (whole.boxes["image_id"] == whole.images[0].id).sum()
+    assert whole.subset(1000).images == whole.images
+    assert len(whole.subset(1000).boxes) == len(whole.boxes)
+
+
 @pytest.mark.parametrize("limit", [0, -3])
 def test_limits_below_one_are_refused(root: Path, limit: int) -> None:
     with pytest.raises(UsageError, match="at least 1"):

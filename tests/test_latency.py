@@ -69,6 +69,13 @@ def test_quiet_cells_stop_at_the_interval_and_the_ratio_is_right() -> None:
     assert run.summary("ref").ratio == 1.0
 
 
+def test_a_slow_cell_has_shorter_turns() -> None:
+    run = window(Latency(**PLAN.model_dump() | {"turn_s": 1.0}), ref=timer(20, 0.001, 1), a=timer(300, 0.001, 2))
+    run.run(ignore)
+    assert len(run.turns["ref"][0].samples_ms) == PLAN.samples
+    assert [len(turn.samples_ms) for turn in run.turns["a"]][1:] == [2] * (len(run.turns["a"]) - 1)
+
+
 def test_budget_stops_after_the_least_rounds() -> None:
     run = window(Latency(**PLAN.model_dump() | {"budget_s": 1e-6}), ref=timer(20, 0.5, 1), a=timer(10, 0.5, 2))
     run.run(ignore)

@@ -63,6 +63,26 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
+def test_inference_elsewhere_is_timed_and_weighed_there() -> None:
+    with worker("elsewhere") as guest:
+        assert guest.stats().threads != 77  # nothing is loaded yet
+        loaded = guest.load(spec() | {"manifest": {"output": {"layout": "channels_first", "units": "px"}}})
+        assert loaded.emulated == "a cardboard box"
+        guest.infer(images())
+        timing = guest.time(4, 2)
+        assert timing.samples_ms.tolist() == [7.0] * 4
+        assert timing.cpu_s == 1.0
+        assert timing.threads == 77
+        stats = guest.stats(attest=True)
+        assert (stats.peak_rss_bytes, stats.threads) == (123_456_789, 77)
+        assert stats.attested == {"timed": 6}
+
+
+def test_inference_here_stands_in_for_nothing() -> None:
+    with worker("linear") as guest:
+        assert guest.load(spec()).emulated == ""
+
+
 def test_every_layout_and_unit_reaches_the_core_as_channels_first_pixels() -> None:
     with worker("linear") as guest:
         for layout in ("channels_first", "channels_last"):

@@ -23,10 +23,10 @@ class TargetAbsent(RuntimeError):
 
 @dataclass(frozen=True)
 class Model:
-    """A TF Lite model and the target it was loaded for."""
+    """A TF Lite model and what its export found out about the compiler."""
 
     inner: _tflite.Model
-    target: str
+    details: dict[str, Any]
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -34,9 +34,9 @@ def load(spec: dict[str, Any]) -> Model:
 
     Raises TargetAbsent, TargetUnsupported or TF Lite's ValueError.
     """
-    target = spec["target"]
-    if target != "edgetpu":
-        return Model(_tflite.load(spec, Interpreter, targets=("edgetpu-proxy",)), target)
+    details = spec["manifest"]["details"]
+    if spec["target"] != "edgetpu":
+        return Model(_tflite.load(spec, Interpreter, targets=("edgetpu-proxy",)), details)
     try:
         delegate = load_delegate(LIBRARY)
     except (OSError, ValueError) as error:
@@ -44,10 +44,10 @@ def load(spec: dict[str, Any]) -> Model:
         raise TargetAbsent(text) from error
     if not (Path(spec["artifact_dir"]) / COMPILED).is_file():
         raise TargetAbsent(
-            f"The artifact was exported without the compiler. {spec['manifest']['details']['compiler']} Then delete "
+            f"The artifact was exported without the compiler: {details['compiler']} Install it, delete "
             f"{spec['artifact_dir']} and run again."
         )
-    return Model(_tflite.load(spec, Interpreter, targets=("edgetpu",), name=COMPILED, delegates=[delegate]), target)
+    return Model(_tflite.load(spec, Interpreter, targets=("edgetpu",), name=COMPILED, delegates=[delegate]), details)
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:
@@ -61,8 +61,9 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """What ran; on the device, which nodes were left to the CPU."""
+    """What ran, and from the manifest what the compiler can take; on the device, which nodes were left to the CPU."""
     attested = _tflite.attest(model.inner, importlib.metadata.version("ai-edge-litert"))
+    attested["from_manifest"] = {name: value for name, value in model.details.items() if name != "operators"}
     if CUSTOM in attested["operators"]:
         # Holds everything that was mapped, in integers; no kernel but libedgetpu's can execute it.
         attested |= {"device": "edgetpu", "provider": "libedgetpu", "compute": "i8"}

@@ -18,9 +18,13 @@ export async function start({backend, threads}) {
     tf.wasm.setThreadsCount(threads);
   }
   const drawn = DRAWN.includes(backend) ? await renderer(backend) : "";
-  const active = (drawn !== "" || !DRAWN.includes(backend)) && await tf.setBackend(backend);
-  await tf.ready();
-  return {active, renderer: drawn, threads: backend === "wasm" ? tf.wasm.getThreadsCount() : 1};
+  const possible = drawn !== "" || !DRAWN.includes(backend);
+  const active = possible && await tf.setBackend(backend);  // false where the backend refuses
+  return {active, renderer: drawn, threads: active ? threadsOf(backend) : 0};
+}
+
+function threadsOf(backend) {
+  return backend === "wasm" ? tf.wasm.getThreadsCount() : 1;
 }
 
 export async function load({url, input}) {
@@ -56,7 +60,7 @@ export async function describe() {
     input_shape: model.inputs[0].shape,
     filters,
     operators,
-    threads: backend === "wasm" ? tf.wasm.getThreadsCount() : 1,
+    threads: threadsOf(backend),
     simd: backend === "wasm" ? await tf.env().getAsync("WASM_HAS_SIMD_SUPPORT") : null,
     multithread: backend === "wasm" ? await tf.env().getAsync("WASM_HAS_MULTITHREAD_SUPPORT") : null,
     half_textures: backend === "webgl" ? !tf.env().getBool("WEBGL_RENDER_FLOAT32_ENABLED") : null,
