@@ -58,7 +58,8 @@ class Artifact:
     """An exported artifact, checked.
 
     `manifest` holds inputs, files (path, bytes, sha256), entry, input, output, calibration, versions, seconds,
-    reproduce, details (whatever else the exporter found out) and log_tail.  `warnings` says what was wrong with a cached copy that had to be replaced.
+    reproduce, details (whatever else the exporter found out) and log_tail.  `warnings` says what was wrong with a
+    cached copy that had to be replaced.
     """
 
     key: str

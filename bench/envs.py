@@ -8,7 +8,8 @@ family's place (bench/external.py).
 
 Some packages ask for more than what is used of them needs, or for versions that exclude each other.  In an .in file
 they stand below the line `# bench: no-deps` with exact versions; what they do need is listed above it.  The lock then
-begins with that line and is installed as it stands, without resolving dependencies.
+begins with that line and is installed as it stands, without resolving dependencies.  A package may stand in both
+parts: the line below wins, with the platforms it is meant for.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from bench.reasons import CellProblem, Reason, Status, UsageError
 _MARKER = "complete.json"
 _NO_DEPS = "# bench: no-deps"
 _LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
-_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+")
+_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ; .+)?")
 # Kept from the user's environment; everything else could change what a guest computes or imports.
 _PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REFUSAL = "#!/bin/sh\necho 'Environments of the bench are locked: nothing installs itself here.' >&2\nexit 1\n"
@@ -256,7 +257,9 @@ def lock(family: str, matrices_dir: Path) -> Path:
         raise UsageError(f"{source}: no set of versions satisfies it.\n{done.stderr.strip()}")
     # A label such as "+cpu" names one index's build of the same release. PyPI refuses labels, so a lock that keeps
     # one could only be installed where that build is served.
-    lines = sorted([line for line in _LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()] + pins)
+    found = [line for line in _LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()]
+    replaced = {pin.partition("==")[0] for pin in pins}
+    lines = sorted([line for line in found if line.partition("==")[0] not in replaced] + pins)
     if pins:
         lines.insert(0, _NO_DEPS)
     path = folder / f"{family}.txt"

@@ -69,7 +69,10 @@ def look(family: str, named: str, variables: Mapping[str, str]) -> Interpreter:
         raise _unusable(name, named, str(error)) from error
     if done.returncode != 0:
         raise _unusable(name, named, (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
-    facts = json.loads(done.stdout.splitlines()[-1])
+    try:
+        facts = json.loads(done.stdout)
+    except ValueError as error:
+        raise _unusable(name, named, f"it is no Python, it answered {done.stdout[:80]!r}") from error
     version = ".".join(map(str, facts["version"]))
     if tuple(facts["version"][:2]) < OLDEST:
         raise _unusable(name, named, f"it is Python {version}; guests need {'.'.join(map(str, OLDEST))} or newer")

@@ -55,10 +55,12 @@ def test_cell_ids_leave_defaults_out() -> None:
     [
         ("options/onnx.toml", 'compute = "f32"', 'compute = "f64"', ["onnx.toml", "compute", "'f32'", "'bf16'"]),
         ("options/onnx.toml", "order = 3", 'orderr = 3', ["options/onnx.toml", "orderr", "unknown key", "order"]),
-        ("options/onnx.toml", '"arm-cpu"', '"arm"', ["options/onnx.toml", "targets", "unknown arm", "allowed", "arm-cpu"]),
+        ("options/onnx.toml", '"arm-cpu"', '"arm"', ["onnx.toml", "targets", "unknown arm;", "arm-cpu"]),
         ("options/onnx.toml", 'id = "onnx"', 'id = "onx"', ["options/onnx.toml", "'onx'", "file's name"]),
         ("options/onnx.toml", 'environment = "onnx"', 'environment = "x"', ["environment", "envs/x.txt", "openvino"]),
         ("options/openvino.toml", 'artifact = "fp32"', 'artifact = "fp31"', ["bf16", "fp31", "allowed", "fp16"]),
+        ("options/graphdef.toml", "sources", 'source = "onnx"\nsources', ["source and source_environment", "both"]),
+        ("options/graphdef.toml", ":export-tf", ":x", ["export, before it saved_model", "envs/x.txt is missing"]),
         ("options/onnx.toml", "order = 3", "order = ", ["options/onnx.toml", "not valid TOML", "line"]),
         ("targets.toml", 'device = "cpu"', "", ["targets.toml", "cpu.device", "required"]),
         ("targets.toml", "detect.machine", "detect.mashine", ["targets.toml", "cpu.detect.mashine", "machine"]),

@@ -34,7 +34,7 @@ pytestmark = [
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 # Arithmetic to be attested, how the weights are stored, and the largest difference from PyTorch FP32: box px, score.
-# 8-bit weights move a box by some pixels in places where nothing is; those are judged by the anchors that matter.
+# 8-bit weights move boxes where nothing is; they are judged by the anchors that PyTorch is surest of.
 CASES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "fp32": ("f32", "", (0.01, 1e-4)),
     "fp16": ("f16", "", (1.5, 0.02)),
@@ -110,7 +110,8 @@ def test_a_package_says_what_the_network_says(
     assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
     assert attested["version"] == artifact.manifest["versions"]["coremltools"]
     assert sum(attested["convolutions"].values()) > 80
-    assert list(attested["compressed_weights"]) == ([stored] if stored else [])
+    # All convolutions but the first and the one that decodes distances, which are small; no other constant.
+    assert attested["compressed_weights"] == ({stored: attested["operations"]["conv"] - 2} if stored else {})
     # A quarter of float32's bytes, and the graph beside them.
     size = {file["path"]: file["bytes"] for file in artifact.manifest["files"]}[WEIGHTS]
     assert size == pytest.approx(10.35e6 * {"fp32": 1, "fp16": 0.5}.get(precision, 0.25), rel=0.03)
@@ -121,7 +122,7 @@ def test_a_package_says_what_the_network_says(
             assert difference[:, 4:].max() < limits[1]
         else:
             best = np.argsort(expected[0, 4:].max(axis=0))[-20:]
-            assert difference[0, :4, best].mean() < 4
+            assert difference[0, :4, best].mean() < 1
             assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.98
 
 
@@ -190,7 +191,10 @@ def test_an_operation_that_is_not_known_is_named(environments: Environments, tmp
         worker.call("export", {"path": str(tmp_path / "model.mlpackage")}, 60)
     manifest = {"entry": "model.mlpackage", "output": {"layout": "channels_first", "units": "px"}}
     artifact = Artifact("", tmp_path, manifest)
-    with guest(environments, "coreml-mil", "coreml_mil") as worker, pytest.raises(CellProblem, match="'erf'") as problem:
+    with (
+        guest(environments, "coreml-mil", "coreml_mil") as worker,
+        pytest.raises(CellProblem, match="'erf'") as problem,
+    ):
         worker.load(spec_for(artifact, "fp32"))
     assert problem.value.reason is Reason.LOAD_FAILED
 

@@ -41,10 +41,10 @@ pytestmark = [
 CASES: list[tuple[str, str, float, float]] = [
     ("ncnn", "fp32", 0.05, 1e-4),
     ("ncnn", "bf16", 24.0, 0.2),
-    ("ncnn", "fp16", 4.0, 0.05),
+    ("ncnn", "fp16", 2.0, 0.05),
     ("mnn", "fp32", 0.05, 1e-4),
     ("mnn", "low", 0.05, 1e-4),
-    ("mnn", "fp16", 4.0, 0.05),
+    ("mnn", "fp16", 2.0, 0.05),
     ("mnn", "int8", 24.0, 0.2),
     ("paddle", "fp32", 0.05, 1e-4),
 ]
@@ -147,12 +147,12 @@ def test_each_precision_runs_attests_and_agrees_with_pytorch(
         difference = np.abs(output - expected)
         assert difference[:, :4].max() < box
         assert difference[:, 4:].max() < score
-        assert (difference.max() > 0.5) == (box > 1), "a limit far above what is measured checks nothing"
+        assert (difference.max() > 0.05) == (box > 0.05)  # what is rounded shows it, what is not does not
         assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
-@pytest.mark.parametrize("option", ["ncnn", "mnn", "paddle"])
+@pytest.mark.parametrize("option", ["mnn", "paddle"])  # NCNN can only repeat its option
 def test_two_threads_are_attested_as_two(option: str, artifacts: Artifacts, environments: Environments) -> None:
     artifact = exported(artifacts, option, "fp32")
     with guest(environments, option, threads=2) as worker:
@@ -160,7 +160,8 @@ def test_two_threads_are_attested_as_two(option: str, artifacts: Artifacts, envi
         worker.infer(np.zeros((1, 3, IMGSZ, IMGSZ), np.float32))
         attested = worker.stats(attest=True).attested
     assert attested["threads"] == 2
-    assert attested.get("threads_source") == {"ncnn": "option", "mnn": None, "paddle": "oneDNN's log"}[option]
+    if X86:
+        assert attested.get("threads_source") != "option"
 
 
 @pytest.mark.skipif(not X86, reason="Arm CPUs with half precision honour the defaults")
@@ -174,7 +175,7 @@ def test_ncnns_default_half_precision_is_float32_on_x86(artifacts: Artifacts, en
             outputs.append(worker.infer(x))
             options.append(worker.stats(attest=True).attested["options"]["use_fp16_arithmetic"])
     assert options == [False, True]
-    assert np.array_equal(*outputs)
+    assert np.array_equal(outputs[0], outputs[1])
 
 
 def test_mnns_convolutions_are_told_apart_by_what_they_stored(environments: Environments) -> None:
@@ -251,9 +252,10 @@ def test_an_ncnn_guest_that_segfaults_costs_its_call_alone(
     whole, four = exported(artifacts, "ncnn", "fp32"), exported(artifacts, "ncnn", "fp32", batch=4)
     with guest(environments, "ncnn") as survivor:
         survivor.load(spec_for(whole, "ncnn", "fp32"))
-        with guest(environments, "ncnn") as doomed, pytest.raises(CellProblem) as problem:
+        with guest(environments, "ncnn") as doomed:
             doomed.load(spec_for(four, "ncnn", "fp32"))
-            doomed.infer(inputs[0])
+            with pytest.raises(CellProblem) as problem:
+                doomed.infer(inputs[0])
         assert problem.value.reason is Reason.CRASHED
         assert problem.value.status is Status.FAILED
         assert "SIGSEGV during 'infer'" in problem.value.text

@@ -54,13 +54,15 @@ def saved_model(request: Mapping[str, Any]) -> Path:
 
 def describe(request: Mapping[str, Any], *packages: str) -> dict[str, Any]:
     """Input, output and versions of what is converted from the source of `request`: channels last, boxes in 0..1."""
+    import tensorflow as tf
+
     manifest = request["source"]["manifest"]
     imgsz, batch = int(request["imgsz"]), int(request["batch"])
     installed = {name: importlib.metadata.version(name) for name in packages}
     return {
         "input": {"layout": "NHWC", "range": "0..1", "dtype": "float32", "shape": [batch, imgsz, imgsz, 3]},
         "output": dict(manifest["output"]),
-        "versions": {**manifest["versions"], **installed},
+        "versions": {**manifest["versions"], "tensorflow": tf.__version__, **installed},
     }
 
 

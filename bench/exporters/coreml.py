@@ -1,9 +1,10 @@
 """Core ML: an ML program without non-maximum suppression, traced and converted on any system, macOS or not.
 
 The network is traced as ultralytics prepares it for its own exports and converted by coremltools.  The input is a
-tensor like every other option's, not an image with its scale inside, so that the same numbers go in.  fp16 is Core ML's
-own default, the arithmetic that the Neural Engine has; the two 8-bit forms compress the weights of that program and
-leave its arithmetic alone.
+tensor like every other option's, not an image with its scale inside, so that the same numbers go in.  fp16 is Core
+ML's own default, the arithmetic that the Neural Engine has; the two 8-bit forms compress the weights of that program
+and leave its arithmetic alone.  They compress what convolutions read and nothing else: asked for every constant,
+coremltools also takes the positions of the anchors, and 127 steps over 80 cells move every box (0.1 of mAP50-95).
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     program = _convert(_trace(network, imgsz, batch), batch, imgsz, half=precision != "fp32")
     if precision == "int8":
         linear = cto.OpLinearQuantizerConfig(mode="linear_symmetric", weight_threshold=SMALLEST_WEIGHT)
-        program = cto.linear_quantize_weights(program, cto.OptimizationConfig(global_config=linear))
+        program = cto.linear_quantize_weights(program, cto.OptimizationConfig(op_type_configs={"conv": linear}))
     elif precision == "palette8":
         palette = cto.OpPalettizerConfig(mode="kmeans", nbits=8, weight_threshold=SMALLEST_WEIGHT)
-        program = cto.palettize_weights(program, cto.OptimizationConfig(global_config=palette))
+        program = cto.palettize_weights(program, cto.OptimizationConfig(op_type_configs={"conv": palette}))
     package = Path(request["output_dir"]) / PACKAGE
     program.save(str(package))
     files = sorted(str(path.relative_to(package.parent)) for path in package.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Edge TPU: the full-integer TF Lite file, compiled where edgetpu_compiler is installed, and which operators that knows.
+"""Edge TPU: the full-integer TF Lite file, its operators, and the compiled model where edgetpu_compiler is installed.
 
 Neither the compiler nor libedgetpu can be had from a package registry; Coral's own Debian repository has both.  What
 needs neither is written always: the file that enters the compiler and its operators against those the compiler
@@ -78,9 +78,9 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     flatbuffer = convert(request)
     (output / "model.tflite").write_bytes(flatbuffer)
     found = operators(flatbuffer)
-    details = {"operators": found, "source": SOURCE, **judge(found), **_compile(output)}
+    details = {"operators": found, "source": SOURCE, **judge(found), **compiled(output)}
     files = sorted(path.name for path in output.iterdir())
-    reply = describe(request, "tensorflow-cpu")
+    reply = describe(request)
     told = f"tensorflow: tf.lite.TFLiteConverter.from_saved_model, int8-full; then {COMPILER} -s model.tflite"
     return {**reply, "files": files, "entry": "model.tflite", "reproduce": told, "details": details}
 
@@ -103,7 +103,7 @@ def judge(found: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _compile(folder: Path) -> dict[str, Any]:
+def compiled(folder: Path) -> dict[str, Any]:
     """Compile model.tflite in `folder` where the compiler is installed; its report says what it mapped."""
     compiler = shutil.which(COMPILER)
     if compiler is None:

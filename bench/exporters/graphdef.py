@@ -17,7 +17,7 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     signature = tf.saved_model.load(str(saved_model(request))).signatures[SIGNATURE]
     frozen = convert_variables_to_constants_v2(signature)
     tf.io.write_graph(frozen.graph, request["output_dir"], "model.pb", as_text=False)
-    reply = describe(request, "tensorflow-cpu")
+    reply = describe(request)
     reply["input"]["name"] = frozen.inputs[0].name
     reply["output"]["name"] = frozen.outputs[0].name
     told = "tensorflow: convert_variables_to_constants_v2(saved_model.signatures['serving_default'])"

@@ -19,6 +19,6 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     convert(Path(source["directory"]) / source["manifest"]["entry"], output / SAVED_MODEL, work)
     shutil.rmtree(work)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
-    reply = describe(request, "tensorflow-cpu", "onnx2tf")
+    reply = describe(request, "onnx2tf")
     told = "onnx2tf -i model.onnx -dgc -prf REPLACEMENTS.json -osd -nuo"
     return {**reply, "files": files, "entry": f"{SAVED_MODEL}/saved_model.pb", "reproduce": told}

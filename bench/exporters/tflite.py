@@ -22,7 +22,7 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     require(request, "TF Lite", PRECISIONS)
     path = Path(request["output_dir"]) / "model.tflite"
     path.write_bytes(convert(request))
-    reply = describe(request, "tensorflow-cpu")
+    reply = describe(request)
     told = f"tensorflow: tf.lite.TFLiteConverter.from_saved_model, {request['precision']}"
     return {**reply, "files": [path.name], "entry": path.name, "reproduce": told}
 

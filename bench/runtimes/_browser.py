@@ -1,4 +1,4 @@
-"""A headless Chromium as a runtime: its page, the server that feeds it, and what the browser's processes cost.
+"""A headless Chromium: how it is started, the server that feeds its page, and what its processes cost.
 
 The page is `page.html` beside this file and one script per runtime.  It is served from 127.0.0.1 with the headers that
 make it cross-origin isolated: only then may WebAssembly share memory between threads, and only then does
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import psutil
 from playwright.sync_api import Error, Playwright, sync_playwright
 
@@ -64,10 +63,6 @@ SOFTWARE = ("swiftshader", "llvmpipe", "softpipe", "basic render", "software")
 
 class TargetAbsent(RuntimeError):
     """No browser, or one without what the target needs."""
-
-
-class TargetUnsupported(ValueError):
-    """The runtime does not run on this target, or not as asked."""
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -159,7 +154,7 @@ class Page:
         try:
             self._browser = self._driver.chromium.launch(executable_path=executable, args=arguments, headless=True)
         except Error as error:
-            raise TargetAbsent(f"{executable} cannot be started: {first_line(error)}") from error
+            raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
         self.version: str = self._browser.version
         self._page = self._browser.new_page()
         self._complaints: list[str] = []
@@ -272,13 +267,3 @@ def _kibibytes(path: Path, name: str) -> int:
 def is_software(renderer: str) -> bool:
     """Whether a renderer's own description names one that draws on the CPU."""
     return any(name in renderer.lower() for name in SOFTWARE)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what playwright says, without its prefix."""
-    return (str(error).splitlines() or [type(error).__name__])[0].removeprefix("Page.evaluate: ")
-
-
-def to_layout(x: np.ndarray, layout: str) -> np.ndarray:
-    """Float32 (B, 3, S, S) as contiguous memory in the layout of the artifact, NHWC or NCHW."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if layout == "NHWC" else x, dtype=np.float32)

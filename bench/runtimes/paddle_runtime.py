@@ -77,10 +77,10 @@ def load(spec: Mapping[str, Any]) -> Model:
         raise PrecisionUnsupported(f"Paddle refuses {wanted} on this CPU: {said}") from error
     ran = _convolutions(_logged(model))
     if WANTED[wanted] not in {compute for compute, _ in ran}:
-        told = (
-            ", ".join(f"{count} in {compute}" for compute, count in _by_compute(ran).items()) or "none through oneDNN"
+        told = " and ".join(f"{count} in {compute}" for compute, count in _by_compute(ran).items())
+        raise PrecisionUnsupported(
+            f"Paddle accepts {wanted} and does not use it: oneDNN ran {told or 'no'} of the network's convolutions."
         )
-        raise PrecisionUnsupported(f"Paddle accepts {wanted} and does not use it: of the convolutions it ran {told}.")
     return model
 
 

@@ -1,0 +1,327 @@
+"""GPU targets and TensorRT: what can be shown without a GPU, and the same options run where there is one.
+
+Without a GPU these show the graphs that TensorRT would build, run by ONNX Runtime, how an engine's description is
+read, half precision of PyTorch on the processor, and which environment and arithmetic a cell on a GPU asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import platformdirs
+import pytest
+
+from bench import machine, matrix, vision
+from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench.demo import CHECKPOINT
+from bench.demo.render import render
+from bench.envs import Environments
+from bench.reasons import CellProblem, Reason
+from bench.runtimes import _trt_layers as trt_layers
+from bench.worker import Worker
+
+ROOT = Path(__file__).parents[1]
+IMGSZ = 320
+pytestmark = [
+    pytest.mark.options,
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+]
+Array = np.ndarray[Any, np.dtype[np.float32]]
+GPU = machine.detect(matrix.load().targets["cuda"])
+needs_gpu = pytest.mark.skipif(not GPU.found, reason=GPU.text)
+
+
+@pytest.fixture(scope="module")
+def environments() -> Environments:
+    chosen = os.environ.get("YOLO11_BENCH_CACHE")
+    cache = Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
+    return Environments(ROOT / "matrices", cache)
+
+
+@pytest.fixture(scope="module")
+def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("calibration")
+    paths = [folder / f"{seed}.png" for seed in range(8)]
+    for seed, path in enumerate(paths):
+        assert cv2.imwrite(str(path), render(900_000 + seed)[0])
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def inputs() -> list[Array]:
+    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+
+
+def request_for(option: str, precision: str = "fp32") -> ExportRequest:
+    exporter = ROOT / "bench" / "exporters" / f"{option}.py"
+    return ExportRequest(CHECKPOINT, option, precision, IMGSZ, 1, exporter, "export-torch")
+
+
+def spec_for(artifact: Artifact, precision: str, target: str) -> dict[str, Any]:
+    return {
+        "artifact_dir": str(artifact.directory),
+        "manifest": artifact.manifest,
+        "target": target,
+        "threads": 1,
+        "precision": precision,
+        "imgsz": IMGSZ,
+        "batch": 1,
+        "options": {},
+    }
+
+
+def run(
+    environments: Environments, family: str, runtime: str, spec: dict[str, Any], inputs: list[Array]
+) -> tuple[list[Array], dict[str, Any]]:
+    """Outputs of a runtime and what it attests."""
+    adapter = ROOT / "bench" / "runtimes" / f"{runtime}.py"
+    with Worker(environments.ensure(family).python, adapter, variables=environments.variables(), threads=1) as worker:
+        worker.load(spec)
+        return [worker.infer(x) for x in inputs], worker.stats(attest=True).attested
+
+
+@pytest.fixture(scope="module")
+def reference(artifacts: Artifacts, environments: Environments, inputs: list[Array]) -> list[Array]:
+    spec = spec_for(artifacts.ensure(request_for("pytorch")), "fp32", "cpu")
+    outputs, attested = run(environments, "pytorch", "pytorch", spec, inputs)
+    assert attested["compute"] == "f32"
+    assert all(output[:, 4:].max() > 0.3 for output in outputs)
+    return outputs
+
+
+def assert_same_detector(outputs: list[Array], reference: list[Array], box: float, correlation: float) -> None:
+    """The 20 anchors PyTorch is surest of have boxes within `box` px on average, and all scores go together."""
+    for output, expected in zip(outputs, reference, strict=True):
+        best = np.argsort(expected[0, 4:].max(axis=0))[-20:]
+        assert np.abs(output - expected)[0, :4, best].mean() < box
+        assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > correlation
+
+
+# -- what cells on a GPU ask for -------------------------------------------------------------------------------------
+
+
+def test_cells_on_a_gpu_ask_for_their_own_environment_and_arithmetic() -> None:
+    read = matrix.load()
+    sweep = matrix.override(read.sweep("full"), "test", imgsz=[320], batch=[1], threads=[1], targets=["cpu", "cuda"])
+    cells = {cell.id: (cell.environment, cell.compute) for cell in read.cells("m", sweep)}
+    assert cells["pytorch-fp32-cpu-320"] == ("pytorch", "f32")
+    assert cells["pytorch-fp16-cuda-320"] == ("pytorch-cuda", "f16")
+    assert cells["torchscript-fp16-cuda-320"] == ("torchscript-cuda", "f16")
+    assert cells["onnx-fp16-cpu-320"] == ("onnx", "f32")
+    assert cells["onnx-fp16-cuda-320"] == ("onnx-cuda", "f16")
+    assert cells["tensorrt-int8-cuda-320"] == ("tensorrt", "i8")
+    assert "tensorrt-fp32-cpu-320" not in cells
+
+
+# -- reading an engine -----------------------------------------------------------------------------------------------
+
+
+def layer(kind: str, words: str, weights: str = "", tactic: str = "", key: str = "Format/Datatype") -> dict[str, Any]:
+    """A layer as an inspector describes it."""
+    entry: dict[str, Any] = {"Name": "x", "LayerType": kind, "Inputs": [{"Name": "in", key: words}], "Outputs": []}
+    if weights:
+        entry |= {"ParameterType": "Convolution", "Weights": {"Type": weights, "Count": 9}, "TacticName": tactic}
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("described", "arithmetic"),
+    [
+        (layer("CaskConvolution", "Row major linear FP32", "Float", "sm80_xmma_fprop_f32f32_f32_f32"), "f32"),
+        (layer("CaskConvolution", "Row major linear FP32", "Float", "sm80_fprop_f32f32_tf32f32_f32_nhwckrsc"), "tf32"),
+        (layer("CaskConvolution", "Channel major FP16 format where C % 8 == 0", "Half"), "f16"),
+        (layer("CaskGemmConvolution", "Half", "Half", key="DataType"), "f16"),
+        (layer("CaskConvolution", "Thirty-two wide channel vectorized row major Int8 format.", "Int8"), "i8"),
+        (layer("CaskConvolution", "Row major linear BFloat16", "BFloat16"), "bf16"),
+        (layer("CaskConvolution", "Row major linear FP32", "Int8"), "f32 x i8"),
+    ],
+)
+def test_an_engines_convolutions_are_read_from_its_description(described: dict[str, Any], arithmetic: str) -> None:
+    other = layer("Reformat", "Row major linear FP32")
+    answer = json.dumps({"Layers": [other, described, other], "Bindings": ["images", "output0"]})
+    assert trt_layers.convolutions(answer) == {arithmetic: 1}
+    assert trt_layers.layer_kinds(answer)["Reformat"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("no JSON", "no list of layers"),
+        ('{"Bindings": []}', "no list of layers"),
+        ('{"Layers": ["conv_1", "conv_2"]}', "layer names only"),
+        (json.dumps({"Layers": [layer("Reformat", "Row major linear FP32")]}), "is a convolution"),
+    ],
+)
+def test_a_description_without_what_is_needed_is_refused(answer: str, said: str) -> None:
+    with pytest.raises(trt_layers.InspectorUnreadable, match=said):
+        trt_layers.convolutions(answer)
+
+
+# -- the graphs TensorRT builds --------------------------------------------------------------------------------------
+
+
+def typed(
+    precision: str, artifacts: Artifacts, environments: Environments, calibration: list[str], output: Path
+) -> Artifact:
+    """The graph of a precision, made by the exporter, as an artifact that ONNX Runtime can run."""
+    source = artifacts.ensure(request_for("onnx"))
+    asked = {
+        "precision": precision,
+        "imgsz": IMGSZ,
+        "batch": 1,
+        "calibration": calibration,
+        "source": {"directory": str(source.directory), "manifest": source.manifest},
+        "output": str(output / "typed.onnx"),
+    }
+    exporter = ROOT / "bench" / "exporters" / "tensorrt.py"
+    python = environments.ensure("export-torch").python
+    with Worker(python, exporter, variables=environments.variables(), threads=2) as worker:
+        assert worker.call("typed_graph", asked, 300) == {"path": asked["output"]}
+    return Artifact("", output, {**source.manifest, "entry": "typed.onnx"})
+
+
+@pytest.mark.parametrize(("precision", "box", "correlation"), [("fp16", 1.0, 0.999), ("int8", 4.0, 0.95)])
+def test_typed_graphs_detect_what_pytorch_detects(
+    precision: str,
+    box: float,
+    correlation: float,
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: list[str],
+    inputs: list[Array],
+    reference: list[Array],
+    tmp_path: Path,
+) -> None:
+    artifact = typed(precision, artifacts, environments, calibration, tmp_path)
+    outputs, attested = run(environments, "onnx", "onnx_runtime", spec_for(artifact, precision, "cpu"), inputs)
+    assert attested["provider_share"] == 1
+    assert attested["provider_nodes"].keys() == {"CPUExecutionProvider"}
+    assert_same_detector(outputs, reference, box, correlation)
+
+
+GRAPH_FACTS = """
+import json, sys, onnx
+from onnx import numpy_helper
+graph = onnx.load(sys.argv[1]).graph
+made = {name: node for node in graph.node for name in node.output}
+constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+convolutions = [node for node in graph.node if node.op_type == "Conv"]
+quantised = [node for node in convolutions if all(
+    name in made and made[name].op_type == "DequantizeLinear" for name in node.input[:2])]
+pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+print(json.dumps({
+    "convolutions": len(convolutions),
+    "others": [node.name for node in convolutions if node not in quantised],
+    "zero_points": sorted({int(value) for node in pairs for value in constants[node.input[2]].ravel()}),
+    "types": sorted({str(constants[node.input[2]].dtype) for node in pairs}),
+    "float_weights": all(made[made[node.input[1]].input[0]].op_type == "QuantizeLinear" for node in quantised),
+    "float_biases": all(str(constants[node.input[2]].dtype) == "float32" for node in quantised if len(node.input) > 2),
+}))
+"""
+
+
+def test_int8_is_quantised_the_way_tensorrt_reads_it(
+    artifacts: Artifacts, environments: Environments, calibration: list[str], tmp_path: Path
+) -> None:
+    artifact = typed("int8", artifacts, environments, calibration, tmp_path)
+    python = environments.ensure("export-torch").python
+    command = [str(python), "-c", GRAPH_FACTS, str(artifact.directory / "typed.onnx")]
+    facts = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert facts["convolutions"] > 80
+    assert len(facts["others"]) == 1
+    assert "/dfl/" in facts["others"][0]
+    assert (facts["zero_points"], facts["types"]) == ([0], ["int8"])
+    assert facts["float_weights"]
+    assert facts["float_biases"]
+
+
+def test_tensorrt_refuses_what_it_cannot_make(artifacts: Artifacts, environments: Environments, tmp_path: Path) -> None:
+    with pytest.raises(CellProblem, match="fp32, fp16, int8, not int4") as problem:
+        typed("int4", artifacts, environments, [], tmp_path)
+    assert problem.value.reason is Reason.PRECISION_UNSUPPORTED
+    with pytest.raises(CellProblem, match="needs calibration images"):
+        typed("int8", artifacts, environments, [], tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(CellProblem, match=r"bad\.png cannot be read"):
+        typed("int8", artifacts, environments, [str(tmp_path / "bad.png")], tmp_path)
+
+
+# -- half precision of PyTorch ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["pytorch", "torchscript"])
+def test_half_precision_is_attested_as_what_was_dispatched(
+    option: str, artifacts: Artifacts, environments: Environments, inputs: list[Array], reference: list[Array]
+) -> None:
+    artifact = artifacts.ensure(request_for(option, "fp32" if option == "pytorch" else "fp16"))
+    outputs, attested = run(environments, option, option, spec_for(artifact, "fp16", "cpu"), inputs[:1])
+    assert attested["compute"] == "f16"
+    assert_same_detector(outputs, reference[:1], 1.0, 0.999)
+
+
+# -- where there is a GPU --------------------------------------------------------------------------------------------
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("option", "runtime", "precision", "stored", "compute"),
+    [
+        ("pytorch", "pytorch", "fp32", "fp32", "f32"),
+        ("pytorch", "pytorch", "fp16", "fp32", "f16"),
+        ("torchscript", "torchscript", "fp32", "fp32", "f32"),
+        ("torchscript", "torchscript", "fp16", "fp16", "f16"),
+        ("onnx", "onnx_runtime", "fp32", "fp32", "f32"),
+        ("onnx", "onnx_runtime", "fp16", "fp16", "f16"),
+    ],
+)
+def test_options_run_on_the_gpu(
+    option: str,
+    runtime: str,
+    precision: str,
+    stored: str,
+    compute: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    inputs: list[Array],
+    reference: list[Array],
+) -> None:
+    artifact = artifacts.ensure(request_for(option, stored))
+    spec = spec_for(artifact, precision, "cuda")
+    outputs, attested = run(environments, f"{option}-cuda", runtime, spec, inputs)
+    assert (attested["device"], attested["compute"]) == ("cuda", compute)
+    assert_same_detector(outputs, reference, 1.0, 0.999)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "compute"), [("fp32", "f32"), ("fp16", "f16"), ("int8", "i8")])
+def test_engines_are_built_and_run_on_the_gpu(
+    precision: str,
+    compute: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: list[str],
+    inputs: list[Array],
+    reference: list[Array],
+) -> None:
+    exporter = ROOT / "bench" / "exporters" / "tensorrt.py"
+    images = tuple(Path(path) for path in calibration) if precision == "int8" else ()
+    source = artifacts.ensure(request_for("onnx"))
+    request = ExportRequest(
+        CHECKPOINT, "tensorrt", precision, IMGSZ, 1, exporter, "export-tensorrt", images, source=source
+    )
+    artifact = artifacts.ensure(request)
+    outputs, attested = run(environments, "tensorrt", "tensorrt", spec_for(artifact, precision, "cuda"), inputs)
+    assert (attested["device"], attested["compute"]) == ("cuda", compute)
+    assert_same_detector(outputs, reference, 4.0, 0.95)
