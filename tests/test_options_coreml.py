@@ -183,7 +183,8 @@ def test_an_operation_that_is_not_known_is_named(environments: Environments, tmp
         "    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 3, 8, 8))])\n"
         "    def program(x):\n"
         "        return mb.erf(x=x)\n"
-        "    ct.convert(program, convert_to='mlprogram', skip_model_load=True).save(request['path'])\n",
+        "    ct.convert(program, convert_to='mlprogram', skip_model_load=True).save(request['path'])\n"
+        "    return {}\n",
         encoding="utf-8",
     )
     python, variables = environments.ensure("coreml-mil").python, environments.variables()
