@@ -47,7 +47,15 @@ def doctor(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the harness's own tests: `nox -s tests -- -k worker`."""
     _install(session, "dev")
-    session.run("python", "-m", "pytest", "-ra", "-W", "error", "tests", "--benchmark-disable", *session.posargs)
+    command = ["python", "-m", "pytest", "-ra", "-W", "error", "tests", "--benchmark-disable", "-m", "not options"]
+    session.run(*command, *session.posargs)
+
+
+@nox.session(name="tests-options")
+def tests_options(session: nox.Session) -> None:
+    """Export and run every option in its own environment: a quarter of an hour and some gigabytes the first time."""
+    _install(session, "dev")
+    session.run("python", "-m", "pytest", "-ra", "tests", "--benchmark-disable", "-m", "options", *session.posargs)
 
 
 @nox.session

@@ -112,9 +112,9 @@ def test_a_package_says_what_the_network_says(
     assert sum(attested["convolutions"].values()) > 80
     # All convolutions but the first and the one that decodes distances, which are small; no other constant.
     assert attested["compressed_weights"] == ({stored: attested["operations"]["conv"] - 2} if stored else {})
-    # A quarter of float32's bytes, and the graph beside them.
+    # Half or a quarter of float32's bytes, and the tables of the clustered values.
     size = {file["path"]: file["bytes"] for file in artifact.manifest["files"]}[WEIGHTS]
-    assert size == pytest.approx(10.35e6 * {"fp32": 1, "fp16": 0.5}.get(precision, 0.25), rel=0.03)
+    assert size == pytest.approx(10.35e6 * {"fp32": 1, "fp16": 0.5}.get(precision, 0.25), rel=0.05)
     for output, expected in zip(outputs, reference, strict=True):
         difference = np.abs(output - expected)
         if limits is not None:

@@ -10,7 +10,7 @@ from ._tensorflow import SAVED_MODEL, convert, describe, require
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Write the folder saved_model in fp32; half precision has no kernels worth the name on a CPU."""
+    """Write the folder saved_model in fp32.  Raises PrecisionUnsupported or the converter's errors."""
     require(request, "SavedModel", ("fp32",))
     output = Path(request["output_dir"])
     source = request["source"]
