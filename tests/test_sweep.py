@@ -260,11 +260,21 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
+def _interruptible(command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A process that Ctrl-C reaches also where these tests run in the background, which ignores it."""
+
+    def restore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    output = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, preexec_fn=restore)
+
+
 def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny"]
     command += ["--results", str(tmp_path), "--run-id", "r"]
     env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with _interruptible(command, env) as process:
         while process.poll() is None:
             if (tmp_path / "r" / "detections.parquet").is_file() and cells(tmp_path / "r").map50_95.notna().any():
                 guests = psutil.Process(process.pid).children(recursive=True)

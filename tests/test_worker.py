@@ -287,8 +287,10 @@ def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(tmp_path
 
 OWNER = """
 import sys
+import signal
 import tempfile
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, {root!r})
 from bench.worker import Worker
 guest = Worker(Path(sys.executable), Path({adapter!r}), variables={{}})

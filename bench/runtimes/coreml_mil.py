@@ -1,11 +1,8 @@
 """MIL reference interpretation: the program and the weights stored in a Core ML package, executed with PyTorch.
 
 Core ML itself runs on Apple's systems only.  What can be checked anywhere is that the package says what the network
-says: its graph, the values of its (perhaps compressed) weights and the types it computes in.  Each operation below
-follows its definition in coremltools' documentation of MIL.  None of this is Apple's kernels: neither a latency nor an
-accuracy on a device can be read from it.
-
-Half-precision convolutions and matrix products add up in float32 and round their result to half.
+says: its graph, the values of its (perhaps compressed) weights and the types it computes in.  None of this is Apple's
+kernels: neither a latency nor an accuracy on a device can be read from it.
 """
 
 from __future__ import annotations
@@ -19,20 +16,16 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 import torch
-import torch.nn.functional as F
 from coremltools.converters.mil.frontend.milproto.load import load as read_program
+
+from ._mil_operations import OPERATIONS, OperationUnknown
 
 TARGET = "coreml-mil"
 NAMES = {torch.float32: "f32", torch.float16: "f16"}
-CASTS = {"fp32": torch.float32, "fp16": torch.float16, "int32": torch.int32, "bool": torch.bool}
 
 
 class TargetUnsupported(ValueError):
     """This adapter stands for no hardware."""
-
-
-class OperationUnknown(NotImplementedError):
-    """The program has an operation that the table below does not hold."""
 
 
 @dataclass(frozen=True)
@@ -186,80 +179,3 @@ def _without_weights(step: Step, weights: dict[str, torch.Tensor]) -> Step:
     """The step with what it may drop after its run: weights stay."""
     kept = tuple(name for name in step.last_uses if name not in weights)
     return Step(step.kind, step.arguments, step.outputs, kept)
-
-
-# -- the operations, with MIL's parameter names ----------------------------------------------------------------------
-
-
-def _conv(
-    *,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    pad_type: str,
-    strides: list[int],
-    dilations: list[int],
-    groups: int,
-    pad: list[int] | None = None,
-    bias: torch.Tensor | None = None,
-) -> torch.Tensor:
-    terms = None if bias is None else bias.float()
-    padded = _padded(x, pad_type, pad, 0.0)
-    return F.conv2d(padded.float(), weight.float(), terms, strides, 0, dilations, groups).to(x.dtype)
-
-
-def _max_pool(
-    *, x: torch.Tensor, kernel_sizes: list[int], strides: list[int], pad_type: str, pad: list[int], ceil_mode: bool
-) -> torch.Tensor:
-    return F.max_pool2d(_padded(x, pad_type, pad, -float("inf")), kernel_sizes, strides, ceil_mode=ceil_mode)
-
-
-def _padded(x: torch.Tensor, pad_type: str, pad: list[int] | None, value: float) -> torch.Tensor:
-    """MIL gives padding as top, bottom, left, right."""
-    if pad_type == "valid" or (pad_type == "custom" and not any(pad or [])):
-        return x
-    if pad_type != "custom" or pad is None:
-        raise OperationUnknown(f"The program pads by {pad_type!r}; known are 'valid' and 'custom'.")
-    top, bottom, left, right = pad
-    return F.pad(x, (left, right, top, bottom), value=value)
-
-
-def _matmul(*, x: torch.Tensor, y: torch.Tensor, transpose_x: bool, transpose_y: bool) -> torch.Tensor:
-    product = (x.transpose(-1, -2) if transpose_x else x).float() @ (y.transpose(-1, -2) if transpose_y else y).float()
-    return product.to(x.dtype)
-
-
-def _split(
-    *, x: torch.Tensor, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None
-) -> tuple[torch.Tensor, ...]:
-    sizes = split_sizes or [x.shape[axis] // int(num_splits or 1)] * int(num_splits or 1)
-    return tuple(torch.split(x, sizes, axis))
-
-
-def _upsample(*, x: torch.Tensor, scale_factor_height: float, scale_factor_width: float) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": lambda *, x, y: x + y,
-    "cast": lambda *, x, dtype: x.to(CASTS[dtype]),
-    "concat": lambda *, values, axis, interleave=False: torch.cat(_plain(values, interleave), axis),
-    "conv": _conv,
-    "matmul": _matmul,
-    "max_pool": _max_pool,
-    "mul": lambda *, x, y: x * y,
-    "real_div": lambda *, x, y: x / y,
-    "reshape": lambda *, x, shape: x.reshape(shape),
-    "sigmoid": lambda *, x: torch.sigmoid(x),
-    "silu": lambda *, x: F.silu(x),
-    "softmax": lambda *, x, axis: torch.softmax(x, axis),
-    "split": _split,
-    "sub": lambda *, x, y: x - y,
-    "transpose": lambda *, x, perm: x.permute(perm),
-    "upsample_nearest_neighbor": _upsample,
-}
-
-
-def _plain(values: list[torch.Tensor], interleave: bool) -> list[torch.Tensor]:
-    if interleave:
-        raise OperationUnknown("The program uses an interleaving 'concat', which is not known.")
-    return values
