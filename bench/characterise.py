@@ -136,7 +136,7 @@ class Characterisation:
         frame = table.to_pandas()
         reference = self._reference()
         if cell.is_reference:
-            reference.detections, reference.map50_95 = frame, accuracy.map50_95
+            reference.detections = frame
         theirs, truth = (table[table.image_id.isin(ids)] for table in (reference.detections, session.ground_truth))
         delta = bootstrap_delta(frame, theirs, truth)
         session.store.update(

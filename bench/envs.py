@@ -32,10 +32,19 @@ from typing import Any
 import filelock
 
 from bench import external
-from bench.installers import PYTHON_VERSION as PYTHON_VERSION
-from bench.installers import TORCH_PIN, OnOutput, base_python, clean, run, torch_backend, uv_variables, version
-from bench.installers import find_pip as find_pip
-from bench.installers import find_uv as find_uv
+from bench.installers import (
+    PYTHON_VERSION,
+    TORCH_PIN,
+    OnOutput,
+    base_python,
+    clean,
+    find_pip,
+    find_uv,
+    run,
+    torch_backend,
+    uv_variables,
+    version,
+)
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"

@@ -119,8 +119,10 @@ class RunStore:
 
     def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Record facts about the run, the machine or an environment, and write the table."""
-        for key, value in facts.items():
-            self._environment[scope, key] = value if isinstance(value, str) else json.dumps(value)
+        texts = {(scope, key): value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+        if texts.items() <= self._environment.items():
+            return  # told before: every cell of a family names the same environment
+        self._environment |= texts
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
         store.write_table(self.directory, "environment", rows)
 

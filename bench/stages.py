@@ -43,4 +43,3 @@ class Reference:
 
     outputs: list[npt.NDArray[np.float32]] = field(default_factory=list)
     detections: pd.DataFrame = field(default_factory=pd.DataFrame)
-    map50_95: float = 0.0

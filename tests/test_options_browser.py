@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import psutil
 import pytest
 
@@ -36,17 +34,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm"),
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
 ]
-
-
-@pytest.fixture(scope="module")
-def cache() -> Path:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    return Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-
-
-@pytest.fixture(scope="module")
-def environments(cache: Path) -> Environments:
-    return Environments(ROOT / "matrices", cache)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import platform
 import re
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import pytest
 
 from bench import vision
@@ -41,19 +39,6 @@ CASES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "int8": ("f16", "constexpr_affine_dequantize", None),
     "palette8": ("f16", "constexpr_lut_to_dense", None),
 }
-
-
-@pytest.fixture(scope="module")
-def environments() -> Environments:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    cache = Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-    return Environments(ROOT / "matrices", cache)
-
-
-@pytest.fixture(scope="module")
-def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """A cache of its own: each run of the tests really exports."""
-    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
 
 
 def request_for(precision: str, option: str = "coreml", family: str = "export-coreml", batch: int = 1) -> ExportRequest:

@@ -7,7 +7,6 @@ read, half precision of PyTorch on the processor, and which environment and arit
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import platformdirs
 import pytest
 
 from bench import machine, matrix, vision
@@ -36,18 +34,6 @@ pytestmark = [
 Array = np.ndarray[Any, np.dtype[np.float32]]
 GPU = machine.detect(matrix.load().targets["cuda"])
 needs_gpu = pytest.mark.skipif(not GPU.found, reason=GPU.text)
-
-
-@pytest.fixture(scope="module")
-def environments() -> Environments:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    cache = Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-    return Environments(ROOT / "matrices", cache)
-
-
-@pytest.fixture(scope="module")
-def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import pytest
 from numpy.typing import NDArray
 
@@ -48,19 +47,6 @@ CASES: list[tuple[str, str, float, float]] = [
     ("mnn", "int8", 24.0, 0.2),
     ("paddle", "fp32", 0.05, 1e-4),
 ]
-
-
-@pytest.fixture(scope="module")
-def environments() -> Environments:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    cache = Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-    return Environments(ROOT / "matrices", cache)
-
-
-@pytest.fixture(scope="module")
-def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """A cache of its own: each run of the tests really exports."""
-    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import platformdirs
 import pytest
 
 from bench import matrix, vision
@@ -69,24 +68,12 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def environments() -> Environments:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    folder = Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-    return Environments(ROOT / "matrices", folder)
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     folder = tmp_path_factory.mktemp("calibration")
     paths = tuple(folder / f"{seed}.png" for seed in range(CALIBRATION))
     for seed, path in enumerate(paths):
         assert cv2.imwrite(str(path), render(900_000 + seed)[0])
     return paths
-
-
-@pytest.fixture(scope="module")
-def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
 
 
 class Exports:

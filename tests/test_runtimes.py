@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import platformdirs
 import pytest
 
 from bench import vision
@@ -47,17 +46,6 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any], str, tuple[float, flo
 
 
 @pytest.fixture(scope="module")
-def cache() -> Path:
-    chosen = os.environ.get("YOLO11_BENCH_CACHE")
-    return Path(chosen).resolve() if chosen else platformdirs.user_cache_path("yolo11-bench")
-
-
-@pytest.fixture(scope="module")
-def environments(cache: Path) -> Environments:
-    return Environments(ROOT / "matrices", cache)
-
-
-@pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     folder = tmp_path_factory.mktemp("calibration")
     paths = []
@@ -65,12 +53,6 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
         paths.append(folder / f"{seed}.png")
         assert cv2.imwrite(str(paths[-1]), render(900_000 + seed)[0])
     return tuple(paths)
-
-
-@pytest.fixture(scope="module")
-def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """A cache of its own: each run of the tests really exports."""
-    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
 
 
 @pytest.fixture(scope="module")

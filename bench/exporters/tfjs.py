@@ -39,7 +39,7 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
         saved_model_tags="serve",
         quantization_dtype_map=quantization,
     )
-    reply = describe(request, "tensorflow-cpu", "tensorflowjs")
+    reply = describe(request, "tensorflowjs")
     told = f"tensorflowjs_converter --input_format=tf_saved_model --signature_name={SIGNATURE}"
     told += "".join(f" --quantize_{name}=*" for name in quantization or ())
     files = sorted(path.name for path in output.iterdir())

@@ -1,0 +1,30 @@
+"""What the tests that run real exporters and runtimes share: the user's environments, and a cache for their exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.artifacts import Artifacts
+from bench.envs import Environments
+from bench.launch import Request
+from bench.matrix import MATRICES
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    """The cache folder of a run without options, so that environments are built once and not per test."""
+    return Request({}).cache
+
+
+@pytest.fixture(scope="module")
+def environments(cache: Path) -> Environments:
+    """The locked environments in that cache."""
+    return Environments(MATRICES, cache)
+
+
+@pytest.fixture(scope="module")
+def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """A cache of its own: each run of the tests really exports."""
+    return Artifacts(tmp_path_factory.mktemp("cache"), environments)
