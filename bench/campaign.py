@@ -1,4 +1,4 @@
-"""The latency part of a run: guests of a time window are started together, interleaved, attested and stopped."""
+"""The latency part of a run: guests of a time window are launched together, interleaved, attested, launched anew."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ class Campaign:
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         session = self._session
+        cpus = sorted({cpu for name in names for cpu in session.cpus(self._cells[name])})
+        references = {name: self._references[name] for name in names}
         with ExitStack() as stack:
             guests: dict[str, Worker] = {}
-            for name in names:
-                try:
-                    guests[name] = self._start(stack, self._cells[name])
-                except CellProblem as problem:
-                    self._problems[name] = problem
-            cpus = sorted({cpu for name in guests for cpu in session.cpus(self._cells[name])})
-            plan = session.settings.sweep.latency
-            timers = {name: guest.time for name, guest in guests.items()}
-            expected = {name: guest.last_inference_ms or 0.0 for name, guest in guests.items()}
-            window = Window(number, timers, self._references, plan, cpus, SEED, expected)
+
+            def launch(name: str) -> Worker:
+                if name in guests:
+                    self._end(self._cells[name], guests.pop(name))
+                guests[name] = stack.enter_context(self._start(self._cells[name]))
+                return guests[name]
+
+            window = Window(number, launch, references, session.settings.sweep.latency, cpus, SEED)
             try:
                 self._rounds(window)
             finally:
@@ -69,47 +69,52 @@ class Campaign:
                     session.store.add_turns(turns)
                 session.store.write_turns()
             self._problems.update(window.problems)
-            for name in guests.keys() - window.problems.keys():
-                self._conclude(self._cells[name], guests[name], window)
+            for name in names:
+                if name not in window.problems:
+                    self._conclude(self._cells[name], guests[name], window)
 
-    def _start(self, stack: ExitStack, cell: Cell) -> Worker:
+    def _start(self, cell: Cell) -> Worker:
+        """A guest that has loaded the cell's artifact and holds the input that it will be timed on."""
         session = self._session
-        with session.progress.timed(cell.id, "latency: start"):
+        with session.progress.timed(cell.id, "latency: start"), ExitStack() as stack:
             env = session.environment(cell.environment)
-            self._packages[cell.cell_id] = env, env.freeze()
+            self._packages.setdefault(cell.cell_id, (env, env.freeze()))
             guest = stack.enter_context(session.guest(cell, env, "latency"))
             deadlines = session.deadlines(cell)
             guest.load(session.load_spec(cell, session.artifact(cell)), timeout=deadlines.load)
-            # Leaves the input in the guest: what is timed afterwards is this image again and again.
             guest.infer(session.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
+            stack.pop_all()
         return guest
+
+    def _end(self, cell: Cell, guest: Worker) -> None:
+        """Have the very process that was timed say what it ran, then end it.  Raises CellProblem."""
+        try:
+            check_attestation(self._session, cell, guest.stats(attest=True).attested)
+        finally:
+            guest.close()
 
     def _rounds(self, window: Window) -> None:
         session = self._session
         plan = window.plan
         started = time.monotonic()
 
-        def show(number: int, name: str) -> None:
-            seconds = time.monotonic() - started
-            text = f"latency: round {number + 1} of at most {plan.max_rounds}, {seconds:.0f} of {plan.budget_s:.0f} s"
-            session.progress.phase(self._cells[name].id, text)
+        def show(launch: int, number: int, name: str) -> None:
+            place = f"launch {launch + 1} of at most {plan.max_launches}, round {number % plan.rounds + 1}"
+            seconds = f"{time.monotonic() - started:.0f} of {plan.budget_s:.0f} s"
+            session.progress.phase(self._cells[name].id, f"latency: {place}, {seconds}")
 
-        with session.progress.timed("", f"latency of {len(window.timers)} cells, interleaved"):
+        with session.progress.timed("", f"latency of {len(window.turns)} cells, interleaved"):
             window.run(show)
 
     def _conclude(self, cell: Cell, guest: Worker, window: Window) -> None:
-        """Store a cell's summary, once the very process that was timed has said what it ran."""
+        """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
         session = self._session
-        if not window.turns[cell.cell_id]:
-            text = "The run was stopped before the cell had a turn."
-            self._problems[cell.cell_id] = CellProblem(Reason.INTERRUPTED, text)
-            return
         summary = window.summary(cell.cell_id)
         session.store.update(cell, **_columns(summary), latency_stop=window.stop.get(cell.cell_id, ""))
         try:
+            self._end(cell, guest)
             env, packages = self._packages[cell.cell_id]
             env.require_unchanged(packages)
-            check_attestation(session, cell, guest.stats(attest=True).attested)
         except CellProblem as problem:
             self._problems[cell.cell_id] = problem
 
@@ -123,6 +128,7 @@ def _columns(summary: Summary) -> dict[str, float | int | None]:
         "latency_ratio_low": summary.ratio_low,
         "latency_ratio_high": summary.ratio_high,
         "latency_samples": summary.samples,
+        "latency_launches": summary.launches,
         "latency_rounds": summary.rounds,
         "latency_rounds_contaminated": summary.contaminated,
     }

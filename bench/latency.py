@@ -1,17 +1,22 @@
-"""Latency by interleaved rounds: every cell of a time window takes one turn per round, in random order.
+"""Latency by launches of interleaved rounds: every cell of a time window takes one turn per round, in random order.
 
 The reference (PyTorch FP32) takes its turn in each round too, so a cell's ratio to it compares two turns a few
-seconds apart and survives a machine whose speed drifts.  What is stored is every sample of every turn; what is
-summarised here are pure functions over turns.
+seconds apart and survives a machine whose speed drifts.  After a few rounds every guest is started anew: a process
+keeps the speed its memory layout happens to give it for as long as it lives, and that differs between processes of
+the same kind by more than rounds do.  What is stored is every sample of every turn; what is summarised here are pure
+functions over turns.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import psutil
@@ -25,16 +30,29 @@ from bench.worker import Timing
 STEAL_LIMIT = 0.02
 # ... or when the guest got less CPU time per wall time than this share of its own median over the window.
 CPU_SHARE_LIMIT = 0.9
-# With fewer clean rounds than this a bootstrap over rounds says little, so all rounds are used instead.
-CLEAN_ROUNDS_MIN = 5
+# With clean rounds in fewer launches than this an interval says little, so all rounds are used instead.
+CLEAN_LAUNCHES_MIN = 3
+
+
+class TimedGuest(Protocol):
+    """What a window needs of a running guest: bench.worker.Worker has it."""
+
+    last_inference_ms: float | None
+
+    def time(self, n: int, warmup: int = 0) -> Timing:
+        """Time `n` inferences after `warmup` untimed ones.  Raises CellProblem."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One cell's turn in one round: `samples_ms` are its timed inferences, in order."""
+    """One cell's turn in one round: `samples_ms` are its timed inferences, in order.
+
+    `round` counts on through the launches of a window.
+    """
 
     cell_id: str
     window: int
+    launch: int
     round: int
     order: int
     samples_ms: tuple[float, ...]
@@ -54,6 +72,7 @@ class Summary:
     ratio_low: float | None
     ratio_high: float | None
     samples: int
+    launches: int
     rounds: int
     contaminated: int
 
@@ -69,115 +88,133 @@ def contaminated_rounds(turns: Sequence[Turn]) -> set[int]:
 def summarise(turns: Sequence[Turn], reference: Sequence[Turn]) -> Summary:
     """Summary of a cell from its turns and the reference's turns of the same window.
 
-    Rounds that are contaminated for either are left out, unless too few would remain.  An empty `reference` (it
-    failed) leaves the ratio out; the reference against itself has the ratio 1 exactly.
+    Rounds that are contaminated for either are left out, unless too few launches would remain.  An empty `reference`
+    (it failed) leaves the ratio out; the reference against itself has the ratio 1 exactly.
     """
     itself = bool(reference) and turns[0].cell_id == reference[0].cell_id
     reference_by_round = {turn.round: turn for turn in reference}
-    shared = [turn.round for turn in turns if not reference or turn.round in reference_by_round]
+    shared = [turn for turn in turns if not reference or turn.round in reference_by_round]
     bad = contaminated_rounds(turns) | contaminated_rounds(reference)
-    clean = [number for number in shared if number not in bad]
-    used = set(clean if len(clean) >= CLEAN_ROUNDS_MIN else shared)
-    own = [turn for turn in turns if turn.round in used]
-    samples = np.concatenate([turn.samples_ms for turn in own])
+    clean = [turn for turn in shared if turn.round not in bad]
+    own = clean if len({turn.launch for turn in clean}) >= CLEAN_LAUNCHES_MIN else shared
+    samples = np.concatenate([turn.samples_ms for turn in own]) if own else np.empty(0)
+    launches = [list(group) for _, group in groupby(own, key=lambda turn: turn.launch)]
     interval: tuple[float | None, float | None, float | None] = (None, None, None)
     if itself:
         interval = (1.0, 1.0, 1.0)
-    elif reference:
+    elif reference and own:
         found = stats.ratio_interval(
-            [np.asarray(reference_by_round[turn.round].samples_ms) for turn in own],
-            [np.asarray(turn.samples_ms) for turn in own],
+            [[reference_by_round[turn.round].samples_ms for turn in launch] for launch in launches],
+            [[turn.samples_ms for turn in launch] for launch in launches],
         )
         interval = (found.value, found.low, found.high)
     return Summary(
-        float(np.median(samples)),
+        float(np.median(samples)) if own else math.nan,
         stats.percentile(samples, 90),
         stats.percentile(samples, 99),
         *interval,
         samples=len(samples),
+        launches=len(launches),
         rounds=len(own),
-        contaminated=len(bad & set(shared)),
+        contaminated=sum(turn.round in bad for turn in shared),
     )
 
 
-@dataclass
 class Window:
-    """One time window: the cells that share it and what came of it.
+    """One time window: the cells that share it and what came of it."""
 
-    `timers` maps a cell id to a call that times n inferences in its guest; `reference_of` maps it to the id of its
-    reference, which is in `timers` too.  `expected_ms` is what one inference of a cell took before.
-    """
+    def __init__(
+        self,
+        number: int,
+        launch: Callable[[str], TimedGuest],
+        reference_of: Mapping[str, str],
+        plan: Latency,
+        cpus: Sequence[int],
+        seed: int,
+    ) -> None:
+        """Start with no turn taken and no cell stopped.
 
-    number: int
-    timers: Mapping[str, Callable[[int, int], Timing]]
-    reference_of: Mapping[str, str]
-    plan: Latency
-    cpus: Sequence[int]
-    seed: int
-    expected_ms: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Start with no turn taken and no cell stopped."""
-        self.turns: dict[str, list[Turn]] = {name: [] for name in self.timers}
+        `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
+        of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.
+        """
+        self.number = number
+        self.plan = plan
+        self.turns: dict[str, list[Turn]] = {name: [] for name in reference_of}
         self.problems: dict[str, CellProblem] = {}
         self.stop: dict[str, str] = {}
+        self._launch = launch
+        self._reference_of = reference_of
+        self._cpus = cpus
+        self._shuffle = random.Random(seed + number)
 
-    def run(self, on_turn: Callable[[int, str], None]) -> None:
-        """Take rounds until each cell's interval is narrow enough, the budget is spent or the cap is reached.
+    def run(self, on_turn: Callable[[int, int, str], None]) -> None:
+        """Launch again and again until each interval is narrow enough, the budget is spent or the cap is reached.
 
-        A guest that fails costs its own cell alone; `problems` says why.  `on_turn(round, cell id)` is called
-        before each turn.  Everything measured so far is in `turns` also when this is interrupted.
+        A guest that fails costs its own cell alone; `problems` says why.  `on_turn(launch, round, cell id)` is
+        called before each turn.  Everything measured so far is in `turns` also when this is interrupted.
         """
-        shuffle = random.Random(self.seed + self.number)
         started = time.monotonic()
-        for number in range(self.plan.max_rounds):
-            names = self._active()
-            if not names:
-                return
-            shuffle.shuffle(names)
-            for order, name in enumerate(names):
-                if time.monotonic() - started > self.plan.budget_s and number >= self.plan.min_rounds:
-                    self._finish("budget")
-                    return
-                on_turn(number, name)
-                self._turn(name, number, order)
-            if number + 1 >= self.plan.min_rounds:
+        for launch in range(self.plan.max_launches):
+            guests = self._start()
+            for number in range(launch * self.plan.rounds, (launch + 1) * self.plan.rounds):
+                names = [name for name in guests if name not in self.problems]
+                self._shuffle.shuffle(names)
+                for order, name in enumerate(names):
+                    on_turn(launch, number, name)
+                    self._turn(name, guests[name], launch, number, order)
+            if launch + 1 >= self.plan.min_launches:
                 self._stop_narrow()
-        self._finish("rounds")
+                if time.monotonic() - started > self.plan.budget_s:
+                    self._finish("budget")
+            if not self._active():
+                return
+        self._finish("launches")
+
+    def _start(self) -> dict[str, TimedGuest]:
+        guests: dict[str, TimedGuest] = {}
+        names = self._active()
+        self._shuffle.shuffle(names)
+        for name in names:
+            try:
+                guests[name] = self._launch(name)
+            except CellProblem as problem:
+                self.problems[name] = problem
+        return guests
 
     def summary(self, name: str) -> Summary:
         """Summary of a cell of this window; it must have taken a turn."""
-        return summarise(self.turns[name], self.turns.get(self.reference_of[name], []))
+        return summarise(self.turns[name], self.turns.get(self._reference_of[name], []))
 
     def _active(self) -> list[str]:
         """Cells still to be timed.  References stay to the end: only `_finish` stops them."""
-        return sorted(name for name in self.timers if name not in self.stop and name not in self.problems)
+        return sorted(name for name in self.turns if name not in self.stop and name not in self.problems)
 
     def _is_reference(self, name: str) -> bool:
-        return self.reference_of[name] == name
+        return self._reference_of[name] == name
 
-    def _inferences(self, name: str) -> tuple[int, int]:
+    def _inferences(self, name: str, guest: TimedGuest) -> tuple[int, int]:
         """How many timed and untimed inferences a turn of a cell has: the plan's, or fewer of a slow cell."""
         turns = self.turns[name]
-        expected = float(np.median(turns[-1].samples_ms)) if turns else self.expected_ms.get(name, 0.0)
+        expected = float(np.median(turns[-1].samples_ms)) if turns else guest.last_inference_ms or 0.0
         if expected * (self.plan.samples + self.plan.warmup) <= self.plan.turn_s * 1e3:
             return self.plan.samples, self.plan.warmup
         warmup = min(self.plan.warmup, 1)
         return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
 
-    def _turn(self, name: str, number: int, order: int) -> None:
+    def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> None:
         load1 = os.getloadavg()[0]
-        before = _cpu_times(self.cpus)
+        before = _cpu_times(self._cpus)
         try:
-            timing = self.timers[name](*self._inferences(name))
+            timing = guest.time(*self._inferences(name, guest))
         except CellProblem as problem:
             self.problems[name] = problem
             return
-        after = _cpu_times(self.cpus)
+        after = _cpu_times(self._cpus)
         total = after[0] - before[0]
         turn = Turn(
             name,
             self.number,
+            launch,
             number,
             order,
             tuple(float(sample) for sample in timing.samples_ms),
@@ -189,7 +226,7 @@ class Window:
 
     def _stop_narrow(self) -> None:
         """Let cells go whose interval is narrow enough."""
-        for name in self.timers:
+        for name in self.turns:
             if name in self.stop or name in self.problems or self._is_reference(name):
                 continue
             summary = self.summary(name)
@@ -197,11 +234,11 @@ class Window:
                 continue
             if (summary.ratio_high - summary.ratio_low) / 2 <= self.plan.half_width * summary.ratio:
                 self.stop[name] = "interval"
-        if all(name in self.stop or name in self.problems or self._is_reference(name) for name in self.timers):
+        if all(name in self.stop or name in self.problems or self._is_reference(name) for name in self.turns):
             self._finish("interval")
 
     def _finish(self, why: str) -> None:
-        for name in self.timers:
+        for name in self.turns:
             if name not in self.problems:
                 self.stop.setdefault(name, why)
 

@@ -8,14 +8,15 @@ the key and the values allowed.
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from bench import entries
+from bench.entries import Entry
 from bench.reasons import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,11 +27,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Compute = Literal["f32", "f16", "bf16", "i8"]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Precision(_Entry):
+class Precision(Entry):
     """One precision of an option."""
 
     compute: Compute = Field(description="arithmetic of the convolutions that the runtime must attest")
@@ -42,7 +39,7 @@ class Precision(_Entry):
     note: str = ""
 
 
-class Export(_Entry):
+class Export(Entry):
     """How an option's artifact is made."""
 
     environment: Identifier = Field(description="environment family; matrices/envs/<family>.txt is its lock")
@@ -70,7 +67,7 @@ class Export(_Entry):
         return [(exporter, family) for exporter, _, family in (entry.partition(":") for entry in self.sources)]
 
 
-class Option(_Entry):
+class Option(Entry):
     """One way to deploy: a row of the guide's table."""
 
     id: Identifier
@@ -111,7 +108,7 @@ class Option(_Entry):
         return self
 
 
-class Detection(_Entry):
+class Detection(Entry):
     """How a target is found on this machine; every condition given must hold (see bench/machine.py)."""
 
     machine: list[str] = Field(default_factory=list, description="platform.machine() is one of these, any case")
@@ -129,7 +126,7 @@ class Detection(_Entry):
         return self
 
 
-class Target(_Entry):
+class Target(Entry):
     """One kind of hardware an option can run on."""
 
     name: str
@@ -143,31 +140,32 @@ class Target(_Entry):
     reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
 
 
-class Parity(_Entry):
+class Parity(Entry):
     """On how many images raw outputs are compared with PyTorch FP32."""
 
     images: PositiveInt = 4
 
 
-class Latency(_Entry):
+class Latency(Entry):
     """How long and how precisely latency is measured."""
 
     samples: PositiveInt = Field(default=10, description="timed inferences per turn")
     turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
-    min_rounds: int = Field(default=8, ge=5, description="rounds before the interval is looked at")
-    max_rounds: PositiveInt = 40
-    half_width: PositiveFloat = Field(default=0.01, description="stop when every interval is this narrow, relative")
-    budget_s: PositiveFloat = Field(default=60.0, description="stop a time window after this many seconds")
+    rounds: PositiveInt = Field(default=2, description="interleaved rounds before every guest is started anew")
+    min_launches: int = Field(default=5, ge=3, description="launches before the interval is looked at")
+    max_launches: PositiveInt = 20
+    half_width: PositiveFloat = Field(default=0.02, description="stop when every interval is this narrow, relative")
+    budget_s: PositiveFloat = Field(default=300.0, description="stop a time window after this many seconds")
 
     @model_validator(mode="after")
     def _ordered(self) -> Latency:
-        if self.max_rounds < self.min_rounds:
-            raise ValueError(f"max_rounds ({self.max_rounds}) must be at least min_rounds ({self.min_rounds})")
+        if self.max_launches < self.min_launches:
+            raise ValueError(f"max_launches ({self.max_launches}) must be at least min_launches ({self.min_launches})")
         return self
 
 
-class Deadlines(_Entry):
+class Deadlines(Entry):
     """Seconds after which a guest that has not answered is killed."""
 
     export: PositiveFloat = 900.0
@@ -175,23 +173,23 @@ class Deadlines(_Entry):
     infer: PositiveFloat = 60.0
 
 
-class Accuracy(_Entry):
+class Accuracy(Entry):
     """When an accuracy counts as collapsed: the share of PyTorch FP32's mAP50-95 an artifact must keep."""
 
     keep: float = Field(default=0.5, ge=0, le=1)
 
 
-class Sweep(_Entry):
+class Sweep(Entry):
     """Which part of the grid is measured, and how hard."""
 
     description: str
-    options: list[str] = ["*"]
-    precisions: list[str] = ["*"]
-    targets: list[str] = ["*"]
+    options: list[str] = Field(default=["*"])
+    precisions: list[str] = Field(default=["*"])
+    targets: list[str] = Field(default=["*"])
     exclude: list[str] = Field(default=[], description="pairs <option>-<precision> to leave out")
-    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = [320]
-    batch: list[PositiveInt] = [1]
-    threads: list[PositiveInt] = [1]
+    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = Field(default=[320])
+    batch: list[PositiveInt] = Field(default=[1])
+    threads: list[PositiveInt] = Field(default=[1])
     images: PositiveInt | None = Field(default=None, description="validation images; absent: all")
     calibration_images: PositiveInt = 64
     parity: Parity = Parity()
@@ -267,7 +265,7 @@ class Matrix:
         """The sweep of that name.  Raises UsageError when there is none or its file is wrong."""
         if name not in self.sweeps:
             raise UsageError(f"no sweep {name!r} in {self.directory / 'sweeps'}; there are: {', '.join(self.sweeps)}")
-        return _parse(Sweep, _read(self.sweeps[name]), self.sweeps[name])
+        return entries.parse(Sweep, entries.read(self.sweeps[name]), self.sweeps[name])
 
     def cells(self, model: str, sweep: Sweep) -> list[Cell]:
         """Expand a sweep for a model, in table order; the PyTorch FP32 references it needs are always in it.
@@ -323,10 +321,13 @@ def load(directory: Path = MATRICES) -> Matrix:
     Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
     """
     targets_file = directory / "targets.toml"
-    targets = {name: _parse(Target, value, targets_file, prefix=name) for name, value in _read(targets_file).items()}
+    targets = {
+        name: entries.parse(Target, value, targets_file, prefix=name)
+        for name, value in entries.read(targets_file).items()
+    }
     options: dict[str, Option] = {}
     for path in sorted((directory / "options").glob("*.toml")):
-        option = _parse(Option, _read(path), path)
+        option = entries.parse(Option, entries.read(path), path)
         if option.id != path.stem:
             raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
         _pick("targets", option.targets, list(targets), path)
@@ -354,7 +355,7 @@ def load(directory: Path = MATRICES) -> Matrix:
 def override(sweep: Sweep, source: str, **values: Any) -> Sweep:
     """A copy of `sweep` with the given keys replaced (None: kept), checked as a file would be."""
     changed = {key: value for key, value in values.items() if value is not None}
-    return _parse(Sweep, sweep.model_dump() | changed, source)
+    return entries.parse(Sweep, sweep.model_dump() | changed, source)
 
 
 def _pick(key: str, wanted: Sequence[str], known: Sequence[str], path: Path | None = None) -> list[str]:
@@ -363,40 +364,3 @@ def _pick(key: str, wanted: Sequence[str], known: Sequence[str], path: Path | No
         where = f"{path}: " if path else ""
         raise UsageError(f"{where}{key}: unknown {', '.join(unknown)}; allowed: {', '.join(known)}")
     return list(known) if "*" in wanted else [name for name in known if name in wanted]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def _parse(kind: type[_Model], value: Any, source: Path | str, prefix: str = "") -> _Model:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + problem["loc"])
-            text = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                text = f"unknown key; allowed: {', '.join(_allowed(kind, problem['loc'][:-1]))}"
-            lines.append(f"{source}: {key or 'file'}: {text}")
-        raise UsageError("\n".join(lines)) from error
-
-
-def _allowed(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Keys allowed at a place in a model, following nested models and tables of models."""
-    current: Any = kind
-    for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
-            current = current.model_fields[str(part)].annotation
-        elif getattr(current, "__args__", None):
-            current = current.__args__[-1]
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

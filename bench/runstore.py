@@ -103,6 +103,7 @@ class RunStore:
             {
                 "cell_id": turn.cell_id,
                 "window": turn.window,
+                "launch": turn.launch,
                 "round": turn.round,
                 "order": turn.order,
                 "index": index,

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, bootstrap
+from scipy.stats import binom, t
 
 EARLY_STOPPING_CONFIDENCE = 0.99
-RESAMPLES = 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,44 +68,42 @@ def percentile(samples: ArrayLike, q: float) -> float | None:
 
 
 def ratio_interval(
-    reference_by_round: Sequence[ArrayLike],
-    cell_by_round: Sequence[ArrayLike],
+    reference_by_launch: Sequence[Sequence[ArrayLike]],
+    cell_by_launch: Sequence[Sequence[ArrayLike]],
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
-    """How many times faster a cell is than the reference, from rounds that both ran in; above 1 is faster.
+    """How many times faster a cell is than the reference, from launches that both had; above 1 is faster.
 
-    Item i of both arguments holds the latencies (ms, or any one unit) of round i.  Each round gives the ratio of its
-    medians, median(reference) / median(cell): both saw the same neighbours, temperature and clock, so what disturbs the
-    machine cancels.  The value is the **geometric mean** over rounds: for ratios it is the mean that gives the inverse
-    when cell and reference change places (Fleming and Wallace 1986), and being smooth it can be bootstrapped from a
-    handful of rounds, where a median of rounds takes only a few distinct values.
+    Item [i][j] of both arguments holds the latencies (ms, or any one unit) of round j of launch i.  Each round gives
+    the ratio of its medians, median(reference) / median(cell): both saw the same neighbours, temperature and clock, so
+    what disturbs the machine cancels.  The **median** of its rounds stands for a launch, the **geometric mean** of its
+    launches for the cell: for ratios it is the mean that gives the inverse when cell and reference change places
+    (Fleming and Wallace 1986).
 
-    The interval resamples rounds, not samples, as samples within a round are not independent: bias-corrected and
-    accelerated bootstrap (Efron 1987) of the mean log ratio, the percentile interval where that is undefined, and the
-    value itself where all rounds agree.  One round has no interval.
+    The interval is Student's t of the launches' log ratios: the launch, not the round or the sample, is what was
+    repeated independently (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time").  One launch has no
+    interval.
 
-    With few rounds a bootstrap interval is too narrow.  Simulated with normal noise of 3 % a round, the nominal 95 %
-    interval held the true ratio in 74 % of 1500 runs at 3 rounds, 83 % at 5, 90 % at 8 and 12, 91 % at 20; with
-    exponential noise in 67, 77, 85, 88 and 92 %.
+    Simulated with noise of 3 % a launch and 1.5 % a round, the nominal 95 % interval held the true ratio in 95 % of
+    4000 runs at 3, 5, 8 and 20 launches with normal noise, and in 90 to 92 % with exponential noise.
 
-    Raises ValueError on no rounds, unequal numbers of rounds, an empty round, or latencies that are not above zero.
+    Raises ValueError on no launch, unequal numbers of launches or rounds, an empty round, or latencies that are not
+    above zero.
     """
-    if not reference_by_round or len(reference_by_round) != len(cell_by_round):
-        raise ValueError(
-            f"need the same rounds of both, at least one; got {len(reference_by_round)} of the reference and "
-            f"{len(cell_by_round)} of the cell"
-        )
-    logs = np.log(_medians(reference_by_round, "reference")) - np.log(_medians(cell_by_round, "cell"))
+    shape, other = ([len(launch) for launch in side] for side in (reference_by_launch, cell_by_launch))
+    if not shape or shape != other or 0 in shape:
+        raise ValueError(f"need the same rounds of both, at least one a launch; got {shape} and {other}")
+    logs = np.array(
+        [
+            np.median(np.log(_medians(reference, "reference")) - np.log(_medians(cell, "cell")))
+            for reference, cell in zip(reference_by_launch, cell_by_launch, strict=True)
+        ]
+    )
     value = math.exp(logs.mean())
     if len(logs) < 2:
         return Interval(value, None, None)
-    if np.ptp(logs) <= 1e-12:
-        return Interval(value, value, value)
-    low, high = _bootstrap_mean(logs, confidence, seed, "BCa")
-    if not (math.isfinite(low) and math.isfinite(high)):
-        low, high = _bootstrap_mean(logs, confidence, seed, "percentile")
-    return Interval(value, math.exp(low), math.exp(high))
+    half = float(t.ppf((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
 def relative_half_width(interval: Interval) -> float:
@@ -126,21 +121,3 @@ def _medians(rounds: Sequence[ArrayLike], name: str) -> NDArray[np.float64]:
             raise ValueError(f"round {number} of the {name} must hold finite latencies above zero, not {values}")
         medians.append(np.median(values))
     return np.array(medians)
-
-
-def _bootstrap_mean(
-    values: NDArray[np.float64], confidence: float, seed: int, method: Literal["BCa", "percentile"]
-) -> tuple[float, float]:
-    with warnings.catch_warnings():
-        # An undefined BCa interval is warned of and comes back as NaN, which the caller looks for.
-        warnings.simplefilter("ignore")
-        result = bootstrap(
-            (values,),
-            np.mean,
-            n_resamples=RESAMPLES,
-            confidence_level=confidence,
-            method=method,
-            vectorized=True,
-            rng=np.random.default_rng(seed),
-        )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _DICT = pa.dictionary(pa.int32(), pa.string())
 
@@ -65,16 +65,17 @@ CELLS = pa.schema(
         _field(
             "latency_ratio", pa.float64(), "", "Time of PyTorch FP32 over this cell's, per image; above 1 is faster"
         ),
-        _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % bootstrap interval over rounds"),
+        _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % interval over launches"),
         _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
         _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
+        _field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
         _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
         _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
         _field(
             "latency_stop",
             pa.string(),
             "",
-            "Why it stopped: interval (narrow enough), budget, rounds (the cap); or why none was taken",
+            "Why it stopped: interval (narrow enough), budget, launches (the cap); or why none was taken",
         ),
         _field("size_bytes", pa.int64(), "bytes", "All files of the artifact"),
         _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment"),
@@ -107,6 +108,7 @@ SAMPLES = pa.schema(
     [
         _field("cell_id", _DICT, "", "Cell the sample belongs to"),
         _field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
+        _field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
         _field("round", pa.int16(), "", "Round within the window; the reference runs once in every round"),
         _field("order", pa.int16(), "", "Position of the cell's turn within the round (random)"),
         _field("index", pa.int16(), "", "Position of the sample within the turn"),
@@ -149,12 +151,73 @@ ENVIRONMENT = pa.schema(
     ]
 )
 
+_TIME = pa.timestamp("ms", tz="UTC")
+
+PROBES = pa.schema(
+    [
+        _field("probe", pa.string(), "", "Which probe of bench/probes made the observation"),
+        _field("option", pa.string(), "", "Deployment option it is about"),
+        _field("subject", pa.string(), "", "What of that option was looked at: a runtime, a device, a package, a file"),
+        _field("outcome", pa.string(), "", "yes, no, or unavailable (the probe could not be made here; text says why)"),
+        _field("value", pa.float64(), "see unit", "The figure behind the outcome, where there is one"),
+        _field("unit", pa.string(), "", "Unit of value"),
+        _field("text", pa.string(), "", "What was seen, in words"),
+        _field("date", _TIME, "UTC", "When it was observed"),
+        _field("machine", pa.string(), "", "Machine it was observed on"),
+    ]
+)
+
+PACKAGES = pa.schema(
+    [
+        _field("package", pa.string(), "", "Runtime package, as its index names it"),
+        _field("version", pa.string(), "", "Version of the release"),
+        _field("uploaded", _TIME, "UTC", "When the file was uploaded; null where the index does not say"),
+        _field("kind", pa.string(), "", "wheel, sdist, or npm"),
+        _field("python", pa.string(), "", "Python tags of a wheel, as in its name (cp311, py3, py2.py3)"),
+        _field("abi", pa.string(), "", "ABI tags of a wheel"),
+        _field("platform", pa.string(), "", "Platform tags of a wheel (any, manylinux_2_28_x86_64, win_amd64)"),
+        _field("yanked", pa.bool_(), "", "Whether its publisher has withdrawn the file"),
+        _field("snapshot", _TIME, "UTC", "When the index was asked"),
+    ]
+)
+
+CLAIMS = pa.schema(
+    [
+        _field("claim_id", pa.string(), "", "Statement of the guide, as in matrices/claims"),
+        _field("option", pa.string(), "", "Option the statement is about; empty where it is about several"),
+        _field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
+        _field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
+        _field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
+        _field(
+            "verdict", pa.string(), "", "supported, refuted, mixed, inconclusive, untested_here, not_measurable, stale"
+        ),
+        _field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
+        _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
+        _field("high", pa.float64(), "see unit", "Upper end of that interval"),
+        _field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
+        _field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
+        _field(
+            "scope", pa.string(), "", "Where the finding holds; empty on the row that combines a statement's findings"
+        ),
+        _field("machine", pa.string(), "", "Machine the figures are from"),
+        _field("reason", pa.string(), "", "The finding in words, English"),
+        _field("reason_zh", pa.string(), "", "The same in Chinese"),
+        _field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
+        _field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
+        _field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
+        _field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "cells": CELLS,
     "samples": SAMPLES,
     "detections": DETECTIONS,
     "ground_truth": GROUND_TRUTH,
     "environment": ENVIRONMENT,
+    "probes": PROBES,
+    "packages": PACKAGES,
+    "claims": CLAIMS,
 }
 
 

@@ -19,6 +19,7 @@ CLASSES = ["gear", "bolt", "washer", "bracket", "spring", "valve", "hinge", "cla
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 IMAGES = 24
 ROUNDS = 24
+LAUNCHES = 12
 PER_TURN = 6
 
 # option, precision, compute, speed-up, mAP delta, size MB, environment MB, RSS MB, load ms
@@ -119,6 +120,7 @@ def _samples(rows: list[Any], generator: np.random.Generator) -> tuple[list[dict
                     {
                         "cell_id": identity,
                         "window": 0,
+                        "launch": turn * LAUNCHES // ROUNDS,
                         "round": turn,
                         "order": order,
                         "index": index,
@@ -186,6 +188,7 @@ def _measured(row: Any, timing: Any, deltas: bool, intervals: bool) -> dict[str,
         "latency_ratio_low": (1.0 if reference else low) if intervals else None,
         "latency_ratio_high": (1.0 if reference else high) if intervals else None,
         "latency_samples": int(times.size),
+        "latency_launches": LAUNCHES,
         "latency_rounds": ROUNDS - 1,
         "latency_rounds_contaminated": 1,
         "latency_stop": "interval",

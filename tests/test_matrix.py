@@ -65,7 +65,7 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("targets.toml", 'device = "cpu"', "", ["targets.toml", "cpu.device", "required"]),
         ("targets.toml", "detect.machine", "detect.mashine", ["targets.toml", "cpu.detect.mashine", "machine"]),
         ("sweeps/smoke.toml", "imgsz = [320]", "imgsz = [321]", ["sweeps/smoke.toml", "imgsz", "32"]),
-        ("sweeps/smoke.toml", "max_rounds = 20", "max_rounds = 2", ["smoke.toml", "latency", "max_rounds (2)"]),
+        ("sweeps/smoke.toml", "max_launches = 5", "max_launches = 2", ["smoke.toml", "latency", "max_launches (2)"]),
     ],
 )  # fmt: skip
 def test_wrong_entry_is_named(copied: Path, file: str, old: str, new: str, said: list[str]) -> None:

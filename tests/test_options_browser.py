@@ -187,7 +187,7 @@ def test_what_is_drawn_in_software_is_checked_on_few_images_and_not_timed(cache:
     """A whole run of WebGL."""
     folder = shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
     sweep = 'description = "test"\nimgsz = [160]\nimages = 12\noptions = ["tfjs"]\nprecisions = ["fp32"]\n'
-    sweep += 'targets = ["browser-webgl"]\nparity.images = 1\nlatency = { min_rounds = 5, max_rounds = 5 }\n'
+    sweep += 'targets = ["browser-webgl"]\nparity.images = 1\nlatency = { min_launches = 3, max_launches = 3 }\n'
     (folder / "sweeps" / "webgl.toml").write_text(sweep, encoding="utf-8")
     targets = (folder / "targets.toml").read_text(encoding="utf-8").replace("images = 8\n", "images = 3\n")
     (folder / "targets.toml").write_text(targets, encoding="utf-8")

@@ -33,8 +33,9 @@ targets = ["cpu", "arm-cpu"]
 [latency]
 samples = 3
 warmup = 1
-min_rounds = 5
-max_rounds = 6
+rounds = 2
+min_launches = 3
+max_launches = 3
 half_width = 0.5
 budget_s = 20
 """

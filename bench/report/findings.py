@@ -64,7 +64,7 @@ def _fastest(cells: Sequence[Cell]) -> Finding | None:
     speed = interval(best.latency_ratio_low, best.latency_ratio_high, 2)
     evidence = f"{times(ratio)} the speed of PyTorch FP32, "
     evidence += f"95 % interval {speed}" if speed else "without an interval"
-    evidence += f" over {count(int(best.latency_rounds), 'clean round')}" if best.latency_rounds else ""
+    evidence += f" over {count(int(best.latency_launches), 'launch')}" if best.latency_launches else ""
     evidence += f"; mAP50-95 changes by {_delta(best)}."
     rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _overlaps(cell, best)]
     caveats = []

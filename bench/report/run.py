@@ -53,6 +53,7 @@ class Cell:
     latency_ratio_low: float | None
     latency_ratio_high: float | None
     latency_samples: float | None
+    latency_launches: float | None
     latency_rounds: float | None
     latency_rounds_contaminated: float | None
     latency_stop: str

@@ -138,10 +138,11 @@ def latency_detail(run: Run) -> Table:
         _figure("", "p90", "ms", "90th percentile; shown from 64 samples up", lambda cell: cell.latency_p90_ms, 2),
         _figure("", "p99", "ms", "99th percentile; shown from 662 samples up", lambda cell: cell.latency_p99_ms, 2),
         _figure("", "Samples", "", "Timed inferences in clean rounds", lambda cell: cell.latency_samples, 0),
+        _figure("", "Launches", "", "Processes the ratio is from", lambda cell: cell.latency_launches, 0),
         _figure("", "Rounds used", "", "Rounds the ratio uses", lambda cell: cell.latency_rounds, 0),
         _figure("", "Left out", "", "Rounds marked contaminated", lambda cell: cell.latency_rounds_contaminated, 0),
         _words(
-            "", "Stopped by", "interval: narrow enough; budget: time; rounds: the cap", lambda cell: cell.latency_stop
+            "", "Stopped by", "interval: narrow enough; budget: time; launches: the cap", lambda cell: cell.latency_stop
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
     ]
