@@ -58,7 +58,8 @@ class Campaign:
             def launch(name: str) -> Worker:
                 if name in guests:
                     self._end(self._cells[name], guests.pop(name))
-                guests[name] = stack.enter_context(self._start(self._cells[name]))
+                guests[name] = self._start(self._cells[name])
+                stack.push(guests[name])  # it was entered by _start
                 return guests[name]
 
             window = Window(number, launch, references, session.settings.sweep.latency, cpus, SEED)
