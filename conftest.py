@@ -28,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bench", "YOLO11 deployment bench")
     for name, option in launch.OPTIONS.items():
         group.addoption(f"--{name}", dest=f"bench_{name.replace('-', '_')}", metavar=option.metavar, help=option.help)
+    text = "the guide whose statements the claims quote; tests that need it are skipped without it"
+    group.addoption("--document", dest="bench_document", metavar="PATH", help=text)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

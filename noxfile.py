@@ -37,6 +37,13 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session
+def site(session: nox.Session) -> None:
+    """Write the guide's table with its verdicts as static pages: `nox -s site -- RUN... --out DIR`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "site", *session.posargs)
+
+
+@nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""
     _install(session, "core")

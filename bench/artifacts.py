@@ -91,6 +91,13 @@ class Artifacts:
         """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
         return hashlib.sha256(_canonical(self._inputs(request)).encode()).hexdigest()
 
+    def find(self, key: str) -> Artifact | None:
+        """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
+        directory = self._root / key
+        if not directory.is_dir() or _damage(directory) is not None:
+            return None
+        return Artifact(key, directory, _read_manifest(directory))
+
     def ensure(self, request: ExportRequest, *, timeout: float = 900.0) -> Artifact:
         """The artifact from the cache, or exported now within `timeout` seconds.
 

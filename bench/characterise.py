@@ -45,7 +45,7 @@ class Characterisation:
         inside = [stage for stage in stages if stage is not Stage.EXPORT]
         if not inside:
             return
-        env = session.environment(cell.environment)
+        env = session.environment(cell.environment, cell.target)
         packages = env.freeze()
         steps = {Stage.PARITY: self._parity, Stage.ACCURACY: self._accuracy, Stage.ATTESTATION: self._attest}
         with session.guest(cell, env, "measure") as guest:
@@ -55,7 +55,7 @@ class Characterisation:
                     with session.progress.timed(cell.id, stage.value):
                         steps[stage](guest)
                 if stage is not Stage.FOOTPRINT:
-                    session.store.update(cell, peak_rss_bytes=guest.stats().peak_rss_bytes)
+                    self._note_process(peak_rss_bytes=guest.stats().peak_rss_bytes)
                 env.require_unchanged(packages)
                 yield stage
 
@@ -81,16 +81,19 @@ class Characterisation:
             session.note_emulated(cell, loaded.emulated)
             after_load = guest.stats().peak_rss_bytes
             self._infer(guest, session.input([0] * cell.batch, cell.imgsz))
-        session.store.update(
-            cell,
-            env_bytes=env_bytes,
-            cpus=",".join(map(str, session.cpus(cell))),
+        session.store.update(cell, env_bytes=env_bytes, cpus=",".join(map(str, session.cpus(cell))))
+        self._note_process(
             import_ms=loaded.import_ms,
             load_ms=loaded.load_ms,
             first_inference_ms=guest.first_inference_ms,
             rss_after_load_bytes=after_load,
             peak_rss_bytes=guest.stats().peak_rss_bytes,
         )
+
+    def _note_process(self, **values: float | None) -> None:
+        """Store times and memory of the guest's process, unless they are those of an emulator."""
+        if not self._session.matrix.targets[self._cell.target].emulator:
+            self._session.store.update(self._cell, **values)
 
     def _infer(self, guest: Worker, inputs: Outputs) -> Outputs:
         return guest.infer(inputs, timeout=self._session.deadlines(self._cell).infer)
@@ -188,7 +191,8 @@ class Characterisation:
     def _attest(self, guest: Worker) -> None:
         """Ask the runtime what it ran and compare that with what was asked."""
         session, cell = self._session, self._cell
-        attested = guest.stats(attest=True).attested
+        timeout = 5 * session.deadlines(cell).infer  # a runtime may need some inferences to say it
+        attested = guest.stats(attest=True, timeout=timeout).attested
         check_attestation(session, cell, attested)
 
     def _reference(self) -> Reference:

@@ -24,8 +24,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,8 @@ from bench.installers import (
     PYTHON_VERSION,
     TORCH_PIN,
     OnOutput,
-    base_python,
-    clean,
-    find_pip,
     find_uv,
-    run,
+    install_venv,
     torch_backend,
     uv_variables,
     version,
@@ -165,7 +163,8 @@ class Environments:
                     if directory.exists():
                         say(f"{family}: incomplete or changed since it was built; building it again")
                         shutil.rmtree(directory)
-                    env = _build(family, directory, text, backend, say)
+                    install = partial(self._install, family, directory, text, backend, say)
+                    env = _build(family, directory, text, install)
         except OSError as error:
             raise CellProblem(
                 Reason.ENVIRONMENT_FAILED, f"cannot build the environment '{family}' in {directory}: {error}"
@@ -204,9 +203,17 @@ class Environments:
         """Lock, explicitly chosen build of torch, and directory of a family."""
         text = self.lock_text(family)
         backend = os.environ.get("BENCH_TORCH_BACKEND", "") if TORCH_PIN.search(text) else ""
-        facts = (text, PYTHON_VERSION, sys.platform, platform.machine(), backend)
+        facts = (text, PYTHON_VERSION, *self._platform(), backend)
         key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
         return text, backend, self._cache / "envs" / f"{family}-{key[:12]}"
+
+    def _platform(self) -> tuple[str, ...]:
+        """What an environment holds wheels for."""
+        return sys.platform, platform.machine()
+
+    def _install(self, family: str, directory: Path, text: str, backend: str, say: OnOutput, requirements: Path) -> str:
+        """Install a lock into a new venv in `directory`; returns the installer's version."""
+        return install_venv(family, directory, requirements, text, backend, no_deps(text), say)
 
     def variables(self) -> dict[str, str]:
         """The complete environment of a guest process, small on purpose.
@@ -280,7 +287,7 @@ def _ignore(_line: str) -> None:
     """Take an installer's line and do nothing with it."""
 
 
-def _no_deps(text: str) -> list[str]:
+def no_deps(text: str) -> list[str]:
     """The installers' option for a lock that is complete although its packages ask for more."""
     return ["--no-deps"] if text.startswith(_NO_DEPS) else []
 
@@ -296,42 +303,22 @@ def _read_marker(family: str, directory: Path, text: str) -> Env | None:
     return env if whole and env.lock_sha256 == _sha256(text) else None
 
 
-def _build(family: str, directory: Path, text: str, backend: str, say: OnOutput) -> Env:
-    """Build from nothing.  The marker is written last, so a build that was stopped is never taken for a whole one."""
+def _build(family: str, directory: Path, text: str, install: Callable[[Path], str]) -> Env:
+    """Build from nothing by `install`, which takes the lock's copy and returns the installer's version.
+
+    The marker is written last, so a build that was stopped is never taken for a whole one.
+    """
     started = time.monotonic()
     directory.mkdir()
     requirements = directory / "requirements.txt"
     requirements.write_text(text, encoding="utf-8")
-    uv = find_uv()
-    base = base_python()
-    python = _python_in(directory)
-    if uv is not None:
-        tool = version(uv, "--version")
-        venv = [uv, "venv", "--python", base or PYTHON_VERSION, "--allow-existing", str(directory)]
-        run(family, venv, uv_variables(), directory, say, python_error=base is None)
-        install = [uv, "pip", "install", "--python", str(python), "--compile-bytecode"]
-        install += [*torch_backend(text, backend), *_no_deps(text), "-r", str(requirements)]
-        run(family, install, uv_variables(text), directory, say)
-    elif base is None:
-        raise UsageError(
-            f"The environments need Python {PYTHON_VERSION}; this is {platform.python_version()}. Run the bench with "
-            f"Python {PYTHON_VERSION}, or install uv (`python -m pip install uv`), which fetches it."
-        )
-    else:
-        pip = find_pip(base)
-        tool = version(*pip, "--version").split(" from ")[0]
-        variables = clean(os.environ)
-        run(family, [base, "-m", "venv", "--without-pip", str(directory)], variables, directory, say)
-        # pip stays outside: what is installed is then what the lock says and nothing else.
-        install = [*pip, "--python", str(python), "install", "--disable-pip-version-check"]
-        install += [*_no_deps(text), "-r", str(requirements)]
-        run(family, install, variables, directory, say)
+    tool = install(requirements)
     site = _site_packages_in(directory)
-    env = Env(family, python, site, _sha256(text), _installed_bytes(site))
+    env = Env(family, _python_in(directory), site, _sha256(text), _installed_bytes(site))
     marker = {
         "family": family,
         "lock_sha256": env.lock_sha256,
-        "python": version(str(python), "--version"),
+        "python": version(str(env.python), "--version"),
         "tool": tool,
         "freeze": env.freeze(),
         "bytes": env.bytes,

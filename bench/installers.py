@@ -12,12 +12,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.reasons import CellProblem, Reason, UsageError
@@ -135,6 +136,35 @@ def version(*command: str) -> str:
     """What a tool prints about its version."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip()
+
+
+def install_venv(
+    family: str, directory: Path, requirements: Path, text: str, backend: str, arguments: Sequence[str], say: OnOutput
+) -> str:
+    """Make a venv in `directory` and install a lock into it; `arguments` go to the installer.
+
+    Returns the installer's version.  Raises UsageError (no usable Python), CellProblem(ENVIRONMENT_FAILED).
+    """
+    uv, base = find_uv(), base_python()
+    python = str(directory / "bin" / "python")
+    if uv is not None:
+        venv = [uv, "venv", "--python", base or PYTHON_VERSION, "--allow-existing", str(directory)]
+        run(family, venv, uv_variables(), directory, say, python_error=base is None)
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *torch_backend(text, backend)]
+        run(family, [*install, *arguments, "-r", str(requirements)], uv_variables(text), directory, say)
+        return version(uv, "--version")
+    if base is None:
+        raise UsageError(
+            f"The environments need Python {PYTHON_VERSION}; this is {platform.python_version()}. Run the bench with "
+            f"Python {PYTHON_VERSION}, or install uv (`python -m pip install uv`), which fetches it."
+        )
+    pip = find_pip(base)
+    variables = clean(os.environ)
+    run(family, [base, "-m", "venv", "--without-pip", str(directory)], variables, directory, say)
+    # pip stays outside: what is installed is then what the lock says and nothing else.
+    install = [*pip, "--python", python, "install", "--disable-pip-version-check"]
+    run(family, [*install, *arguments, "-r", str(requirements)], variables, directory, say)
+    return version(*pip, "--version").split(" from ")[0]
 
 
 def run(

@@ -15,7 +15,7 @@ from pathlib import Path
 import platformdirs
 from rich.console import Console
 
-from bench import benchmark_json, dataset, demo, matrix, model, report
+from bench import benchmark_json, dataset, demo, emulation, matrix, model, report
 from bench.envs import Environments
 from bench.matrix import Cell, Matrix, Sweep
 from bench.progress import Reporter
@@ -45,6 +45,7 @@ OPTIONS: dict[str, RunOption] = {
     "options": RunOption("LIST", "deployment options, comma separated, for example onnx,openvino"),
     "precisions": RunOption("LIST", "precisions, comma separated, for example fp32,int8"),
     "targets": RunOption("LIST", "hardware targets, comma separated, for example cpu,cuda"),
+    "emulate": RunOption("NAME", "check results on an emulated machine, slowly: arm64; with --targets, beside these"),
     "imgsz": RunOption("LIST", "sides of the square network input in pixels, comma separated"),
     "batch": RunOption("LIST", "images per inference, comma separated"),
     "threads": RunOption("LIST", "intra-op threads, comma separated; guests are pinned to as many CPUs"),
@@ -146,7 +147,7 @@ def grid(request: Request) -> Grid:
         "command line",
         options=request.names("options"),
         precisions=request.names("precisions"),
-        targets=request.names("targets"),
+        targets=_targets(request, read),
         imgsz=request.integers("imgsz"),
         batch=request.integers("batch"),
         threads=request.integers("threads"),
@@ -156,6 +157,12 @@ def grid(request: Request) -> Grid:
     )
     name = Path(request.text("model") or demo.CHECKPOINT).stem
     return Grid(read, sweep, read.cells(name, sweep))
+
+
+def _targets(request: Request, read: Matrix) -> list[str] | None:
+    """The targets asked for, with those of `--emulate`; None where the sweep's stand."""
+    emulators, named = request.names("emulate"), request.names("targets")
+    return named if emulators is None else [*(named or []), *emulation.targets(read.targets, emulators)]
 
 
 def progress_wanted() -> bool:

@@ -44,7 +44,7 @@ def _machine(rule: Detection) -> str:
     machine = platform.machine()
     if not rule.machine:
         return ""
-    return machine if machine.lower() in [name.lower() for name in rule.machine] else f"!the processor is {machine}"
+    return machine if rule.on_processor(machine) else f"!the processor is {machine}"
 
 
 def _system(rule: Detection) -> str:

@@ -8,6 +8,7 @@ the key and the values allowed.
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,12 @@ class Export(Entry):
 
 
 class Option(Entry):
-    """One way to deploy: a row of the guide's table."""
+    """One way to deploy: a row of the guide's table, or one beyond it."""
 
     id: Identifier
     name: str
     order: int = Field(description="position in tables; the guide's own order")
+    in_guide: bool = Field(default=True, description="whether the guide names it; tables mark what it does not")
     environment: Identifier = Field(description="run-only environment family")
     runtime: Identifier = Field(description="module bench/runtimes/<runtime>.py")
     targets: list[Identifier]
@@ -119,6 +121,10 @@ class Detection(Entry):
     files: list[str] = Field(default_factory=list, description="one of these glob patterns matches a file ...")
     contains: str = Field(default="", description="... and one such file holds this text")
 
+    def on_processor(self, machine: str) -> bool:
+        """Whether `machine`, in the words of platform.machine(), is one of those asked for; any where none is."""
+        return not self.machine or machine.lower() in [name.lower() for name in self.machine]
+
     @model_validator(mode="after")
     def _some_condition(self) -> Detection:
         if not any(getattr(self, name) for name in type(self).model_fields):
@@ -137,7 +143,18 @@ class Target(Entry):
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
     images: PositiveInt | None = Field(default=None, description="most images evaluated where no latency is taken")
     patience: PositiveFloat = Field(default=1.0, description="factor on the sweep's deadlines for load and inference")
-    reference: str = Field(default="", description="target on which PyTorch FP32 is the reference; empty: this one")
+    reference: list[str] = Field(
+        default_factory=list,
+        description="processors on which PyTorch FP32 is the reference, this machine's of them; empty: this target",
+    )
+    emulator: str = Field(default="", description="table of emulators.toml; then it is measured only when asked for")
+    emulates: str = Field(default="", description="target that its guests are told to be")
+
+    @model_validator(mode="after")
+    def _emulation_is_whole(self) -> Target:
+        if bool(self.emulator) != bool(self.emulates) or (self.emulator and self.timed):
+            raise ValueError("emulator and emulates belong together, and with timed = false")
+        return self
 
 
 class Parity(Entry):
@@ -276,6 +293,7 @@ class Matrix:
         options = _pick("options", sweep.options, list(self.options))
         precisions = _pick("precisions", sweep.precisions, known)
         targets = _pick("targets", sweep.targets, list(self.targets))
+        targets = [name for name in targets if name in sweep.targets or not self.targets[name].emulator]
         pairs = [f"{option.id}-{precision}" for option in self.options.values() for precision in option.precisions]
         excluded = _pick("exclude", sweep.exclude, pairs)
         reference = self.options.get(REFERENCE_OPTION)
@@ -305,8 +323,9 @@ class Matrix:
         return sorted(found.values(), key=lambda c: (c.imgsz, c.batch, c.threads, c.option.order))
 
     def reference_target(self, target: str) -> str:
-        """The target on which PyTorch FP32 is the reference for `target`."""
-        return self.targets[target].reference or target
+        """The target on which PyTorch FP32 is the reference for `target`: this machine's processor of those allowed."""
+        allowed, machine = self.targets[target].reference or [target], platform.machine()
+        return next((name for name in allowed if self.targets[name].detect.on_processor(machine)), allowed[0])
 
     def reference_of(self, cell: Cell) -> Cell:
         """The PyTorch FP32 cell that `cell` is compared with."""
@@ -345,8 +364,9 @@ def load(directory: Path = MATRICES) -> Matrix:
     if not options:
         raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
     for name, target in targets.items():
-        if target.reference:
-            _pick(f"{name}.reference", [target.reference], list(targets), targets_file)
+        _pick(f"{name}.reference", target.reference, list(targets), targets_file)
+        if target.emulates:
+            _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
     ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
     sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
     return Matrix(directory, ordered, targets, sweeps)

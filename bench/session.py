@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.campaign import Campaign
 from bench.characterise import Characterisation
 from bench.dataset import Dataset, read_image
+from bench.emulation import EmulatedEnvironments
 from bench.envs import Env, Environments
 from bench.jsenvs import JsEnvironments
 from bench.matrix import REFERENCE_PRECISION, ROOT, Cell, Deadlines, Matrix
@@ -64,6 +66,8 @@ class Session:
         self.progress = progress
         self.artifacts = Artifacts(settings.cache, environments)
         self.javascript = JsEnvironments(matrix.directory, settings.cache)
+        emulators = {target.emulator for target in matrix.targets.values() if target.emulator}
+        self._emulators = {name: EmulatedEnvironments(matrix.directory, settings.cache, name) for name in emulators}
         self.directory = settings.results / settings.run_id
         references = {cell.cell_id: matrix.reference_of(cell).cell_id for cell in cells}
         self.store = RunStore(self.directory, settings.run_id, cells, references)
@@ -211,11 +215,19 @@ class Session:
         self._artifacts[cell.cell_id] = artifact
         return artifact
 
-    def environment(self, family: str) -> Env:
-        """A family's environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem."""
-        with self.progress.timed("", f"environment {family}"):
-            env = self.environments.ensure(family)
-        self.store.add_environment(f"env:{family}", env.facts())
+    def environment(self, family: str, target: str = "") -> Env:
+        """A family's environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem.
+
+        Where the target is an emulated machine, it is that machine's.
+        """
+        emulator = self.matrix.targets[target].emulator if target else ""
+        environments = self._emulators[emulator] if emulator else self.environments
+        name = f"{family}-{emulator}" if emulator else family
+        with self.progress.timed("", f"environment {name}"):
+            env = environments.ensure(family)
+        self.store.add_environment(f"env:{name}", env.facts())
+        if emulator:
+            self.store.add_environment(f"emulator:{emulator}", self._emulators[emulator].system.facts)
         return env
 
     def guest(self, cell: Cell, env: Env, name: str) -> Worker:
@@ -240,17 +252,8 @@ class Session:
             packages = self.javascript.ensure(family)
             facts = {"lock_sha256": packages.lock_sha256, "bytes": packages.bytes, "packages": packages.packages()}
             self.store.add_environment(f"js:{family}", facts)
-        return {
-            "javascript_dir": str(packages.directory) if family is not None else "",
-            "artifact_dir": str(artifact.directory),
-            "manifest": artifact.manifest,
-            "target": cell.target,
-            "threads": cell.threads,
-            "precision": cell.precision,
-            "imgsz": cell.imgsz,
-            "batch": cell.batch,
-            "options": dict(cell.spec.runtime_options),
-        }
+        spec = load_spec(cell, artifact, packages.directory if family is not None else None)
+        return spec | {"target": self.matrix.targets[cell.target].emulates or cell.target}
 
     def input(self, indices: Sequence[int], imgsz: int) -> npt.NDArray[np.float32]:
         """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
@@ -333,9 +336,25 @@ class Session:
                 "images": len(self.dataset.images),
                 "commit": machine.git_commit(ROOT),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "outside_guide": sorted({cell.option.id for cell in self.cells if not cell.option.in_guide}),
             },
         )
         self.store.add_environment("machine", machine.fingerprint())
         self.store.add_environment("core", machine.core_versions())
         found = {name: presence.text for name, presence in self._presence.items()}
         self.store.add_environment("targets", found)
+
+
+def load_spec(cell: Cell, artifact: Artifact, javascript: Path | None) -> dict[str, Any]:
+    """What a runtime adapter's `load` is given; `javascript` is the folder of the packages that its page serves."""
+    return {
+        "javascript_dir": str(javascript or ""),
+        "artifact_dir": str(artifact.directory),
+        "manifest": artifact.manifest,
+        "target": cell.target,
+        "threads": cell.threads,
+        "precision": cell.precision,
+        "imgsz": cell.imgsz,
+        "batch": cell.batch,
+        "options": dict(cell.spec.runtime_options),
+    }

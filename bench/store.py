@@ -1,9 +1,10 @@
 """Results on disk: a directory of Parquet tables per run, each with an explicit, versioned schema.
 
 `results/runs/<run id>/` holds `cells`, `samples`, `detections`, `ground_truth` and `environment`, one Parquet file
-each.  `docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot
-exist without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees
-the last complete version and never half a file.
+each, and what `bench probe` and `bench claims` add: `probes`, `packages` and `claims`.  `docs/results-format.md` is
+generated from the schemas below (`python -m bench schema`), so a column cannot exist without its unit and meaning.  A
+table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last complete version and never half a
+file.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ GROUND_TRUTH = pa.schema(
 
 ENVIRONMENT = pa.schema(
     [
-        _field("scope", pa.string(), "", "run, machine, core, or env:<family>"),
+        _field("scope", pa.string(), "", "run, machine, core, env:<family> or emulator:<name>"),
         _field("key", pa.string(), "", "Name of the fact"),
         _field("value", pa.string(), "", "Its value as text; lists as JSON"),
     ]
@@ -188,17 +189,13 @@ CLAIMS = pa.schema(
         _field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
         _field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
         _field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
-        _field(
-            "verdict", pa.string(), "", "supported, refuted, mixed, inconclusive, untested_here, not_measurable, stale"
-        ),
+        _field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
         _field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
         _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
         _field("high", pa.float64(), "see unit", "Upper end of that interval"),
         _field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
         _field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
-        _field(
-            "scope", pa.string(), "", "Where the finding holds; empty on the row that combines a statement's findings"
-        ),
+        _field("scope", pa.string(), "", "Where the finding holds; empty on the combining row"),
         _field("machine", pa.string(), "", "Machine the figures are from"),
         _field("reason", pa.string(), "", "The finding in words, English"),
         _field("reason_zh", pa.string(), "", "The same in Chinese"),

@@ -2,14 +2,17 @@
 
 `Worker` starts `bench/guest/server.py` with an environment's interpreter in a session of its own and talks to it in
 lines of JSON; tensors go through two memory-mapped files.  Whatever the guest does - die, hang, print, run out of
-memory, answer nonsense - becomes a `CellProblem` with the right reason code and the last lines it wrote, and no
-process is left behind.
+memory, answer nonsense - becomes a `CellProblem` with the right reason code and the last lines it wrote, and neither
+a process nor a file is left behind: it works in a folder of its own, which also holds its temporary files.
 """
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +28,13 @@ from bench.reasons import CellProblem, Reason
 SERVER = Path(__file__).parent / "guest" / "server.py"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
+# Where the libraries that guests are made of look for a place for temporary files.
+_TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
+_REMOVALS, _REMOVAL_PAUSE_S = 20, 0.05
+
 T = TypeVar("T")
+
+_LIVE: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -77,14 +86,15 @@ class Worker:
         threads: int = 1,
         cpus: Sequence[int] = (),
         log_path: Path | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         """Nothing is started yet.
 
         `variables` is the guest's whole environment; the thread variables are set from `threads` here.  `cpus` pins
         it (empty: not pinned; no effect on macOS).  Its standard error goes to `log_path`, appended, or is kept only
-        for messages.
+        for messages.  `wrapper` is a command that runs the guest's own, which follows it (a tracer, a namespace).
         """
-        self._command = [str(env_python), "-s", "-P", str(SERVER), str(adapter)]
+        self._command = [*wrapper, str(env_python), "-s", "-P", str(SERVER), str(adapter)]
         if cpus:
             self._command += ["--cpus", ",".join(map(str, cpus))]
         self._variables = {name: value for name, value in variables.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
@@ -114,9 +124,13 @@ class Worker:
     def start(self, timeout: float = 300.0) -> None:
         """Start the process and import the adapter.  Raises CellProblem, LOAD_FAILED when the import raised."""
         self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
+        _LIVE.add(self)
         log = self._log_path or self._scratch / "stderr.log"
+        temporary = self._scratch / "tmp"
+        temporary.mkdir()
+        variables = self._variables | dict.fromkeys(_TEMPORARY_VARIABLES, str(temporary))
         try:
-            self._guest = GuestProcess(self._name, self._command, self._variables, self._scratch, log)
+            self._guest = GuestProcess(self._name, self._command, variables, self._scratch, log)
             self._guest.greet(timeout)
         except BaseException:  # Ctrl-C too
             self.close()
@@ -202,12 +216,12 @@ class Worker:
         return self._read(lambda: dict(answer["result"]), answer)
 
     def close(self) -> None:
-        """End the guest and its children and remove the shared files.  Safe to call twice."""
+        """End the guest and its children and remove the shared and its temporary files.  Safe to call twice."""
         if self._guest is not None:
             self._guest.close()
             self._guest = None
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            _remove(self._scratch)
             self._scratch = None
 
     @property
@@ -244,3 +258,19 @@ class Worker:
             self._running(Reason.PROTOCOL).fail(
                 Reason.PROTOCOL, f"sent an answer that does not fit ({error!r}): {str(dict(answer))[:200]}"
             )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a guest's folder; what its killed children were just writing may take a moment to end."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVAL_PAUSE_S)
+
+
+@atexit.register
+def _close_all() -> None:
+    """No folder outlives the core (SIGKILL of the core is covered by the guest, which removes its folder itself)."""
+    for worker in list(_LIVE):
+        worker.close()

@@ -217,7 +217,7 @@ def test_a_family_without_a_lock_names_the_remedy(environments: Environments) ->
 
 
 def test_pip_builds_the_same_where_uv_is_missing(environments: Environments, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envs, "find_uv", lambda: None)
+    monkeypatch.setattr(installers, "find_uv", lambda: None)
     base = installers.base_python()
     assert base is not None
     try:

@@ -42,6 +42,21 @@ def test_every_cell_has_its_reference_in_the_grid() -> None:
     assert any(cell.is_reference and cell.batch == 4 and cell.threads == 2 for cell in cells)
 
 
+@pytest.mark.parametrize(("machine", "yardstick"), [("x86_64", "cpu"), ("AMD64", "cpu"), ("aarch64", "arm-cpu")])
+def test_what_pytorch_has_no_target_for_is_compared_with_this_machines_processor(
+    machine: str, yardstick: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    read = matrix.load()
+    for target, option in (("coreml-mil", "coreml"), ("edgetpu-proxy", "edgetpu"), ("browser-wasm", "tfjs")):
+        sweep = matrix.override(read.sweep("all"), "test", options=[option], targets=[target])
+        cells = read.cells("m", sweep)
+        assert {(cell.option.id, cell.target) for cell in cells} == {("pytorch", yardstick), (option, target)}
+        assert {read.reference_of(cell).target for cell in cells} == {yardstick}
+    assert read.reference_target("cpu") == "cpu"
+    assert read.reference_target("arm-cpu") == "arm-cpu"
+
+
 def test_cell_ids_leave_defaults_out() -> None:
     read = matrix.load()
     sweep = matrix.override(read.sweep("smoke"), "test", options=["onnx"], precisions=["int8"], targets=["cpu"])
@@ -55,7 +70,7 @@ def test_cell_ids_leave_defaults_out() -> None:
     [
         ("options/onnx.toml", 'compute = "f32"', 'compute = "f64"', ["onnx.toml", "compute", "'f32'", "'bf16'"]),
         ("options/onnx.toml", "order = 3", 'orderr = 3', ["options/onnx.toml", "orderr", "unknown key", "order"]),
-        ("options/onnx.toml", '"arm-cpu"', '"arm"', ["onnx.toml", "targets", "unknown arm;", "arm-cpu"]),
+        ("options/onnx.toml", '"cpu"', '"cpuu"', ["onnx.toml", "targets", "unknown cpuu;", "arm-cpu"]),
         ("options/onnx.toml", 'id = "onnx"', 'id = "onx"', ["options/onnx.toml", "'onx'", "file's name"]),
         ("options/onnx.toml", 'environment = "onnx"', 'environment = "x"', ["environment", "envs/x.txt", "openvino"]),
         ("options/openvino.toml", 'artifact = "fp32"', 'artifact = "fp31"', ["bf16", "fp31", "allowed", "fp16"]),

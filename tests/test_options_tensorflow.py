@@ -282,19 +282,19 @@ def test_calibration_sees_what_the_core_feeds(environments: Environments, tmp_pa
     assert cv2.imwrite(str(tmp_path / "image.png"), image)
     code = """
 import numpy
-request = {"calibration": [sys.argv[1]], "imgsz": 160, "batch": 2}
-numpy.save(sys.argv[2], next(module.calibration(request))[0])
+request = {"calibration": [sys.argv[1]] * 3, "imgsz": 160, "batch": 2}
+numpy.save(sys.argv[2], numpy.concatenate(list(module.batches(request))))
 try:
-    next(module.calibration(request | {"calibration": []}))
+    next(module.batches(request | {"calibration": []}))
 except module.ExportRefused as refused:
     print(refused)
 """
-    said = inside(environments, "_tensorflow", code, str(tmp_path / "image.png"), str(tmp_path / "seen.npy"))
+    said = inside(environments, "_calibration", code, str(tmp_path / "image.png"), str(tmp_path / "seen.npy"))
     assert said.startswith("int8 needs calibration images")
     seen = np.load(tmp_path / "seen.npy")
     wanted = vision.letterbox(image, 160)[0].transpose(0, 2, 3, 1)
     assert seen.dtype == np.float32
-    assert np.array_equal(seen, np.repeat(wanted, 2, axis=0))
+    assert np.array_equal(seen, np.repeat(wanted, 4, axis=0))
 
 
 def test_every_grouped_convolution_behind_a_reshape_is_found(environments: Environments) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -285,6 +286,19 @@ def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(tmp_path
     assert (tmp_path / "logs" / "guest.log").exists()
 
 
+@pytest.mark.parametrize("end", ["none", "raise", "sigkill", "segfault", "exit"])
+def test_nothing_stays_in_the_temporary_folder_however_a_guest_ends(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with worker("misbehaving") as guest, contextlib.suppress(CellProblem):
+        guest.load(spec(behaviour="litter", then=end, told=str(tmp_path / "told")))
+    told = Path((tmp_path / "told").read_text(encoding="utf-8"))
+    assert told.is_relative_to(tmp_path / "tmp")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 OWNER = """
 import sys
 import signal
@@ -307,9 +321,13 @@ def test_no_orphans_however_the_core_ends(tmp_path: Path, how: signal.Signals) -
     text = OWNER.format(
         root=str(GUESTS.parents[1]),
         adapter=str(GUESTS / "misbehaving.py"),
-        spec=spec(behaviour="child", pid_file=str(pid_file)),
+        spec=spec(behaviour="litter", then="child", told=str(tmp_path / "told"), pid_file=str(pid_file)),
     )
-    owner = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    (tmp_path / "tmp").mkdir()
+    variables = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    owner = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=variables
+    )
     assert owner.stdout is not None
     assert owner.stdout.readline() == b"ready\n"
     deadline = time.monotonic() + 10
@@ -321,3 +339,4 @@ def test_no_orphans_however_the_core_ends(tmp_path: Path, how: signal.Signals) -
     owner.wait(10)
     owner.stdout.close()
     assert all(gone(pid) for pid in pids)
+    assert not list((tmp_path / "tmp").iterdir())

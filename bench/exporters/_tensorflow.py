@@ -1,4 +1,4 @@
-"""What the exporters of the TensorFlow family share: from the normalised ONNX to a SavedModel, and calibration images.
+"""What the exporters of the TensorFlow family share: from the normalised ONNX to a SavedModel.
 
 The chain is onnx_normalised (in the environment of PyTorch) -> saved_model -> graphdef, tflite, edgetpu, tfjs.  Each
 stage is an artifact of its own, so the slow step, onnx2tf, runs once for all of them.
@@ -11,30 +11,24 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # onnx2tf builds with Keras 2
 
-import cv2
 import numpy as np
 import onnx
 
 SAVED_MODEL = "saved_model"
 SIGNATURE, INPUT, OUTPUT = "serving_default", "images", "output_0"
-PADDING_VALUE = 114
 # onnx2tf feeds this file to both models to compare them and downloads it when it is not in the working directory.
 _SAMPLES = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 
 class PrecisionUnsupported(ValueError):
     """The exporter cannot write this precision."""
-
-
-class ExportRefused(ValueError):
-    """The request cannot be carried out; the message says what to change."""
 
 
 def require(request: Mapping[str, Any], form: str, precisions: Sequence[str]) -> None:
@@ -115,40 +109,6 @@ def depthwise_replacements(model: onnx.ModelProto) -> dict[str, Any]:
                 }
             )
     return {"format_version": 1, "operations": operations}
-
-
-def calibration(request: Mapping[str, Any]) -> Iterator[list[np.ndarray]]:
-    """The calibration images as the converter takes them: float32 (B, S, S, 3), RGB 0..1, letterboxed.
-
-    A batch larger than one is filled with copies of its image.  Raises ExportRefused when there is no image or one
-    cannot be read: a quantisation must not silently rest on fewer images than it says.
-    """
-    paths = [Path(name) for name in request["calibration"]]
-    if not paths:
-        raise ExportRefused("int8 needs calibration images; give the data file a train split that has some.")
-    imgsz, batch = int(request["imgsz"]), int(request["batch"])
-    for path in paths:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise ExportRefused(f"{path.name}: OpenCV cannot decode this calibration image; convert it to PNG.")
-        yield [np.repeat(letterbox(image, imgsz), batch, axis=0)]
-
-
-def letterbox(image: np.ndarray, imgsz: int) -> np.ndarray:
-    """Fit uint8 (H, W, 3) BGR into float32 (1, imgsz, imgsz, 3) RGB 0..1: scaled bilinearly, centred on grey 114.
-
-    The same geometry as the core's letterbox, from which a test keeps it from drifting; guests cannot import that.
-    """
-    height, width = image.shape[:2]
-    scale = min(imgsz / height, imgsz / width)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    left, top = (round((imgsz - side) / 2 - 0.1) for side in size)
-    if size != (width, height):
-        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((1, imgsz, imgsz, 3), PADDING_VALUE, np.uint8)
-    canvas[0, top : top + size[1], left : left + size[0]] = image[..., ::-1]
-    return np.divide(canvas, np.float32(255), dtype=np.float32)
 
 
 def _renamed(tensor: Any) -> Any:

@@ -10,7 +10,7 @@ GPU it was built with.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,16 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from PIL import Image, UnidentifiedImageError
+
+from ._calibration import batches
 
 PRECISIONS = ("fp32", "fp16", "int8")
-PADDING = 114
 # The convolution that turns a distribution over 16 distances into one: 16 numbers, whose rounding moves every box.
 KEPT = "/dfl/"
 
 
 class PrecisionUnsupported(ValueError):
     """The exporter cannot write this precision."""
-
-
-class ExportRefused(ValueError):
-    """The request cannot be carried out; the message says what to change."""
 
 
 class EngineRefused(RuntimeError):
@@ -71,20 +67,18 @@ def typed_graph(request: dict[str, Any]) -> dict[str, str]:
     if precision == "fp16":
         model = convert_float_to_float16(model, keep_io_types=True)
     if precision == "int8":
-        _quantise(source, output, model, request["calibration"], int(request["imgsz"]), int(request["batch"]))
+        _quantise(source, output, model, request)
     else:
         onnx.save(model, str(output))
     return {"path": str(output)}
 
 
-def _quantise(source: Path, output: Path, model: Any, images: Sequence[str], imgsz: int, batch: int) -> None:
-    if not images:
-        raise ExportRefused("int8 needs calibration images; give the data file a train split that has some.")
+def _quantise(source: Path, output: Path, model: Any, request: Mapping[str, Any]) -> None:
     (name,) = [tensor.name for tensor in model.graph.input]
     quantize_static(
         str(source),
         str(output),
-        _Images(name, images, imgsz, batch),
+        _Images(name, request),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv"],
         nodes_to_exclude=[node.name for node in model.graph.node if KEPT in node.name],
@@ -104,34 +98,16 @@ def _quantise(source: Path, output: Path, model: Any, images: Sequence[str], img
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # the core has no onnxruntime to type it with
-    """Calibration images as network inputs, one batch after another; a last batch that is not full repeats its end."""
+    """Calibration images as network inputs, one batch after another."""
 
-    def __init__(self, name: str, images: Sequence[str], imgsz: int, batch: int) -> None:
-        filled = [*images, *[images[-1]] * (-len(images) % batch)]
-        self._batches = iter([filled[start : start + batch] for start in range(0, len(filled), batch)])
+    def __init__(self, name: str, request: Mapping[str, Any]) -> None:
+        self._batches = batches(request)
         self._name = name
-        self._imgsz = imgsz
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch by the input's name, None at the end."""
         batch = next(self._batches, None)
-        if batch is None:
-            return None
-        return {self._name: np.stack([_letterboxed(path, self._imgsz) for path in batch])}
-
-
-def _letterboxed(path: str, imgsz: int) -> np.ndarray:
-    """An image as float32 (3, imgsz, imgsz), RGB 0..1: scaled to fit, centred on grey."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise ExportRefused(f"The calibration image {Path(path).name} cannot be read: {error}.") from error
-    scale = min(imgsz / image.width, imgsz / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    canvas = Image.new("RGB", (imgsz, imgsz), (PADDING,) * 3)
-    canvas.paste(image.resize(size, Image.Resampling.BILINEAR), ((imgsz - size[0]) // 2, (imgsz - size[1]) // 2))
-    return np.asarray(canvas, np.float32).transpose(2, 0, 1) / np.float32(255)
+        return None if batch is None else {self._name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
 
 
 def _build(graph: Path) -> bytes:

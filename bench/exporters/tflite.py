@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ._tensorflow import calibration, describe, require, saved_model
+from ._calibration import batches
+from ._tensorflow import describe, require, saved_model
 
 # isort: split
 import tensorflow as tf
@@ -36,7 +37,7 @@ def convert(request: dict[str, Any]) -> bytes:
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
     if precision.startswith("int8"):
-        converter.representative_dataset = lambda: calibration(request)
+        converter.representative_dataset = lambda: ([batch] for batch in batches(request))
         # Without float built-ins beside them, an operator that has no integer kernel is an error and not a float one.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     if precision == "int8-full":

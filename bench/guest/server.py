@@ -27,6 +27,7 @@ import importlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -37,6 +38,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 PROTOCOL = 1
+FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
 _TRACEBACK_LINES = 20
 
 
@@ -50,6 +52,7 @@ class Channel:
     def __init__(self) -> None:
         """Take over file descriptors 0 and 1; from here on a library sees /dev/null and standard error there."""
         sys.stdout.flush()
+        self._folder = Path.cwd()
         self._source = os.fdopen(os.dup(0), "rb")
         self._sink = os.fdopen(os.dup(1), "wb")
         null = os.open(os.devnull, os.O_RDONLY)
@@ -62,6 +65,8 @@ class Channel:
     def _read(self) -> None:
         for line in self._source:
             self._requests.put(line)
+        if self._folder.name.startswith(FOLDER):  # the core, whose folder this is, can no longer remove it
+            shutil.rmtree(self._folder, ignore_errors=True)
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)  # with whatever an exporter started
         os._exit(0)

@@ -26,8 +26,10 @@ class Finding:
 def findings(cells: Sequence[Cell]) -> tuple[Finding, ...]:
     """Fastest within `TOLERANCE` of PyTorch FP32, smallest artifact and lightest environment among `cells`.
 
-    `cells` are the measured cells of one scope.  A question that the run cannot answer is left out.
+    `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  A question that
+    the run cannot answer is left out.
     """
+    cells = [cell for cell in cells if not cell.correctness_only]
     found = (_fastest(cells), _smallest(cells), _lightest(cells))
     return tuple(finding for finding in found if finding is not None)
 
@@ -64,7 +66,7 @@ def _fastest(cells: Sequence[Cell]) -> Finding | None:
     speed = interval(best.latency_ratio_low, best.latency_ratio_high, 2)
     evidence = f"{times(ratio)} the speed of PyTorch FP32, "
     evidence += f"95 % interval {speed}" if speed else "without an interval"
-    evidence += f" over {count(int(best.latency_launches), 'launch')}" if best.latency_launches else ""
+    evidence += f" over {count(int(best.latency_launches), 'launch', 'launches')}" if best.latency_launches else ""
     evidence += f"; mAP50-95 changes by {_delta(best)}."
     rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _overlaps(cell, best)]
     caveats = []

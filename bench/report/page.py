@@ -160,6 +160,8 @@ def _sections(data: Run, look: figures.Styles) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
     sections = []
     for index, (scope, cells) in enumerate(data.scopes().items()):
+        if all(cell.correctness_only for cell in cells):
+            continue  # nothing to rank and nothing to draw
         missing = tuple(data.labels[cell.cell_id] for cell in cells if not len(relative.get(cell.cell_id, ())))
         short = run.label(cells)
         sections.append(

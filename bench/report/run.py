@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class Cell:
         return self.is_reference and self.latency_ratio in (None, 1.0) and not self.map_delta
 
     @property
+    def correctness_only(self) -> bool:
+        """True when results were checked on a target whose latency says nothing, so that none was taken."""
+        return self.measured and self.latency_p50_ms is None and bool(self.latency_stop)
+
+    @property
     def scope(self) -> Scope:
         """What must be equal before two cells may be ranked: model, image size, batch, target, threads."""
         return (self.model, self.imgsz, self.batch, self.target, self.threads)
@@ -140,6 +146,22 @@ class Run:
     def reference_for(self, cell: Cell) -> Cell | None:
         """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
         return next((other for other in self.measured if other.cell_id == cell.reference_id), None)
+
+    def fewer_images(self, cell: Cell) -> int | None:
+        """Images that `cell` was evaluated on where its reference was on more, else None."""
+        reference = self.reference_for(cell)
+        if reference is None or cell.images is None or cell.images >= (reference.images or 0):
+            return None
+        return int(cell.images)
+
+    def outside_guide(self, cell: Cell) -> bool:
+        """True when the guide does not name the cell's option."""
+        return cell.option in self._outside_guide
+
+    @cached_property
+    def _outside_guide(self) -> frozenset[str]:
+        recorded = self.fact("outside_guide")
+        return frozenset(json.loads(recorded)) if recorded else frozenset()
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""

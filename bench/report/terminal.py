@@ -12,14 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.reasons import Status
-from bench.report import outcomes, tables
+from bench.report import outcomes, retention, tables
 from bench.report import run as runs
 from bench.report.run import Cell, Run
-from bench.report.wording import MISSING, TIMES, count, interval, megabytes, number, option_name, precision_name
+from bench.report.wording import (
+    CORRECTNESS_ONLY,
+    MISSING,
+    OUTSIDE_GUIDE,
+    TIMES,
+    count,
+    interval,
+    megabytes,
+    number,
+    option_name,
+    precision_name,
+)
 
 # Title, right-aligned, how soon the column is dropped when the terminal is narrow (0: never), and its text.
 _Column = tuple[str, bool, int, Callable[[Cell], str]]
 
+_MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
 
 
@@ -35,6 +47,8 @@ def print_run(run_dir: Path, console: Console) -> None:
     console.print(Text(f"Run {run.run_id}: {parts}"))
     if run.cells:
         _print_table(run, console)
+    if any(run.outside_guide(cell) for cell in run.cells):
+        console.print(Text(f"{_MARK} {OUTSIDE_GUIDE}", style="dim"))
     for group in outcomes.problems(run):
         console.print()
         console.print(Text(f"{group.status} · {group.code} ({count(group.count, 'cell')})", style="bold"))
@@ -65,6 +79,7 @@ def _print_table(run: Run, console: Console) -> None:
 def _columns(run: Run) -> tuple[_Column, ...]:
     several = {name: len({getattr(cell, name) for cell in run.cells}) > 1 for name in _SCOPE}
     scope: list[_Column] = []
+    batches = tables.has_batches(run)
     if several["model"]:
         scope.append(("model", False, 0, lambda cell: cell.model))
     if several["batch"]:
@@ -72,16 +87,18 @@ def _columns(run: Run) -> tuple[_Column, ...]:
     if several["threads"]:
         scope.append(("threads", True, 0, lambda cell: str(cell.threads)))
     return (
-        ("option", False, 0, lambda cell: option_name(cell.option)),
+        ("option", False, 0, lambda cell: option_name(cell.option) + _MARK * run.outside_guide(cell)),
         ("precision", False, 0, lambda cell: precision_name(cell.precision)),
         ("compute", False, 5, lambda cell: cell.compute or MISSING),
         ("target", False, 0 if several["target"] else 3, lambda cell: cell.target),
         ("imgsz", True, 0 if several["imgsz"] else 6, lambda cell: str(cell.imgsz)),
         *scope,
-        ("mAP50-95", True, 2, _measured(lambda cell: number(cell.map50_95, 4))),
+        ("mAP50-95", True, 2, _measured(lambda cell: _map(run, cell))),
         ("Δ mAP [95 %]", True, 1, _measured(_delta)),
         (f"{TIMES} PyTorch [95 %]", True, 0, _measured(_ratio)),
-        ("p50 ms", True, 7, _measured(lambda cell: number(cell.latency_p50_ms, 2))),
+        ("keeps", True, 11, _measured(lambda cell: "reference" if cell.is_own_reference else retention.shown(cell))),
+        ("p50 ms per call" if batches else "p50 ms", True, 7, _measured(lambda cell: number(cell.latency_p50_ms, 2))),
+        *([("per image", True, 7, _measured(lambda cell: number(tables.per_image_ms(cell), 2)))] if batches else []),
         ("size MB", True, 8, _measured(lambda cell: number(megabytes(cell.size_bytes), 1))),
         ("env MB", True, 9, _measured(lambda cell: number(megabytes(cell.env_bytes), 0))),
         ("RSS MB", True, 10, _measured(lambda cell: number(megabytes(cell.peak_rss_bytes), 0))),
@@ -135,6 +152,13 @@ def _delta(cell: Cell) -> str:
     return f"{number(cell.map_delta, 4, sign=True)} {bounds}".strip()
 
 
+def _map(run: Run, cell: Cell) -> str:
+    fewer = run.fewer_images(cell)
+    return number(cell.map50_95, 4) + ("" if fewer is None else f" ({count(fewer, 'image')})")
+
+
 def _ratio(cell: Cell) -> str:
+    if cell.correctness_only:
+        return CORRECTNESS_ONLY
     bounds = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)
     return f"{number(cell.latency_ratio, 2)} {bounds}".strip()

@@ -33,7 +33,12 @@ _OPTION_NAMES = {
     "mnn": "MNN",
     "ncnn": "NCNN",
     "executorch": "ExecuTorch",
+    "tflite-runtime": "TF Lite (tflite-runtime)",
+    "litert-js": "LiteRT.js",
+    "ort-web": "ONNX Runtime Web",
 }
+OUTSIDE_GUIDE = "not in the guide"
+CORRECTNESS_ONLY = "correctness only"
 
 
 def clean(text: str) -> str:

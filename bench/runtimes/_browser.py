@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,11 +100,7 @@ class Page:
 
 @functools.cache
 def driver() -> Playwright:
-    """Playwright's driver, one per process: it holds the event loop of this thread.
-
-    The browser's profile goes into the worker's own folder, which the core removes whatever happens here.
-    """
-    os.environ["TMPDIR"] = str(Path.cwd())
+    """Playwright's driver, one per process: it holds the event loop of this thread."""
     return sync_playwright().start()
 
 

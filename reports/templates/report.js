@@ -1,4 +1,5 @@
 // Sorting, filtering, copying and the colour scheme.  Everything on the page is readable without this script.
+// A page in another language names the words in data attributes of the elements that show them.
 "use strict";
 
 (function () {
@@ -10,8 +11,11 @@
   const toggle = document.getElementById("scheme");
   const scheme = () => root.dataset.scheme || (dark.matches ? "dark" : "light");
   const describe = () => {
-    toggle.textContent = scheme() === "dark" ? "Light" : "Dark";
-    toggle.setAttribute("aria-label", "Switch to the " + (scheme() === "dark" ? "light" : "dark") + " colour scheme");
+    const { dark = "Dark", light = "Light" } = toggle.dataset;
+    const { labelDark = "Switch to the dark colour scheme", labelLight = "Switch to the light colour scheme" } =
+      toggle.dataset;
+    toggle.textContent = scheme() === "dark" ? light : dark;
+    toggle.setAttribute("aria-label", scheme() === "dark" ? labelLight : labelDark);
   };
   toggle.addEventListener("click", () => {
     root.dataset.scheme = scheme() === "dark" ? "light" : "dark";
@@ -34,16 +38,18 @@
       return;
     }
     const source = document.getElementById(button.dataset.source);
-    let done = "Selected";
+    const { copied = "Copied", selected = "Selected" } = button.dataset;
+    const label = (button.dataset.label ||= button.textContent);
+    let done = selected;
     try {
       await navigator.clipboard.writeText(source.textContent);
-      done = "Copied";
+      done = copied;
     } catch (error) {
       select(source);
     }
     button.textContent = done;
     window.setTimeout(() => {
-      button.textContent = "Copy";
+      button.textContent = label;
     }, 1600);
   });
 
@@ -59,8 +65,18 @@
     const bar = document.querySelector('[data-controls="' + element.id + '"]');
     const shown = bar.querySelector(".shown");
     const search = bar.querySelector("input[type=search]");
-    const choices = [...bar.querySelectorAll("select")];
+    const choices = [...bar.querySelectorAll("select[data-column]")];
+    // A choice over all columns: rows with a cell of that value, and in them the other cells stand aside.
+    const any = bar.querySelector("select[data-any]");
+    const wanted = (cell) => !any || !any.value || cell.dataset[any.dataset.any] === any.value;
+    const sorter = bar.querySelector("select[data-sort]");
+    // What the address keeps, and hands on to the same page in the other language.
+    const kept = "remember" in bar.dataset ? [search, any, sorter].filter(Boolean) : [];
+    const language = document.getElementById("language");
+    const address = language && language.getAttribute("href");
     // Compared with the text on the page: a value from data never passes through markup.
+    // A cell's own text, without the note that may stand below it.
+    const own = (cell) => cell.dataset.order || cell.textContent.trim();
     let everything = false;
     table.search.fixed("controls", (_, __, index) => {
       if (everything) {
@@ -71,16 +87,35 @@
       const text = row.textContent.toLowerCase();
       return (
         words.every((word) => text.includes(word)) &&
-        choices.every((choice) => !choice.value || row.cells[choice.dataset.column].textContent.trim() === choice.value)
+        choices.every((choice) => !choice.value || own(row.cells[choice.dataset.column]) === choice.value) &&
+        [...row.cells].some(wanted)
       );
     });
+    const remember = () => {
+      if (!kept.length) {
+        return;
+      }
+      const query = new URLSearchParams(kept.filter((field) => field.value).map((field) => [field.name, field.value]));
+      const suffix = String(query) && "?" + query;
+      window.history.replaceState(null, "", window.location.pathname + suffix + window.location.hash);
+      language.setAttribute("href", address + suffix);
+    };
     const apply = () => {
       everything = false;
+      if (any) {
+        element.querySelectorAll("tbody td").forEach((cell) => cell.classList.toggle("aside", !wanted(cell)));
+      }
       table.draw();
+      remember();
+    };
+    const sort = () => {
+      table.order(sorter.value ? [[Number(sorter.value), "asc"]] : []);
+      apply();
     };
     const count = () => {
       const info = table.page.info();
-      shown.textContent = info.recordsDisplay + " of " + info.recordsTotal + " rows";
+      const words = bar.dataset.shown || "{shown} of {total} rows";
+      shown.textContent = words.replace("{shown}", info.recordsDisplay).replace("{total}", info.recordsTotal);
     };
     const clear = () => {
       everything = true;
@@ -88,15 +123,32 @@
     };
     search.addEventListener("input", apply);
     choices.forEach((choice) => choice.addEventListener("change", apply));
+    if (any) {
+      any.addEventListener("change", apply);
+    }
+    if (sorter) {
+      sorter.addEventListener("change", sort);
+      table.on("order", () => {
+        const first = table.order()[0];
+        sorter.value = first ? String(first[0]) : "";
+        remember();
+      });
+    }
     bar.querySelector("button.reset").addEventListener("click", () => {
-      search.value = "";
-      choices.forEach((choice) => {
-        choice.value = "";
+      [search, any, ...choices].filter(Boolean).forEach((field) => {
+        field.value = "";
       });
       table.order([]);
       apply();
     });
     table.on("draw", count);
+    const asked = new URLSearchParams(window.location.search);
+    kept.forEach((field) => {
+      field.value = asked.get(field.name) || "";
+    });
+    if (kept.some((field) => field.value)) {
+      sort();
+    }
     count();
     tables.push({ apply, clear });
   }

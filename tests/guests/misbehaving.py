@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,19 @@ def with_child(options: dict[str, Any]) -> None:
     time.sleep(600)
 
 
+def litter(options: dict[str, Any]) -> None:
+    """Leave files and folders in the system's temporary folder, and a child that goes on doing so; then die."""
+    tempfile.mkdtemp(suffix=".mlpackage")
+    descriptor, _ = tempfile.mkstemp(prefix="__autograph_generated_file")
+    os.close(descriptor)
+    code = "import tempfile, time\nwhile True: tempfile.mkdtemp(); time.sleep(0.001)"
+    subprocess.Popen([sys.executable, "-c", code])
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        Path(os.environ[name], name).mkdir()
+    Path(options["told"]).write_text(tempfile.gettempdir(), encoding="utf-8")
+    BEHAVIOURS[options["then"]](options)
+
+
 def fails_with(error: Exception) -> Callable[[dict[str, Any]], None]:
     def fail(_options: dict[str, Any]) -> None:
         raise error
@@ -110,4 +124,5 @@ BEHAVIOURS: dict[str, Callable[[dict[str, Any]], object]] = {
     "rubbish": lambda options: write_to_protocol(options["line"].encode()),
     "endless": endless,
     "child": with_child,
+    "litter": litter,
 }

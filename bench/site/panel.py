@@ -1,0 +1,88 @@
+"""The panel "what to deploy" for a page: a fragment of HTML with its data, a script and a style sheet.
+
+The page that takes it in supplies the colours of `report.css` and lets the script run; nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from bench.candidates import Field, fields
+from bench.recommend import FRONT, QUANTITIES, Candidate
+from bench.report.page import REPORTS
+from bench.report.run import Run
+from bench.report.wording import MISSING
+from bench.site.locale import Locale
+from bench.site.recommendation import Language, caveats, names_of, shown, words
+
+TEMPLATES = REPORTS / "templates"
+_STEPS = {"time": 0.01, "map": 0.001, "loss": 0.001, "size": 0.1, "memory": 1, "packages": 1}
+"""What one move of a slider changes."""
+
+
+def build(runs: Sequence[Run], language: Language) -> Markup:
+    """The panel's HTML over every timed scope of the runs; empty when they have none.  Equal runs give equal text."""
+    locale = words(language)
+    known = [(run, field) for run in runs for field in fields(run)]
+    if not known:
+        return Markup("")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    data = {
+        "fields": [_field(run, field, locale, several=len(runs) > 1) for run, field in known],
+        "quantities": [
+            {
+                "id": one.id, "side": one.side, "option": one.option, "most": one.most, "step": _STEPS[one.id],
+            }
+            for one in QUANTITIES.values()
+        ],
+        "front": FRONT,
+        "missing": MISSING,
+        "texts": dict(locale.strings),
+    }  # fmt: skip
+    return Markup(environment.get_template("recommend.html.j2").render(data=data, texts=locale))
+
+
+def script() -> str:
+    """The panel's script, to stand after the panel in the page."""
+    return (TEMPLATES / "recommend.js").read_text("utf-8")
+
+
+def style() -> str:
+    """The panel's style sheet."""
+    return (TEMPLATES / "recommend.css").read_text("utf-8")
+
+
+def _field(run: Run, field: Field, locale: Locale, several: bool) -> dict[str, Any]:
+    names = names_of(field, locale)
+    model, imgsz, batch, target, threads = field.point
+    arguments = {"target": target, "model": model, "imgsz": imgsz, "batch": batch, "threads": threads}
+    options = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    parts = [locale("panel.place", machine=field.machine or MISSING, **arguments), run.run_id if several else ""]
+    return {
+        "label": " ".join(part for part in parts if part),
+        "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),
+        "candidates": [_candidate(one, names[one.cell_id]) for one in field.candidates],
+        "passed": [{"name": one.name, "status": one.status, "reason": one.reason} for one in field.passed],
+        "caveats": caveats(field, locale),
+    }
+
+
+def _candidate(candidate: Candidate, name: str) -> dict[str, Any]:
+    figures = {
+        key: None
+        if figure is None
+        else {"value": figure.value, "low": figure.low, "high": figure.high, "shown": shown(key, figure)}
+        for key, figure in candidate.figures.items()
+    }
+    return {"id": candidate.cell_id, "name": name, "in_guide": candidate.in_guide, "figures": figures}

@@ -1,0 +1,111 @@
+"""Figures, quotes and parameters as the site writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from bench.claims.registry import Check
+from bench.claims.verdicts import DECIDED, Finding, Verdict
+from bench.report.wording import number, significant
+from bench.site.locale import Locale
+
+_MARKDOWN = MarkdownIt("commonmark")
+FINEST_PX = 0.001
+"""Differences below this are shown as such: how much below is of no use to anybody."""
+_KINDS = {"code_inline": "code", "softbreak": "text", "hardbreak": "text"}
+_DIGITS = {"mAP": 4, "days": 0, "releases": 0, "systems": 0, "runtimes": 0, "rank": 0}
+# Units of findings -> key of the string that shows them.
+_UNITS = {
+    "x": "x", "px": "px", "days": "days", "releases": "releases", "systems": "systems", "runtimes": "runtimes",
+    "rank": "rank", "share": "share", "mAP": "map", "ms": "ms", "MB": "mb",
+}  # fmt: skip
+# Worst first: what a reader looks for when the table is sorted by a column.
+ORDER = (
+    Verdict.REFUTED,
+    Verdict.MIXED,
+    Verdict.INCONCLUSIVE,
+    Verdict.SUPPORTED,
+    Verdict.UNTESTED_HERE,
+    Verdict.NOT_MEASURABLE,
+    Verdict.STALE,
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a quote: plain text, or code."""
+
+    kind: str
+    text: str
+
+
+def spans(markdown: str) -> list[Span]:
+    """A quote's Markdown as text: the words of its links without their addresses, code as code."""
+    result = []
+    for block in _MARKDOWN.parseInline(markdown):
+        for token in block.children or []:
+            text = token.content or ("\n" if token.type.endswith("break") else "")
+            if text:
+                result.append(Span(_KINDS.get(token.type, "text"), text))
+    return result
+
+
+def figure(locale: Locale, finding: Finding) -> str:
+    """The figure of a finding with its interval, as `0.854x [0.826, 0.884]`; empty where it has none."""
+    if finding.value is None:
+        return ""
+    text = amount(locale, finding.value, finding.unit)
+    if finding.low is None or finding.high is None or finding.low == finding.high:
+        return text
+    low, high = (_digits(end, finding.unit) for end in (finding.low, finding.high))
+    return f"{text} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def amount(locale: Locale, value: float, unit: str) -> str:
+    """A number with its unit in words; a unit without words of its own is written after the number."""
+    key = _UNITS.get(unit, "other")
+    return locale(f"figure.{key}", value=_digits(value, unit), unit=unit).strip()
+
+
+def deciding(findings: tuple[tuple[Check, Finding], ...], verdict: Finding) -> Check | None:
+    """The check whose figure the combined verdict shows."""
+    shown = (verdict.value, verdict.low, verdict.high, verdict.threshold, verdict.unit)
+    if verdict.value is None:
+        return None
+    for check, one in findings:
+        if (one.value, one.low, one.high, one.threshold, one.unit) == shown:
+            return check
+    return None
+
+
+def ordered(findings: Iterable[tuple[Check, Finding]]) -> list[tuple[Check, Finding]]:
+    """Findings that decide before those that are open, otherwise as they come."""
+    return sorted(findings, key=lambda pair: ORDER.index(pair[1].verdict) if pair[1].verdict in DECIDED else len(ORDER))
+
+
+def parameters(check: Check) -> str:
+    """A check's parameters on one line, as they stand in the registry: `threshold = 1.0; scope.targets = cpu, cuda`."""
+    return "; ".join(f"{key} = {value}" for key, value in _flat(check.parameters))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            yield f"{prefix}{key}", ", ".join(str(item) for item in value)
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _digits(value: float, unit: str) -> str:
+    if unit == "share":
+        return number(100 * value, 1)
+    if unit == "px" and 0 < value < FINEST_PX:
+        return f"<\N{NARROW NO-BREAK SPACE}{FINEST_PX:g}"
+    return number(value, _DIGITS[unit], sign=unit == "mAP") if unit in _DIGITS else significant(value)

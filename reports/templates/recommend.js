@@ -1,0 +1,308 @@
+// The panel "what to deploy": the rules of bench/recommend.py and the words of bench/site/recommendation.py over the
+// data in the page.  tests/test_recommend.py holds the two together.  Data reaches the page as text only.
+"use strict";
+
+(function () {
+  const panel = document.getElementById("recommend");
+  if (!panel) {
+    return;
+  }
+  const data = JSON.parse(document.getElementById("recommend-data").textContent);
+  const form = panel.querySelector("form");
+
+  // Rules
+
+  const surelyBetter = (one, other) => one.high !== null && other.low !== null && one.high < other.low;
+  const noWorse = (one, other) =>
+    one !== null && other !== null && one.high !== null && other.high !== null && one.high <= other.high;
+
+  const hold = (figure, quantity, limit) => {
+    if (figure === null) {
+      return "unknown";
+    }
+    const meets = (value) => (quantity.side === "at_most" ? value <= limit : value >= limit);
+    const worse = quantity.side === "at_most" ? figure.high : figure.low;
+    if (!meets(figure.value)) {
+      return "missed";
+    }
+    return worse === null || !meets(worse) ? "possibly" : "met";
+  };
+
+  const standingOf = (candidate, held) => {
+    const outcomes = Object.values(held);
+    if (outcomes.includes("missed") || outcomes.includes("unknown")) {
+      return "dropped";
+    }
+    return outcomes.includes("possibly") || candidate.figures.time.high === null ? "possibly" : "meets";
+  };
+
+  const slowest = (choice) => {
+    const time = choice.candidate.figures.time;
+    return [time.high === null ? Infinity : time.high, time.value];
+  };
+  const bySlowest = (one, other) => {
+    const [a, b] = [slowest(one), slowest(other)];
+    return a[0] === b[0] ? a[1] - b[1] : a[0] < b[0] ? -1 : 1;
+  };
+
+  const rank = (choice, meets) => {
+    const own = choice.candidate.figures;
+    const others = meets.filter((other) => other !== choice);
+    const faster = others.filter((other) => surelyBetter(other.candidate.figures.time, own.time));
+    choice.rank = faster.length + 1;
+    choice.ties = others.filter(
+      (other) => !faster.includes(other) && !surelyBetter(own.time, other.candidate.figures.time)
+    );
+    for (const other of others) {
+      const theirs = other.candidate.figures;
+      if (data.front.every((name) => noWorse(theirs[name], own[name]))) {
+        choice.betterIn = data.front.filter((name) => surelyBetter(theirs[name], own[name]));
+        if (choice.betterIn.length) {
+          choice.beatenBy = other;
+          break;
+        }
+      }
+    }
+  };
+
+  const mostExcluding = (choices) => {
+    let worst = null;
+    for (const quantity of data.quantities) {
+      const failing = choices.filter((choice) => ["missed", "unknown"].includes(choice.held[quantity.id]));
+      if (failing.length > (worst ? worst.count : 0)) {
+        const sign = quantity.side === "at_most" ? 1 : -1;
+        let nearest = null;
+        for (const { candidate } of choices) {
+          const figure = candidate.figures[quantity.id];
+          if (figure && (!nearest || sign * figure.value < sign * nearest.figures[quantity.id].value)) {
+            nearest = candidate;
+          }
+        }
+        worst = { quantity, count: failing.length, nearest };
+      }
+    }
+    return worst;
+  };
+
+  const recommend = (candidates, limits) => {
+    const all = candidates.map((candidate) => {
+      const held = {};
+      for (const quantity of data.quantities) {
+        if (quantity.id in limits) {
+          held[quantity.id] = hold(candidate.figures[quantity.id], quantity, limits[quantity.id]);
+        }
+      }
+      return { candidate, held, standing: standingOf(candidate, held), ties: [], beatenBy: null };
+    });
+    const group = (standing) => all.filter((choice) => choice.standing === standing);
+    const meets = group("meets").sort(bySlowest);
+    meets.forEach((choice) => rank(choice, meets));
+    return {
+      meets,
+      possibly: group("possibly").sort(bySlowest),
+      dropped: group("dropped"),
+      excluding: mostExcluding(all),
+      total: all.length,
+    };
+  };
+
+  // Words
+
+  const say = (key, gaps) => data.texts[key].replace(/\{(\w+)\}/g, (_, name) => String(gaps[name]));
+  const list = (items) => items.join(data.texts.separator);
+  const names = (choices) => list(choices.map((choice) => choice.candidate.name));
+  const shown = (name, candidate) => (candidate.figures[name] ? candidate.figures[name].shown : data.missing);
+
+  const reasons = (choice, limits) => {
+    const told = [];
+    for (const quantity of data.quantities) {
+      const outcome = choice.held[quantity.id];
+      const figure = choice.candidate.figures[quantity.id];
+      let key = "";
+      if (choice.standing === "dropped" && outcome === "unknown") {
+        key = "why.unknown";
+      } else if (choice.standing === "dropped" && outcome === "missed") {
+        key = quantity.side === "at_most" ? "why.above" : "why.below";
+      } else if (choice.standing === "possibly" && outcome === "possibly") {
+        key = figure.low === null ? "why.bare" : "why.possibly";
+      }
+      if (key) {
+        const name = data.texts["quantity." + quantity.id];
+        told.push(say(key, { quantity: name, figure: shown(quantity.id, choice.candidate), limit: limits[quantity.id] }));
+      }
+    }
+    if (choice.standing === "possibly" && choice.candidate.figures.time.high === null) {
+      told.push(data.texts["why.unranked"]);
+    }
+    if (choice.standing !== "meets") {
+      return told;
+    }
+    if (choice.ties.length) {
+      told.push(say("why.tie", { options: names(choice.ties) }));
+    }
+    if (choice.beatenBy) {
+      const better = list(choice.betterIn.map((name) => data.texts["better." + name]));
+      told.push(say("why.beaten", { option: choice.beatenBy.candidate.name, quantities: better }));
+    } else {
+      told.push(data.texts["why.front"]);
+    }
+    return told;
+  };
+
+  const summary = (found) => {
+    if (found.meets.length) {
+      const first = found.meets[0];
+      const key = found.meets.length === 1 ? "single" : first.ties.length ? "tied" : "alone";
+      return [say("summary." + key, { option: first.candidate.name, options: names(first.ties) })];
+    }
+    const told = [data.texts["summary.nothing"]];
+    if (found.possibly.length) {
+      told.push(say("summary.possible", { options: names(found.possibly) }));
+    }
+    const worst = found.excluding;
+    if (worst) {
+      const gaps = { quantity: data.texts["quantity." + worst.quantity.id], count: worst.count, total: found.total };
+      if (worst.nearest) {
+        gaps.option = worst.nearest.name;
+        gaps.figure = shown(worst.quantity.id, worst.nearest);
+      }
+      told.push(say(worst.nearest ? "summary.excluding" : "summary.excluding_unmeasured", gaps));
+    }
+    return told;
+  };
+
+  // Page
+
+  const element = (tag, text, className) => {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (className) {
+      made.className = className;
+    }
+    return made;
+  };
+
+  const card = (choice, limits) => {
+    const item = document.createElement("li");
+    item.dataset.cell = choice.candidate.id;
+    item.dataset.standing = choice.standing;
+    const title = element("h3", choice.candidate.name);
+    if (choice.rank) {
+      item.dataset.rank = choice.rank;
+      title.prepend(element("span", choice.rank, "rank"), " ");
+      if (!choice.beatenBy) {
+        title.append(" ", element("span", data.texts["panel.front"], "front"));
+      }
+    }
+    const figures = document.createElement("dl");
+    for (const quantity of data.quantities) {
+      const pair = document.createElement("div");
+      if (quantity.id in limits) {
+        pair.className = choice.held[quantity.id];
+      }
+      pair.append(
+        element("dt", data.texts["column." + quantity.id]),
+        element("dd", shown(quantity.id, choice.candidate))
+      );
+      figures.append(pair);
+    }
+    const why = document.createElement("ul");
+    why.className = "why";
+    why.append(...reasons(choice, limits).map((reason) => element("li", reason)));
+    item.append(title, figures, why);
+    return item;
+  };
+
+  const passedCard = (passed) => {
+    const item = document.createElement("li");
+    item.dataset.standing = "passed";
+    item.append(element("h3", passed.name), element("p", passed.status + ": " + passed.reason));
+    return item;
+  };
+
+  const limitsAsked = () => {
+    const limits = {};
+    for (const quantity of data.quantities) {
+      const input = form.elements[quantity.id];
+      const usable = input.validity.valid;
+      input.closest(".limit").querySelector(".wrong").hidden = usable;
+      if (usable && input.value !== "") {
+        limits[quantity.id] = input.valueAsNumber;
+      }
+    }
+    return limits;
+  };
+
+  const field = () => data.fields[Number(form.elements.field.value)];
+
+  // A slider spans what was measured; at its loose end it sets no limit.
+  const spread = () => {
+    for (const quantity of data.quantities) {
+      const slider = form.querySelector('[data-for="' + quantity.id + '"]');
+      const figures = field().candidates.map((candidate) => candidate.figures[quantity.id]).filter(Boolean);
+      const ends = figures.flatMap((figure) => [figure.value, figure.low ?? figure.value, figure.high ?? figure.value]);
+      slider.closest(".limit").classList.toggle("unmeasured", !ends.length);
+      if (ends.length) {
+        const step = quantity.step;
+        slider.min = Math.max(0, Math.floor(Math.min(...ends) / step) * step);
+        slider.max = Math.ceil(Math.max(...ends) / step) * step;
+      }
+      slide(quantity);
+    }
+  };
+  const loose = (quantity, slider) => (quantity.side === "at_most" ? slider.max : slider.min);
+  const slide = (quantity) => {
+    const slider = form.querySelector('[data-for="' + quantity.id + '"]');
+    slider.value = form.elements[quantity.id].value || loose(quantity, slider);
+  };
+
+  const update = () => {
+    const limits = limitsAsked();
+    const chosen = field();
+    const candidates = chosen.candidates.filter((one) => one.in_guide || !form.elements.in_guide.checked);
+    const found = recommend(candidates, limits);
+    const options = data.quantities.filter((one) => one.id in limits).map((one) => one.option + " " + limits[one.id]);
+    if (form.elements.in_guide.checked) {
+      options.push("--in-guide");
+    }
+    panel.querySelector(".command").textContent = [chosen.command, ...options].join(" ");
+    panel.querySelector(".verdict").replaceChildren(...summary(found).map((text) => element("p", text)));
+    const parts = [];
+    for (const standing of ["meets", "possibly", "dropped"]) {
+      if (found[standing].length) {
+        const cards = document.createElement(standing === "meets" ? "ol" : "ul");
+        cards.append(...found[standing].map((choice) => card(choice, limits)));
+        parts.push(element("h2", data.texts["standing." + standing]), cards);
+      }
+    }
+    if (chosen.passed.length) {
+      const cards = document.createElement("ul");
+      cards.append(...chosen.passed.map(passedCard));
+      parts.push(element("h2", data.texts["standing.passed"]), cards);
+    }
+    panel.querySelector(".choices").replaceChildren(...parts);
+    panel.querySelector(".caveats ul").replaceChildren(...chosen.caveats.map((text) => element("li", text)));
+  };
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => {
+    window.setTimeout(() => {
+      spread();
+      update();
+    });
+  });
+  form.addEventListener("input", (event) => {
+    const name = event.target.dataset.for;
+    const quantity = data.quantities.find((one) => one.id === (name || event.target.name));
+    if (name) {
+      form.elements[name].value = event.target.value === loose(quantity, event.target) ? "" : event.target.value;
+    } else if (quantity) {
+      slide(quantity);
+    } else if (event.target.name === "field") {
+      spread();
+    }
+    update();
+  });
+  spread();
+  update();
+})();

@@ -1,0 +1,139 @@
+"""Every registered check, on results that support, refute and leave open what it decides."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bench.claims import checks as _registered  # noqa: F401 - registers every check
+from bench.claims import gate
+from bench.claims.gate import CHECKS, GateError, Registered
+from bench.claims.registry import Parameters, parameters
+from bench.claims.synthetic import Results, cell, reference, results, timed
+from bench.claims.verdicts import Finding, Verdict, over_scopes
+
+NAMES = {
+    "faster_than", "not_slower_than", "ranks_first", "some_option_faster", "depends_on_runtime", "steady", "scales",
+    "speedup_on_target", "smaller_than", "ranks_smallest", "accuracy_kept", "opened_by", "wheels_for",
+    "wheels_only_for", "converts", "refused_elsewhere", "runs_on", "operators_covered", "released_recently",
+    "releases_per_year", "runs_without_python", "no_network", "data_only", "sandboxed", "enumerates",
+    "uses_instructions", "latency_at_most",
+}  # fmt: skip
+
+
+def ask(check: Registered, rows: Results, reverse: bool = False) -> list[Finding]:
+    claim = check.example_claim()
+    return check.function(rows.tables(reverse=reverse), claim, parameters(claim.checks[0], check.parameters))
+
+
+def test_every_check_of_the_vocabulary_is_there() -> None:
+    assert set(CHECKS) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize(
+    ("example", "verdict"),
+    [("supports", Verdict.SUPPORTED), ("refutes", Verdict.REFUTED), ("wide", Verdict.INCONCLUSIVE)],
+)
+def test_a_check_says_yes_no_and_neither(name: str, example: str, verdict: Verdict) -> None:
+    check = CHECKS[name]
+    findings = ask(check, getattr(check, example))
+    assert over_scopes(findings) is verdict, findings
+    for finding in findings:
+        assert finding.reason.en
+        assert finding.reason.zh
+        assert finding.rows or finding.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_the_order_of_rows_changes_nothing(name: str) -> None:
+    check = CHECKS[name]
+    for rows in (check.supports, check.refutes, check.wide):
+        assert ask(check, rows) == ask(check, rows, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["faster_than", "ranks_first", "some_option_faster", "depends_on_runtime"])
+def test_what_was_not_measured_or_not_timed_never_counts_for_speed(name: str) -> None:
+    check = CHECKS[name]
+    rows = []
+    for table, columns in check.supports.rows:
+        if columns.get("option") != "pytorch":
+            columns = {**columns, "status": "invalid", "reason_code": "attestation_mismatch"}
+        rows.append((table, columns))
+    assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE
+    untimed = {"latency_ratio": None, "latency_ratio_low": None, "latency_ratio_high": None}
+    rows = [
+        (table, columns if columns["option"] == "pytorch" else columns | untimed)
+        for table, columns in check.supports.rows
+    ]
+    assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE
+
+
+def test_too_few_launches_give_no_verdict_however_narrow_the_interval() -> None:
+    check = CHECKS["faster_than"]
+    rows = results(reference(), cell("onnx", ratio=(2.0, 1.99, 2.01), latency_launches=2))
+    assert [finding.verdict for finding in ask(check, rows)] == [Verdict.INCONCLUSIVE]
+
+
+def test_runs_that_disagree_give_no_verdict() -> None:
+    check = CHECKS["faster_than"]
+    rows = results(
+        reference(), cell("onnx", ratio=(1.05, 1.02, 1.08)),
+        reference(run_id="second"), cell("onnx", ratio=(0.95, 0.92, 0.98), run_id="second"),
+    )  # fmt: skip
+    (finding,) = ask(check, rows)
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert (finding.low, finding.high) == (0.92, 1.08)
+    assert finding.rows == ("second/model/onnx-fp32-cpu-640-b1-t1", "synthetic/model/onnx-fp32-cpu-640-b1-t1")
+
+
+def test_a_target_that_no_machine_has_is_untested_not_refuted() -> None:
+    check = dataclasses.replace(CHECKS["faster_than"], asked={"threshold": 1.0, "scope": {"targets": ["cpu", "cuda"]}})
+    absent = cell("onnx", target="cuda", status="skipped", reason_code="target_absent")
+    findings = ask(check, results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1)), absent))
+    assert [finding.verdict for finding in findings] == [Verdict.SUPPORTED, Verdict.UNTESTED_HERE]
+    assert findings[1].scope == "cuda"
+
+
+def test_first_among_all_needs_all_and_slow_for_none_needs_all() -> None:
+    first, spread = CHECKS["ranks_first"], CHECKS["depends_on_runtime"]
+    elsewhere = cell("openvino", ratio=(1.0, 0.9, 1.1), threads=2)
+    untimed = cell("openvino", map50_95=0.4)
+    for extra in (elsewhere, untimed):
+        (finding,) = [one for one in ask(first, Results((*first.supports.rows, extra))) if one.scope.endswith("t1")]
+        assert finding.verdict is Verdict.INCONCLUSIVE
+        assert "Not timed there: openvino." in finding.reason.en
+    broken = cell("openvino", status="failed", reason_code="crashed")
+    assert over_scopes(ask(first, Results((*first.supports.rows, broken)))) is Verdict.SUPPORTED
+    scope = {"options": ["onnx", "openvino", "mnn"]}
+    wider = dataclasses.replace(spread, asked={"threshold": 1.2, "scope": scope})
+    assert over_scopes(ask(wider, spread.refutes)) is Verdict.INCONCLUSIVE
+    assert over_scopes(ask(wider, spread.supports)) is Verdict.SUPPORTED
+
+
+def test_first_means_first_in_its_own_arithmetic() -> None:
+    check = CHECKS["ranks_first"]
+    faster_int8 = cell("mnn", "int8", ratio=(4.0, 3.9, 4.1))
+    rows = (*check.supports.rows, faster_int8)
+    assert [finding.verdict for finding in ask(check, Results(rows))] == [Verdict.SUPPORTED]
+
+
+def test_steadiness_is_compared_in_the_rounds_that_both_had() -> None:
+    check = CHECKS["steady"]
+    # Both have the same disturbed launches; neither is less steady than the other.
+    both = [timed(row, ms, tail=2.0) for row, ms in ((reference(), 80.0), (cell("onnx", ratio=(2, 1.9, 2.1)), 40.0))]
+    assert over_scopes(ask(check, results(*both))) is Verdict.SUPPORTED
+
+
+def test_a_check_without_its_three_examples_is_not_registered() -> None:
+    one, other = results(reference()), results(cell("onnx"))
+    with pytest.raises(TypeError, match="wide"):
+        gate.register("new", Parameters, lambda *_: [], supports=one, refutes=other)  # type: ignore[call-arg]
+    with pytest.raises(GateError, match="wide holds no result"):
+        gate.register("new", Parameters, lambda *_: [], supports=one, refutes=other, wide=Results(()))
+    with pytest.raises(GateError, match="the same"):
+        gate.register("new", Parameters, lambda *_: [], supports=one, refutes=other, wide=one)
+    with pytest.raises(GateError, match="twice"):
+        gate.register("steady", Parameters, lambda *_: [], supports=one, refutes=other, wide=results(cell("mnn")))
+    assert "new" not in CHECKS

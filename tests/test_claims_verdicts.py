@@ -1,0 +1,223 @@
+"""Rules that make verdicts of figures and statements' verdicts of findings, and the tables they are read from."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench import matrix, store
+from bench.claims import evaluate
+from bench.claims.estimates import over_runs, quotient
+from bench.claims.judge import judge as judge_runs
+from bench.claims.registry import Claim, Text, load_document_facts
+from bench.claims.synthetic import Results, cell, reference, results
+from bench.claims.tables import load, machine_name
+from bench.claims.verdicts import Estimate, Finding, Side, Verdict, combine, judge, over_checks, over_scopes
+from bench.cli import main
+from bench.matrix import MATRICES, ROOT
+from bench.reasons import UsageError
+
+S, R, N, U, M = (
+    Verdict.SUPPORTED,
+    Verdict.REFUTED,
+    Verdict.INCONCLUSIVE,
+    Verdict.UNTESTED_HERE,
+    Verdict.MIXED,
+)
+WORDS = Text(en="Words.", zh="文字。")
+RUN = ROOT / "results" / "reference" / "coco128-640-cpu"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side", "verdict"),
+    [
+        (1.1, 1.3, "above", S), (0.7, 0.9, "above", R), (0.9, 1.1, "above", N), (1.0, 1.0, "above", R),
+        (1.0, 1.0, "at_least", S), (0.9, 1.0, "at_least", N), (1.1, 1.3, "below", R), (1.0, 1.0, "at_most", S),
+        (1.0, 1.0, "below", R), (None, None, "above", N),
+    ],
+)  # fmt: skip
+def test_an_interval_decides_only_when_it_lies_on_one_side(
+    low: float | None, high: float | None, side: Side, verdict: Verdict
+) -> None:
+    assert judge(Estimate(1.0, low, high), 1.0, side) is verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [([S, N], S), ([R, N], R), ([S, R, N], M), ([S, U], S), ([N, U], N), ([U, U], U), ([], N)],
+)
+def test_places_that_are_open_do_not_undo_what_others_decide(found: list[Verdict], verdict: Verdict) -> None:
+    for order in itertools.permutations(found):
+        assert over_scopes([Finding(one, WORDS) for one in order]) is verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [([S, S], S), ([S, R], M), ([S, N], N), ([S, U], U), ([R, U], R), ([N, U], N), ([M, S], M)],
+)
+def test_a_statement_is_not_confirmed_by_half_of_it(found: list[Verdict], verdict: Verdict) -> None:
+    for order in itertools.permutations(found):
+        assert over_checks(order) is verdict
+
+
+def test_a_combined_finding_shows_what_decided_and_lists_the_rest() -> None:
+    fast = Finding(S, Text(en="Fast.", zh="快。"), "here", "one", 2.0, 1.9, 2.1, 1.0, "x", ("a",))
+    slow = Finding(R, Text(en="Slow.", zh="慢。"), "there", "two", 0.5, 0.4, 0.6, 1.0, "x", ("b",))
+    whole = combine([[fast, slow]])
+    assert (whole.verdict, whole.value, whole.machine, whole.rows) == (M, 0.5, "one; two", ("a", "b"))
+    assert whole.reason.en == "Findings: refuted 1; supported 1. (two · there) Slow. (one · here) Fast."
+    assert combine([[fast]]).reason.en == "Fast."
+
+
+def test_a_quotient_is_wider_than_either_part_and_its_inverse_inverts_it() -> None:
+    one, other = Estimate(2.0, 1.8, 2.3), Estimate(1.0, 0.95, 1.1)
+    forward, backward = quotient(one, other), quotient(other, one)
+    assert forward.low < 1.8
+    assert forward.high > 2.3
+    assert (backward.low, backward.high) == pytest.approx((1 / forward.high, 1 / forward.low))
+    assert quotient(one, Estimate(1.0, 1.0, 1.0)) == Estimate(2.0, pytest.approx(1.8), pytest.approx(2.3))
+    assert quotient(one, Estimate(1.0, None, None)).low is None
+
+
+def test_runs_together_are_as_wide_as_their_extremes() -> None:
+    runs = [Estimate(1.9, 1.8, 2.0, ("a",)), Estimate(2.3, 2.2, 2.4, ("b",)), Estimate(9.0, None, None, ("c",))]
+    together = over_runs(runs)
+    assert (together.low, together.high, together.rows) == (1.8, 2.4, ("a", "b"))
+    assert together.value == pytest.approx(2.1)
+
+
+CLAIM = Claim.model_validate(
+    {
+        "id": "onnx.performance", "option": "onnx", "aspect": "performance", "section": "ONNX", "line": 1,
+        "quote": "-", "english": "-", "reading": WORDS, "supports": WORDS, "refutes": WORDS,
+        "checks": [
+            {"check": "faster_than", "because": WORDS, "threshold": 1.0},
+            {"check": "smaller_than", "because": WORDS, "quantity": "size_bytes", "threshold": 3.0, "proxy": True},
+        ],
+    }
+)  # fmt: skip
+ROWS = (
+    reference(size_bytes=100), cell("onnx", ratio=(2.0, 1.9, 2.1), size_bytes=200),
+    cell("onnx", "int8", ratio=(0.8, 0.7, 0.9), size_bytes=50), cell("openvino", ratio=(1.9, 1.8, 2.0)),
+    reference(run_id="second", size_bytes=100), cell("onnx", run_id="second", ratio=(2.1, 1.9, 2.3), size_bytes=210),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.permutations(ROWS))
+def test_the_order_of_rows_changes_no_verdict(rows: list[tuple[str, dict[str, object]]]) -> None:
+    (expected,) = evaluate.evaluate([CLAIM], Results(ROWS).tables())
+    (judged,) = evaluate.evaluate([CLAIM], Results(tuple(rows)).tables())
+    assert judged == expected
+    assert judged.verdict.verdict is M
+
+
+def test_rows_of_a_claim_are_its_verdict_and_then_its_findings() -> None:
+    judged = evaluate.evaluate([CLAIM], Results(ROWS[:2]).tables())
+    whole, fast, small = evaluate.rows(judged, "hash")
+    assert (whole["check"], whole["scope"], whole["verdict"], whole["proxy"]) == ("", "", "supported", True)
+    assert (fast["check"], fast["proxy"], fast["low"], fast["unit"]) == ("faster_than", False, 1.9, "x")
+    assert fast["evidence"] == '["synthetic/model/onnx-fp32-cpu-640-b1-t1"]'
+    assert fast["date"] == datetime.date(2026, 1, 1)
+    assert (small["check"], small["proxy"], small["value"]) == ("smaller_than", True, 2.0)
+    assert small["reason"].startswith("By proxy: ")
+
+
+def test_a_claim_whose_words_are_gone_is_stale_and_one_without_a_check_is_not_measurable() -> None:
+    opinion = CLAIM.model_copy(update={"id": "onnx.community", "checks": (), "not_measurable": WORDS})
+    judged = evaluate.evaluate([CLAIM, opinion], Results(ROWS).tables(), {"onnx.performance"})
+    assert [one.verdict.verdict for one in judged] == [Verdict.STALE, Verdict.NOT_MEASURABLE]
+    assert evaluate.counts(judged)[Verdict.STALE] == 1
+
+
+def test_a_claim_about_some_machines_is_untested_on_others() -> None:
+    check = {"check": "faster_than", "because": WORDS, "threshold": 1.0, "scope": {"machines": ["Xeon"]}}
+    data = CLAIM.model_dump(exclude={"checks"}) | {"checks": [check], "needs": WORDS}
+    (judged,) = evaluate.evaluate([Claim.model_validate(data)], Results(ROWS).tables())
+    assert judged.verdict.verdict is U
+
+
+def test_the_stored_run_gives_the_same_table_byte_for_byte(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        for table in ("cells", "samples", "environment"):
+            frame = store.read_table(RUN, table)
+            frame = frame if name == "one" else frame.iloc[::-1]
+            folder.mkdir(exist_ok=True)
+            store.write_table(folder, table, frame.to_dict("records"))
+        judged = judge_runs([folder], MATRICES)
+        written.append((folder / "claims.parquet").read_bytes())
+        assert {one.origin for one in judged} == {"measured", "published"}
+    assert written[0] == written[1]
+    frame = store.read_table(tmp_path / "one", "claims")
+    assert set(frame.verdict) <= set(Verdict)
+    assert frame[frame.scope == ""].groupby(["claim_id", "origin"]).size().max() == 1
+    assert ((frame.scope == "") == (frame.check == "")).all()
+    assert frame.reason.str.len().min() > 0
+    assert frame.reason_zh.str.len().min() > 0
+
+
+def test_loading_names_what_is_wrong(tmp_path: Path) -> None:
+    grid = matrix.load()
+    with pytest.raises(UsageError, match="no run given"):
+        load([], grid)
+    for name in ("one", "two"):
+        for table, rows in (("cells", [{"run_id": "same", "cell_id": "c"}]), ("environment", [])):
+            store.write_table(tmp_path / name, table, rows)
+    with pytest.raises(UsageError, match="name each run once"):
+        load([tmp_path / "one", tmp_path / "two"], grid)
+    with pytest.raises(store.StoreError, match="cannot read"):
+        load([tmp_path / "none"], grid)
+
+
+def test_a_machine_is_named_by_processor_and_system() -> None:
+    facts = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64"}
+    environment = pd.DataFrame(
+        [("machine", key, value) for key, value in facts.items()], columns=["scope", "key", "value"]
+    )
+    assert machine_name(environment) == "AMD EPYC, Linux"
+    assert machine_name(environment[:0]) == "unknown processor, unknown system"
+
+
+def test_only_measured_rows_are_cells_and_only_reached_targets_are_present() -> None:
+    tables = results(
+        reference(), cell("onnx", target="cuda", status="skipped", reason_code="target_absent"),
+        cell("onnx", target="arm-cpu", status="failed", reason_code="export_failed"),
+        cell("onnx", target="intel-gpu", status="failed", reason_code="crashed"),
+    ).tables()  # fmt: skip
+    assert [row.option for row in tables.cells] == ["pytorch"]
+    assert tables.present == {"cpu", "intel-gpu"}
+
+
+def test_the_command_judges_a_run_and_tells_what_the_document_no_longer_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RUN, folder, ignore=shutil.ignore_patterns("*.html", "claims.parquet"))
+    guide = tmp_path / "guide.md"
+    facts = load_document_facts()
+    option, aspect = facts.options["onnx"], facts.aspects["performance"]
+    guide.write_text(f"## 部署\n\n### {option}\n\n- **{aspect}**：现在说的是另一回事。\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["claims", str(folder), "--document", str(guide), "--lang", "zh"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "已过期" in printed
+    assert "别处公开的表格" in printed
+    frame = store.read_table(folder, "claims")
+    whole = frame[(frame.check == "") & (frame.origin == "measured")].set_index("claim_id")
+    assert whole.verdict["onnx.performance"] == "stale"
+    assert set(frame.document_sha256) == {hashlib.sha256(guide.read_bytes()).hexdigest()}
+    with pytest.raises(SystemExit) as ended:
+        main(["claims", str(tmp_path / "nowhere")])
+    assert ended.value.code == 2
+    assert "no run" in capsys.readouterr().err

@@ -1,0 +1,215 @@
+"""Options that the guide does not name, for real on the demo checkpoint: ExecuTorch, and LiteRT.js in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench import machine, matrix, vision
+from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench.demo import CHECKPOINT
+from bench.demo.render import render
+from bench.envs import Environments
+from bench.jsenvs import JsEnvironments
+from bench.matrix import ROOT
+from bench.reasons import CellProblem, Reason, Status
+from bench.worker import Worker
+
+IMGSZ = 160
+OPTIONS = matrix.load().options
+Image = NDArray[np.float32]
+BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
+pytestmark = [
+    pytest.mark.options,
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+]
+in_browser = pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="needs Chromium or Chrome, and npm")
+two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    folder = tmp_path_factory.mktemp("calibration")
+    paths = tuple(folder / f"{seed}.png" for seed in range(8))
+    for seed, path in enumerate(paths):
+        assert cv2.imwrite(str(path), render(900_000 + seed)[0])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def inputs() -> list[Image]:
+    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+
+
+def exported(artifacts: Artifacts, option: str, precision: str, calibration: tuple[Path, ...] = ()) -> Artifact:
+    """The artifact of an option as its matrix file says it is made."""
+    export = OPTIONS[option].export
+
+    def request(exporter: str, family: str, source: Artifact | None) -> ExportRequest:
+        path = ROOT / "bench" / "exporters" / f"{exporter}.py"
+        return ExportRequest(CHECKPOINT, exporter, "fp32", IMGSZ, 1, path, family, source=source)
+
+    source = None
+    for exporter, family in export.chain:
+        source = artifacts.ensure(request(exporter, family, source))
+    last = request(export.exporter, export.environment, source)
+    images = calibration if OPTIONS[option].precisions[precision].calibrate else ()
+    return artifacts.ensure(dataclasses.replace(last, precision=precision, calibration=images))
+
+
+def spec_for(artifact: Artifact, target: str = "cpu", threads: int = 1, javascript: str = "") -> dict[str, Any]:
+    return {
+        "artifact_dir": str(artifact.directory),
+        "javascript_dir": javascript,
+        "manifest": artifact.manifest,
+        "target": target,
+        "threads": threads,
+        "precision": "fp32",
+        "imgsz": IMGSZ,
+        "batch": 1,
+        "options": {},
+    }
+
+
+def guest(environments: Environments, option: str, threads: int = 1) -> Worker:
+    adapter = ROOT / "bench" / "runtimes" / f"{OPTIONS[option].runtime}.py"
+    python = environments.ensure(OPTIONS[option].environment).python
+    cpus = machine.available_cpus()[-threads:]
+    return Worker(python, adapter, variables=environments.variables(), threads=threads, cpus=cpus)
+
+
+@pytest.fixture(scope="module")
+def reference(cache: Path, environments: Environments, inputs: list[Image]) -> list[Image]:
+    """PyTorch FP32 on the same inputs."""
+    artifact = exported(Artifacts(cache, environments), "pytorch", "fp32")
+    with guest(environments, "pytorch") as worker:
+        worker.load(spec_for(artifact))
+        outputs = [worker.infer(x) for x in inputs]
+    assert all(output[:, 4:].max() > 0.3 for output in outputs)
+    return outputs
+
+
+def test_they_are_said_to_be_outside_the_guide() -> None:
+    outside = {name for name, option in OPTIONS.items() if not option.in_guide}
+    assert outside == {"executorch", "litert-js", "ort-web"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_executorch_agrees_with_pytorch_and_says_what_ran(
+    precision: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "executorch", precision, calibration)
+    with guest(environments, "executorch") as worker:
+        worker.load(spec_for(artifact))
+        outputs = [worker.infer(x) for x in inputs]
+        again = worker.infer(inputs[0])
+        attested = worker.stats(attest=True).attested
+    assert np.array_equal(again, outputs[0])
+    assert (attested["device"], attested["provider"], attested["threads"]) == ("cpu", "XnnpackBackend", 1)
+    assert attested["compute"] == OPTIONS["executorch"].precisions[precision].compute
+    assert attested["version"] == artifact.manifest["versions"]["executorch"]
+    assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
+    # 81 convolutions and 7 depthwise ones; the one that sums up a distribution over distances is not quantised.
+    convolutions = attested["convolutions"]
+    assert sum(convolutions.values()) == 88
+    assert convolutions.get("Conv2d fp32 x fp32") == (81 if precision == "fp32" else 1), convolutions
+    for output, expected in zip(outputs, reference, strict=True):
+        difference = np.abs(output - expected)
+        if precision == "fp32":
+            assert difference[:, :4].max() < 0.05
+            assert difference[:, 4:].max() < 1e-4
+        else:
+            assert difference.max() > 0.05
+            assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
+
+
+@two_cpus
+def test_executorchs_own_pool_gets_two_threads_when_two_are_asked_for(
+    artifacts: Artifacts, environments: Environments, inputs: list[Image]
+) -> None:
+    artifact = exported(artifacts, "executorch", "fp32")
+    running = []
+    for threads in (1, 2):
+        with guest(environments, "executorch", threads) as worker:
+            worker.load(spec_for(artifact, threads=threads))
+            worker.infer(inputs[0])
+            stats = worker.stats(attest=True)
+        assert stats.attested["threads"] == threads
+        running.append(stats.threads)
+    assert running[1] > running[0]
+
+
+def test_executorch_refuses_another_target_and_another_batch(artifacts: Artifacts, environments: Environments) -> None:
+    artifact = exported(artifacts, "executorch", "fp32")
+    with guest(environments, "executorch") as worker:
+        with pytest.raises(CellProblem, match="not on cuda") as problem:
+            worker.load(spec_for(artifact, "cuda"))
+        assert problem.value.reason is Reason.TARGET_UNSUPPORTED
+        worker.load(spec_for(artifact))
+        with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
+            worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
+    assert problem.value.reason is Reason.BATCH_UNSUPPORTED
+    assert problem.value.status is Status.SKIPPED
+
+
+@pytest.mark.parametrize("option", ["executorch", pytest.param("litert-js", marks=in_browser)])
+def test_a_corrupt_artifact_is_a_load_that_fails(
+    option: str, artifacts: Artifacts, environments: Environments, cache: Path, tmp_path: Path
+) -> None:
+    artifact = exported(artifacts, option, "fp32")
+    shutil.copytree(artifact.directory, tmp_path / "copy")
+    entry = tmp_path / "copy" / artifact.manifest["entry"]
+    entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2])
+    broken = dataclasses.replace(artifact, directory=tmp_path / "copy")
+    target = OPTIONS[option].targets[0]
+    with guest(environments, option) as worker, pytest.raises(CellProblem) as problem:
+        worker.load(spec_for(broken, target, javascript=packages(cache) if option == "litert-js" else ""))
+    assert problem.value.reason is Reason.LOAD_FAILED
+    assert problem.value.status is Status.FAILED
+
+
+def packages(cache: Path) -> str:
+    """The folder of LiteRT.js."""
+    return str(JsEnvironments(ROOT / "matrices", cache).ensure("litert-js").directory)
+
+
+@in_browser
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=two_cpus)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_litert_js_agrees_with_pytorch_and_says_what_ran(
+    precision: str,
+    threads: int,
+    artifacts: Artifacts,
+    environments: Environments,
+    cache: Path,
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "litert-js", precision)
+    with guest(environments, "litert-js", threads) as worker:
+        worker.load(spec_for(artifact, "browser-wasm", threads, packages(cache)))
+        outputs = [worker.infer(x) for x in inputs]
+        timing = worker.time(3, 1)
+        attested = worker.stats(attest=True).attested
+    assert (attested["device"], attested["compute"], attested["threads"]) == ("wasm", "f32", threads)
+    assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
+    assert attested["version"] == "2.5.3"
+    assert timing.samples_ms.min() > 0
+    for output, expected in zip(outputs, reference, strict=True):
+        difference = np.abs(output - expected)
+        assert difference[:, :4].max() < (0.05 if precision == "fp32" else 2.0)
+        assert difference[:, 4:].max() < (1e-4 if precision == "fp32" else 0.05)
+        assert (difference[:, :4].max() > 0.05) == (precision == "fp16")
