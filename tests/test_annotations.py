@@ -18,6 +18,7 @@ from test_claims_registry import BESIDE
 from typer.testing import CliRunner
 
 from bench import cli, store
+from bench import locale as locales
 from bench.claims import annotations, document, gate, marked, positions, registry, sarif
 from bench.claims import checks as _registered  # noqa: F401 - registers every check
 from bench.claims.annotations import Annotated
@@ -25,7 +26,6 @@ from bench.claims.registry import GENERAL, Claim, DocumentFacts
 from bench.claims.verdicts import Verdict
 from bench.matrix import MATRICES
 from bench.reasons import UsageError
-from bench.site import locale as locales
 
 HOSTILE = "</script><script>alert(1)</script> [x](javascript:alert(1)) **b** `c` {0} <img src=x>\x1b[31m\u202e"
 

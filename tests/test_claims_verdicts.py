@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bench import matrix, store
 from bench.claims import evaluate
+from bench.claims import judge as judgements
 from bench.claims.estimates import over_runs, quotient
-from bench.claims.judge import judge as judge_runs
 from bench.claims.registry import Claim, Text, load_document_facts
 from bench.claims.synthetic import Results, cell, reference, results
 from bench.claims.tables import load, machine_name
@@ -154,9 +154,11 @@ def test_the_stored_run_gives_the_same_table_byte_for_byte(tmp_path: Path) -> No
             frame = frame if name == "one" else frame.iloc[::-1]
             folder.mkdir(exist_ok=True)
             store.write_table(folder, table, frame.to_dict("records"))
-        judged = judge_runs([folder], MATRICES)
+        judgement = judgements.judge([folder], MATRICES)
+        judgements.store(judgement, folder)
         written.append((folder / "claims.parquet").read_bytes())
-        assert {one.origin for one in judged} == {"measured", "published"}
+        assert {one.origin for one in judgement.judged} == {"measured"}
+        assert {one.origin for one in judgement.published} == {"published"}
     assert written[0] == written[1]
     frame = store.read_table(tmp_path / "one", "claims")
     assert set(frame.verdict) <= set(Verdict)

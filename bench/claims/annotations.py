@@ -14,17 +14,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from bench import locale as locales
 from bench import matrix, store
 from bench.claims import document, gate, registry
 from bench.claims.checks._common import number, shown
 from bench.claims.positions import Place, locate
 from bench.claims.registry import Claim, DocumentFacts
 from bench.claims.verdicts import NAMES, Estimate, Verdict
+from bench.locale import Locale
 from bench.reasons import UsageError
 from bench.report.page import REPORTS
 from bench.report.wording import clean
-from bench.site import locale as locales
-from bench.site.locale import Locale
 
 Language = Literal["en", "zh"]
 TEXTS = REPORTS / "locale" / "annotations"

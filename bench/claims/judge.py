@@ -1,22 +1,43 @@
-"""From folders of runs to stored verdicts: the claims, the document, the runs and the published tables together."""
+"""From folders of runs to verdicts: the claims, the document, the runs and the published tables together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import matrix
 from bench.claims import document, evaluate, gate, published, registry, tables
 from bench.claims.evaluate import Judged
 from bench.claims.lints import Lint, lint
+from bench.claims.registry import DocumentFacts
+from bench.claims.tables import Tables
+from bench.matrix import Matrix
 
 
-def judge(directories: Sequence[Path], matrices: Path, guide: Path | None = None) -> list[Judged]:
-    """Judge every claim by the runs in `directories`, store claims.parquet in the last one, and return the verdicts.
+@dataclass(frozen=True)
+class Judgement:
+    """Every verdict and what it was reached from.
 
-    `guide` is the document itself: what it no longer says is stale, and its hash is stored instead of the one of the
-    document that the claims were taken from.  Raises UsageError for wrong data, store.StoreError for tables that
-    cannot be read or written.
+    `judged` are verdicts from measurements, `published` those from tables that others have printed; `compared` is True
+    when the document itself was at hand, and `document_sha256` is then its hash.
+    """
+
+    grid: Matrix
+    facts: DocumentFacts
+    document_sha256: str
+    compared: bool
+    tables: Tables
+    judged: tuple[Judged, ...]
+    published: tuple[Judged, ...]
+    lints: tuple[Lint, ...]
+
+
+def judge(directories: Sequence[Path], matrices: Path, guide: Path | None = None) -> Judgement:
+    """Judge every claim by the runs in `directories` and by the published tables; nothing is written.
+
+    `guide` is the document itself: what it no longer says is stale.  Raises UsageError for wrong data and
+    store.StoreError for tables that cannot be read.
     """
     grid = matrix.load(matrices)
     facts = registry.load_document_facts(matrices / "claims")
@@ -25,12 +46,19 @@ def judge(directories: Sequence[Path], matrices: Path, guide: Path | None = None
     if guide is not None:
         read = document.read(guide, facts)
         sha256, stale = read.sha256, document.stale(read, claims)
-    judged = evaluate.evaluate(claims, tables.load(directories, grid), stale)
-    judged += evaluate.evaluate_published(claims, published.load(grid))
-    evaluate.write(directories[-1], judged, sha256)
-    return judged
+    measured, printed = tables.load(directories, grid), published.load(grid)
+    return Judgement(
+        grid=grid,
+        facts=facts,
+        document_sha256=sha256,
+        compared=guide is not None,
+        tables=measured,
+        judged=tuple(evaluate.evaluate(claims, measured, stale)),
+        published=tuple(evaluate.evaluate_published(claims, printed)),
+        lints=tuple(lint(printed.grid)),
+    )
 
 
-def lints(matrices: Path) -> list[Lint]:
-    """What the lints find in the published tables of a matrices folder.  Raises UsageError for wrong data."""
-    return lint(published.load(matrix.load(matrices)).grid)
+def store(judgement: Judgement, directory: Path) -> None:
+    """Write claims.parquet into a run's folder.  Raises store.StoreError when the disk refuses."""
+    evaluate.write(directory, [*judgement.judged, *judgement.published], judgement.document_sha256)

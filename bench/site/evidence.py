@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from bench import matrix
-from bench.claims import document, evaluate, gate, lints, published, registry, tables
+from bench.claims import published
 from bench.claims.evaluate import Judged
-from bench.claims.lints import Lint
+from bench.claims.judge import Judgement, judge
 from bench.claims.published import Page
-from bench.claims.registry import GENERAL, DocumentFacts
-from bench.claims.tables import Tables
-from bench.matrix import Matrix
+from bench.claims.registry import GENERAL
 from bench.report import run
 from bench.report.run import Run
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Everything the pages are made of.  `compared` is True when the document itself was at hand."""
+class Evidence(Judgement):
+    """Everything the pages are made of: the verdicts, the published pages and the runs."""
 
-    grid: Matrix
-    facts: DocumentFacts
-    document_sha256: str
-    compared: bool
-    tables: Tables
-    judged: tuple[Judged, ...]
-    published: tuple[Judged, ...]
     pages: dict[str, Page]
-    lints: tuple[Lint, ...]
     runs: tuple[Run, ...]
 
     @cached_property
@@ -94,30 +83,15 @@ class Evidence:
 
 
 def load(directories: Sequence[Path], matrices: Path, guide: Path | None = None) -> Evidence:
-    """Judge every claim by the runs in `directories` and by the published tables; nothing is written.
+    """Judge every claim by the runs in `directories`, as `bench.claims.judge.judge` does, and read what else is shown.
 
-    `guide` is the document itself: what it no longer says is stale.  Raises bench.reasons.UsageError for wrong data
-    and bench.store.StoreError for tables that cannot be read.
+    Raises bench.reasons.UsageError for wrong data and bench.store.StoreError for tables that cannot be read.
     """
-    grid = matrix.load(matrices)
-    facts = registry.load_document_facts(matrices / "claims")
-    claims = registry.load_claims(matrices / "claims", gate.models(), grid)
-    sha256, stale = facts.sha256, set[str]()
-    if guide is not None:
-        read = document.read(guide, facts)
-        sha256, stale = read.sha256, document.stale(read, claims)
+    judgement = judge(directories, matrices, guide)
     folders = sorted({path.resolve() for path in directories})
-    measured, printed = tables.load(directories, grid), published.load(grid)
     return Evidence(
-        grid=grid,
-        facts=facts,
-        document_sha256=sha256,
-        compared=guide is not None,
-        tables=measured,
-        judged=tuple(evaluate.evaluate(claims, measured, stale)),
-        published=tuple(evaluate.evaluate_published(claims, printed)),
+        **{field.name: getattr(judgement, field.name) for field in fields(judgement)},
         pages=published.load_pages(matrices / "published"),
-        lints=tuple(lints.lint(printed.grid)),
         runs=tuple(sorted((run.load(path) for path in folders), key=lambda one: one.run_id)),
     )
 

@@ -14,18 +14,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from bench import locale as locales
 from bench.claims.evaluate import counts
 from bench.claims.registry import GENERAL, Claim
 from bench.claims.verdicts import DECIDED, NAMES, Finding, Verdict
+from bench.locale import LANGUAGES, Locale
 from bench.matrix import MATRICES
 from bench.reasons import UsageError
 from bench.report.page import REPORTS, vendored
 from bench.report.wording import clean
 from bench.site import evidence as sources
-from bench.site import locale as locales
 from bench.site import measurements, panel, wording
 from bench.site.evidence import Evidence
-from bench.site.locale import LANGUAGES, Locale
 
 NAVIGATION = (
     ("table", "index.html"),

@@ -13,11 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from bench.candidates import Field, fields
+from bench.locale import Locale
 from bench.recommend import FRONT, QUANTITIES, Candidate
 from bench.report.page import REPORTS
 from bench.report.run import Run
 from bench.report.wording import MISSING
-from bench.site.locale import Locale
 from bench.site.recommendation import Language, caveats, names_of, shown, words
 
 TEMPLATES = REPORTS / "templates"

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from bench.candidates import Field
+from bench.locale import Locale, load
 from bench.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
 from bench.report.page import REPORTS
 from bench.report.wording import MISSING, interval, number
-from bench.site.locale import Locale, load
 
 Language = Literal["en", "zh"]
 TEXTS = REPORTS / "locale" / "recommend"

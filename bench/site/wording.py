@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 
 from bench.claims.registry import Check
 from bench.claims.verdicts import DECIDED, Finding, Verdict
+from bench.locale import Locale
 from bench.report.wording import number, significant
-from bench.site.locale import Locale
 
 _MARKDOWN = MarkdownIt("commonmark")
 FINEST_PX = 0.001

@@ -1,4 +1,4 @@
-"""The site's own words: one TOML file per language with the same keys in each.
+"""Words of pages and notes: one TOML file per language with the same keys in each.
 
 A few hundred short strings with named gaps need neither a compiler of message catalogues nor a library to read them;
 TOML is what the rest of the project's texts are in, and what differs between two files is found when they are loaded.
