@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 PROTOCOL = 1
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
 _TRACEBACK_LINES = 20
+_REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
 
 
 class Channel:
@@ -66,7 +67,10 @@ class Channel:
         for line in self._source:
             self._requests.put(line)
         if self._folder.name.startswith(FOLDER):  # the core, whose folder this is, can no longer remove it
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for _ in range(_REMOVALS):
+                shutil.rmtree(self._folder, ignore_errors=True)
+                if not self._folder.exists():
+                    break
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)  # with whatever an exporter started
         os._exit(0)
