@@ -256,7 +256,8 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     """
     path = directory / f"{name}.parquet"
     try:
-        table = pq.read_table(path)
+        # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
