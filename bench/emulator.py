@@ -25,6 +25,7 @@ from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
 _TOOLS = ("apt-get", "apt-config", "dpkg-deb")
+_MIRROR_VARIABLE = "BENCH_DEBIAN_MIRROR"
 _QUESTION = "import platform; print(platform.machine(), platform.libc_ver()[1], platform.python_version())"
 
 
@@ -41,7 +42,6 @@ class Emulator(Entry):
     )
     program: str = Field(description="QEMU's program in that package")
     packages: list[str] = Field(min_length=1, description="what the guest's system holds, beside all they depend on")
-    mirror: str = Field(description="where apt takes packages from")
     suites: list[str] = Field(min_length=1)
     keyring: str = Field(description="file of the keys that the suites are signed with")
 
@@ -53,6 +53,27 @@ def load(matrices_dir: Path, name: str) -> Emulator:
     if name not in tables:
         raise UsageError(f"{path}: there is no emulator {name!r}; allowed: {', '.join(tables)}")
     return parse(Emulator, tables[name], path, prefix=name)
+
+
+def debian_mirror() -> str:
+    """Address of Debian's packages: what the user's apt takes them from, or BENCH_DEBIAN_MIRROR where that is set.
+
+    Raises CellProblem(ENVIRONMENT_FAILED), skipped, where neither names one.
+    """
+    if given := os.environ.get(_MIRROR_VARIABLE):
+        return given
+    question = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(ORIGIN)", "Created-By: Packages"]
+    asked = subprocess.run(question, capture_output=True, text=True, check=False)
+    for line in asked.stdout.splitlines():
+        address, release, *origin = line.split()
+        # The origin is known once `apt-get update` has run; security updates come from an address of their own.
+        if not release.endswith("-security") and (origin == ["Debian"] or address.rstrip("/").endswith("/debian")):
+            return address
+    text = (
+        "The emulated system is made of Debian packages, and this machine's apt knows no address of them. Set "
+        f"{_MIRROR_VARIABLE} to a Debian mirror's."
+    )
+    raise CellProblem(Reason.ENVIRONMENT_FAILED, text, Status.SKIPPED)
 
 
 class System:
@@ -136,7 +157,8 @@ class System:
         for part in ("lists/partial", "archives/partial"):
             (apt / part).mkdir(parents=True)
         (apt / "status").touch()  # of a system where nothing is installed yet
-        sources = [f"deb [signed-by={emulator.keyring}] {emulator.mirror} {suite} main\n" for suite in emulator.suites]
+        mirror = debian_mirror()
+        sources = [f"deb [signed-by={emulator.keyring}] {mirror} {suite} main\n" for suite in emulator.suites]
         (apt / "sources.list").write_text("".join(sources), encoding="utf-8")
         (apt / "apt.conf").write_text(self._configuration(apt), encoding="utf-8")
         variables = clean(os.environ) | {"APT_CONFIG": str(apt / "apt.conf"), "LC_ALL": "C.UTF-8"}

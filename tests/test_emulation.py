@@ -95,6 +95,39 @@ def test_what_is_missing_is_said_in_words_to_act_on(
     assert not system.directory.exists()
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            "https://a.example/debian-security/ bookworm-security Debian\nhttps://b.example/x/ trixie Debian\n",
+            "b.example/x",
+        ),
+        ("https://c.example/ubuntu/ noble Ubuntu\nhttps://d.example/debian/ bookworm \n", "d.example/debian"),
+    ],
+)
+def test_debian_comes_from_where_the_users_apt_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, expected: str
+) -> None:
+    stand_in = tmp_path / "apt-get"
+    stand_in.write_text(f"#!/bin/sh\ncat <<'EOF'\n{lines}EOF\n", encoding="utf-8")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("BENCH_DEBIAN_MIRROR", raising=False)
+    assert emulator.debian_mirror() == f"https://{expected}/"
+    monkeypatch.setenv("BENCH_DEBIAN_MIRROR", "https://e.example/debian")
+    assert emulator.debian_mirror() == "https://e.example/debian"
+
+
+def test_without_an_address_of_debian_it_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho https://c.example/ubuntu/ noble Ubuntu\n", encoding="utf-8")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("BENCH_DEBIAN_MIRROR", raising=False)
+    with pytest.raises(CellProblem, match="BENCH_DEBIAN_MIRROR") as problem:
+        emulator.debian_mirror()
+    assert problem.value.status is Status.SKIPPED
+
+
 @pytest.mark.skipif(shutil.which("apt-config") is None, reason="needs apt-config")
 def test_apt_keeps_the_users_proxy_and_none_of_the_users_hooks(
     system: emulator.System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
