@@ -11,26 +11,26 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import launch
-from bench.cli_options import FAILED, Cache, Data, Matrices, Results, Run, find, short
+from bench.cli_options import FAILED, Cache, Data, Matrices, Results, Run, Runs, find, find_all, short
 from bench.matrix import ROOT
 
 app = typer.Typer()
 
+Guide = Annotated[Path | None, typer.Option(help="the guide, to see whether it still says what is judged")]
+
 
 @app.command("claims")
 def claims_command(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")] = None,
+    runs: Runs = None,
     results: Results = None,
     matrices: Matrices = None,
-    document: Annotated[
-        Path | None, typer.Option(help="the guide, to see whether it still says what is judged")
-    ] = None,
+    document: Guide = None,
     lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the table")] = "en",
 ) -> None:
     """Judge every statement of the guide by one or several runs; the verdicts are stored in the last one."""
     from bench.claims import judge, terminal  # only this command needs them
 
-    directories = [find(run, results) for run in runs] if runs else [find(None, results)]
+    directories = find_all(runs, results)
     folder = launch.Request({"matrices": matrices}).matrices
     judged = judge.judge(directories, folder, document)
     judge.store(judged, directories[-1])
@@ -130,12 +130,10 @@ def annotate_command(
 
 @app.command("site")
 def site_command(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")] = None,
+    runs: Runs = None,
     results: Results = None,
     matrices: Matrices = None,
-    document: Annotated[
-        Path | None, typer.Option(help="the guide, to see whether it still says what is judged")
-    ] = None,
+    document: Guide = None,
     out: Annotated[Path, typer.Option(help="folder of the site; a site that is there is replaced")] = ROOT
     / "reports"
     / "site",
@@ -143,7 +141,7 @@ def site_command(
     """Write the guide's table with a verdict and its evidence in every cell, as static pages in Chinese and English."""
     from bench import site  # only this command needs it
 
-    directories = [find(run, results) for run in runs] if runs else [find(None, results)]
+    directories = find_all(runs, results)
     folder = launch.Request({"matrices": matrices}).matrices
     page = site.build(directories, out, guide=document, matrices=folder)
     Console().print(f"Site     {escape(short(page))}", highlight=False, soft_wrap=True)

@@ -37,6 +37,12 @@ RunId = Annotated[str | None, _option("run-id")]
 Run = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="a run's folder or its name (default: the newest run)")
 ]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")]
+
+
+def find_all(runs: list[str] | None, results: str | None) -> list[Path]:
+    """Folders of the runs meant, of the newest where none is named.  Raises UsageError as `find` does."""
+    return [find(run, results) for run in runs] if runs else [find(None, results)]
 
 
 def find(run: str | None, results: str | None) -> Path:

@@ -9,8 +9,6 @@ file.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from bench.files import replacing
 
 SCHEMA_VERSION = 2
 
@@ -230,21 +230,12 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     """
     schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
     path = directory / f"{name}.parquet"
-    temporary: str | None = None
     try:
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         table = table.replace_schema_metadata(schema.metadata)
-        directory.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as sink:
+        with replacing(path) as sink:
             pq.write_table(table, sink, compression="zstd", compression_level=9)
-            sink.flush()
-            os.fsync(sink.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private
-        Path(temporary).replace(path)
     except (OSError, ValueError, pa.ArrowException) as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error
     return path
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from bench.claims.checks._common import number, shown
 from bench.claims.positions import Place, locate
 from bench.claims.registry import Claim, DocumentFacts
 from bench.claims.verdicts import NAMES, Estimate, Verdict
+from bench.files import replacing
 from bench.locale import Locale
 from bench.reasons import UsageError
 from bench.report.page import REPORTS
@@ -111,17 +110,10 @@ def annotate(run: Path, guide: Path, matrices: Path, language: Language) -> Anno
 
 def write(out: Path, text: str) -> None:
     """Replace a file as a whole.  Raises UsageError when it cannot be written."""
-    temporary: str | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as sink:
-            sink.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(out)
+        with replacing(out) as sink:
+            sink.write(text.encode("utf-8"))
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise UsageError(f"--out {out}: cannot be written: {error.strerror}. Choose another place.") from error
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from bench.files import replacing
 from bench.reasons import UsageError
 from bench.report import figures, findings, outcomes, photo, run, tables
 from bench.report.run import Run, Scope
@@ -191,15 +190,8 @@ def _machine(data: Run) -> tuple[str, ...]:
 
 
 def _write(out: Path, html: str) -> None:
-    temporary: str | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as sink:
-            sink.write(html)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(out)
+        with replacing(out) as sink:
+            sink.write(html.encode("utf-8"))
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise UsageError(f"cannot write the report to {out}: {error.strerror}. Choose another place.") from error

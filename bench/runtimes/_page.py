@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import _browser
-from ._browser import Page, is_software
+from ._browser import Page, is_software, open_page
+
+WASM = "browser-wasm"
+COMPUTE = {"float32": "f32", "float16": "f16"}  # by the type of a model's input
 
 
 class TargetUnsupported(ValueError):
@@ -22,6 +26,21 @@ class Model:
     page: Page
     layout: str
     renderer: str = ""
+
+
+def load_wasm(spec: dict[str, Any], name: str, script: str) -> Model:
+    """The model in a page of its own, for a runtime that is run in WebAssembly alone; `script` is the page's part.
+
+    Raises TargetAbsent, TargetUnsupported, and playwright's Error.
+    """
+    if spec["target"] != WASM:
+        raise TargetUnsupported(f"{name} is run on {WASM} here, not on {spec['target']}.")
+    folders = {"js": Path(spec["javascript_dir"]), "model": Path(spec["artifact_dir"])}
+    asked = {"threads": int(spec["threads"])}
+    page, _ = open_page(WASM, folders, script, asked, processors=2 * asked["threads"])
+    manifest = spec["manifest"]
+    page.ask("load", {"url": f"/model/{manifest['entry']}", "input": manifest["input"]["shape"]})
+    return Model(page, manifest["input"]["layout"])
 
 
 def require_threads(page: Page, name: str, found: int, asked: int) -> None:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ._browser import open_page
-from ._page import Model, TargetUnsupported, cpu_ns, describe, emulated, footprint, infer, prepare, time_inside
+from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, prepare, time_inside
 
 __all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
-
-TARGET = "browser-wasm"
-COMPUTE = {"float32": "f32", "float16": "f16"}
 
 
 def load(spec: dict[str, Any]) -> Model:
     """The model in a page of its own.  Raises TargetAbsent, TargetUnsupported, and playwright's Error."""
-    if spec["target"] != TARGET:
-        raise TargetUnsupported(f"ONNX Runtime Web is run on {TARGET} here, not on {spec['target']}.")
-    folders = {"js": Path(spec["javascript_dir"]), "model": Path(spec["artifact_dir"])}
-    asked = {"threads": int(spec["threads"])}
-    page, _ = open_page(TARGET, folders, "/page/ort_web.js", asked, processors=2 * asked["threads"])
-    manifest = spec["manifest"]
-    page.ask("load", {"url": f"/model/{manifest['entry']}", "input": manifest["input"]["shape"]})
-    return Model(page, manifest["input"]["layout"])
+    return load_wasm(spec, "ONNX Runtime Web", "/page/ort_web.js")
 
 
 def attest(model: Model) -> dict[str, Any]:
