@@ -93,14 +93,14 @@ def fingerprint() -> dict[str, str]:
         "system": platform.platform(),
         "machine": platform.machine(),
         "cpu": cpu_name(),
-        "cpu_flags": " ".join(_cpu_flags()),
+        "cpu_flags": " ".join(cpu_flags()),
         "cpu_cores_physical": str(psutil.cpu_count(logical=False) or ""),
         "cpu_cores_logical": str(psutil.cpu_count() or ""),
         "cpu_affinity": ",".join(map(str, available_cpus())),
         "cpu_mhz": f"{frequency.current:.0f}" if frequency else "",
         "memory_bytes": str(psutil.virtual_memory().total),
         "python": sys.version.split()[0],
-        "virtual_machine": str("hypervisor" in _cpu_flags()).lower(),
+        "virtual_machine": str("hypervisor" in cpu_flags()).lower(),
     }
 
 
@@ -129,7 +129,8 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cpu_flags() -> list[str]:
+def cpu_flags() -> list[str]:
+    """Features of the processor, in the words of /proc/cpuinfo; empty where there is no such file."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return []

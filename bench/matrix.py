@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -147,6 +147,9 @@ class Target(Entry):
         default_factory=list,
         description="processors on which PyTorch FP32 is the reference, this machine's of them; empty: this target",
     )
+    arithmetic: dict[Compute, str] = Field(
+        default_factory=dict, description="processor feature, as in /proc/cpuinfo, that an arithmetic needs here"
+    )
     emulator: str = Field(default="", description="table of emulators.toml; then it is measured only when asked for")
     emulates: str = Field(default="", description="target that its guests are told to be")
 
@@ -155,6 +158,11 @@ class Target(Entry):
         if bool(self.emulator) != bool(self.emulates) or (self.emulator and self.timed):
             raise ValueError("emulator and emulates belong together, and with timed = false")
         return self
+
+    def lacks(self, compute: Compute, flags: Collection[str]) -> bool:
+        """Whether a processor with these features cannot compute so; features that are not known lack nothing."""
+        feature = self.arithmetic.get(compute, "")
+        return bool(flags and feature) and feature not in flags
 
 
 class Parity(Entry):

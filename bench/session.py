@@ -275,9 +275,11 @@ class Session:
     def expected(self, cell: Cell) -> dict[str, Any]:
         """What a cell's runtime must attest, in the keys of an attestation."""
         target = self.matrix.targets[cell.target]
+        # An emulated processor is not the one whose features these are; it has what the target asks for.
+        lacks = not target.emulator and target.lacks(cell.compute, machine.cpu_flags())
         expected = {
             "device": target.device,
-            "compute": cell.compute,
+            "compute": cell.spec.compute if lacks else cell.compute,
             "threads": cell.threads,
             "input_shape": [cell.batch, 3, cell.imgsz, cell.imgsz],
         }

@@ -9,7 +9,7 @@ import pytest
 from bench import matrix
 from bench.claims import gate, published
 from bench.claims.evaluate import evaluate_published
-from bench.claims.lints import RULES, lint
+from bench.claims.lints import RULES, credible, lint
 from bench.claims.registry import Claim, Text
 from bench.claims.synthetic import Row, cell, results
 from bench.claims.tables import Tables
@@ -129,6 +129,23 @@ def test_a_lint_finds_what_it_is_for_and_leaves_its_neighbour_alone(rule: str) -
     wrong, right = EXAMPLES[rule]
     assert {one.rule for one in lint(results(*wrong).tables("published").grid)} == {rule}
     assert lint(results(*right).tables("published").grid) == []
+
+
+def test_no_verdict_rests_on_what_the_lints_find() -> None:
+    cells = [printed("pytorch", 20.0), printed("onnx", 9.5), printed("onnx", 5.5, "int8", map50_95=0.2)]
+    copies = [printed("mnn", 7.5), printed("ncnn", 7.5)]
+    grid = results(*cells, *copies).tables("published").grid
+    kept = credible(grid, lint(grid)).set_index("cell_id")
+    assert sorted(kept.index) == ["yolo11n/onnx-fp32", "yolo11n/onnx-int8", "yolo11n/pytorch-fp32"]
+    assert kept.status.to_dict() == {
+        "yolo11n/onnx-fp32": "measured",
+        "yolo11n/onnx-int8": "failed",
+        "yolo11n/pytorch-fp32": "measured",
+    }
+    assert kept.loc["yolo11n/onnx-int8", "reason_code"] == "accuracy_collapsed"
+    few = results(printed("onnx", 9.5, images=4)).tables("published").grid
+    assert credible(few, lint(few)).map50_95.isna().all()
+    assert credible(few, lint(few)).latency_p50_ms.notna().all()
 
 
 def test_a_wrong_page_is_named(tmp_path: Path) -> None:

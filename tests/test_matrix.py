@@ -103,6 +103,14 @@ def test_unknown_names_on_the_command_line_list_what_is_allowed() -> None:
         read.cells("m", sweep)
 
 
+def test_a_processor_without_half_arithmetic_is_expected_to_compute_otherwise() -> None:
+    target = matrix.load().targets["arm-cpu"]
+    assert not target.lacks("f16", ["asimd", "asimdhp"])
+    assert target.lacks("f16", ["asimd", "crc32"])  # a Raspberry Pi 4
+    assert not target.lacks("f32", ["asimd", "crc32"])
+    assert not target.lacks("f16", [])  # a Mac says nothing
+
+
 def test_detection_rules_see_this_machine() -> None:
     def target(**rule: object) -> Target:
         return Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule))

@@ -237,7 +237,8 @@ def test_a_corrupt_artifact_is_a_load_that_fails(
 @pytest.mark.parametrize(
     ("name", "target", "reason"),
     [
-        ("saved_model", "cuda", Reason.TARGET_UNSUPPORTED),
+        ("saved_model", "cuda", Reason.TARGET_ABSENT),
+        ("graphdef", "vulkan", Reason.TARGET_UNSUPPORTED),
         ("tflite", "cuda", Reason.TARGET_UNSUPPORTED),
         ("edgetpu", "edgetpu", Reason.TARGET_ABSENT),
     ],
@@ -252,6 +253,34 @@ def test_a_device_that_is_not_there_is_skipped_with_words(
     assert problem.value.reason is reason
     assert problem.value.status is Status.SKIPPED
     assert problem.value.text.endswith(".")
+
+
+REFUSALS = """
+import json, pathlib, sys
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+sys.path.insert(0, sys.argv[1])
+from bench.runtimes.edgetpu import CUSTOM, cpu_refusal
+source, compiled = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+model = schema.ModelT.InitFromPackedBuf(source.read_bytes())
+model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex] = schema.OperatorCodeT(
+    deprecatedBuiltinCode=schema.BuiltinOperator.CUSTOM, builtinCode=schema.BuiltinOperator.CUSTOM, customCode=CUSTOM)
+builder = flatbuffers.Builder()
+builder.Finish(model.Pack(builder), b"TFL3")
+compiled.write_bytes(builder.Output())
+print(json.dumps([cpu_refusal(source), cpu_refusal(compiled)]))
+"""
+
+
+def test_a_cpu_refuses_what_holds_the_devices_operation(
+    exports: Exports, environments: Environments, tmp_path: Path
+) -> None:
+    source = exports.made("edgetpu", "int8-full").directory / "model.tflite"
+    command = [environments.ensure("litert").python, "-c", REFUSALS, ROOT, source, tmp_path / "compiled.tflite"]
+    said = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
+    taken, refused = json.loads(said)
+    assert taken == ""
+    assert "edgetpu-custom-op" in refused
 
 
 def test_what_cannot_be_exported_is_refused(exports: Exports, artifacts: Artifacts, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import matrix
 from bench.claims import document, evaluate, gate, published, registry, tables
 from bench.claims.evaluate import Judged
-from bench.claims.lints import Lint, lint
+from bench.claims.lints import Lint, credible, lint
 from bench.claims.registry import DocumentFacts
 from bench.claims.tables import Tables
 from bench.matrix import Matrix
@@ -47,6 +47,8 @@ def judge(directories: Sequence[Path], matrices: Path, guide: Path | None = None
         read = document.read(guide, facts)
         sha256, stale = read.sha256, document.stale(read, claims)
     measured, printed = tables.load(directories, grid), published.load(grid)
+    doubts = lint(printed.grid)
+    relied_on = replace(printed, grid=credible(printed.grid, doubts))
     return Judgement(
         grid=grid,
         facts=facts,
@@ -54,8 +56,8 @@ def judge(directories: Sequence[Path], matrices: Path, guide: Path | None = None
         compared=guide is not None,
         tables=measured,
         judged=tuple(evaluate.evaluate(claims, measured, stale)),
-        published=tuple(evaluate.evaluate_published(claims, printed)),
-        lints=tuple(lint(printed.grid)),
+        published=tuple(evaluate.evaluate_published(claims, relied_on)),
+        lints=tuple(doubts),
     )
 
 

@@ -5,7 +5,7 @@ Each is a pure function over cells (see `published.load`) and gives the rows it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby, pairwise
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 
 from bench.claims.estimates import row_name
 from bench.claims.registry import Text
+from bench.reasons import Reason, Status
 
 MODELS = ("yolo11n", "yolo11s", "yolo11m", "yolo11l", "yolo11x")
 """From small to large."""
@@ -156,6 +157,32 @@ RULES: dict[str, Rule] = {
 def lint(cells: pd.DataFrame) -> list[Lint]:
     """Everything that any rule finds, in the order of the rules and of the rows."""
     return [found for rule in RULES.values() for found in rule(cells)]
+
+
+COPIED = frozenset({duplicate_rows.__name__, same_for_different_models.__name__, same_on_different_hardware.__name__})
+"""Rules that find rows of which one may be a copy; which one, the table does not say."""
+
+
+def credible(cells: pd.DataFrame, lints: Sequence[Lint]) -> pd.DataFrame:
+    """Cells as verdicts may use them, by the rules that our own cells are held to.
+
+    Rows that may be copies are left out; a collapsed accuracy is a failed cell; accuracy from few images is no figure.
+    """
+    flagged: dict[str, set[str]] = {rule: set() for rule in RULES}
+    for one in lints:
+        # The first row of a collapse is FP32, which it is compared with.
+        flagged[one.rule].update(one.rows[1:] if one.rule == accuracy_collapse.__name__ else one.rows)
+    names = cells.apply(row_name, axis=1) if len(cells) else pd.Series(dtype=str)
+    copied = names.isin(set().union(*(flagged[rule] for rule in COPIED)))
+    collapsed = names.isin(flagged[accuracy_collapse.__name__])
+    few = names.isin(flagged[few_images.__name__])
+    kept = cells.assign(
+        status=cells.status.mask(collapsed, Status.FAILED.value),
+        reason_code=cells.reason_code.mask(collapsed, Reason.ACCURACY_COLLAPSED.value),
+        map50_95=cells.map50_95.mask(few),
+        map_delta=cells.map_delta.mask(few),
+    )
+    return kept[~copied]
 
 
 def _groups(cells: pd.DataFrame, *columns: str) -> Iterator[list[Any]]:

@@ -1,4 +1,4 @@
-"""What the SavedModel and GraphDef runtimes share: threads, layout, and an attestation from a traced inference."""
+"""What the SavedModel and GraphDef runtimes share: device, threads, layout, an attestation from a traced inference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
 
-TARGETS = ("cpu", "arm-cpu")
+TARGETS = ("cpu", "arm-cpu", "cuda")
+DEVICES = {"GPU": "cuda"}
 COMPUTE = {"DT_FLOAT": "f32", "DT_HALF": "f16", "DT_BFLOAT16": "bf16", "DT_QINT8": "i8", "DT_QUINT8": "i8"}
+
+
+class TargetAbsent(RuntimeError):
+    """This machine has no such device."""
 
 
 class TargetUnsupported(ValueError):
@@ -35,18 +40,29 @@ class Model:
     input_shape: list[int]
 
 
-def set_threads(spec: dict[str, Any]) -> None:
-    """Set the threads TensorFlow may use, before its first operation.  Raises TargetUnsupported."""
+def set_up(spec: dict[str, Any]) -> None:
+    """Set device and threads before TensorFlow's first operation.
+
+    TF32 is off, as for PyTorch: TensorFlow lets cuDNN use it by default, and its 10-bit mantissa is not FP32.  Raises
+    TargetAbsent or TargetUnsupported.
+    """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"TensorFlow is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
+    if spec["target"] == "cuda":
+        if not tf.config.list_physical_devices("GPU"):
+            raise TargetAbsent("TensorFlow sees no CUDA device; install its CUDA build and a driver that fits it.")
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    else:
+        tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(int(spec["threads"]))
     # One operator at a time: otherwise several would share the CPUs that the cell was given.
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def prepare(_model: Model, x: np.ndarray) -> Any:
-    """A host tensor in channels last."""
-    return tf.constant(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+    """A host tensor in channels last; the copy to the device belongs to the inference."""
+    with tf.device("CPU:0"):
+        return tf.constant(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
 
 
 def infer(model: Model, prepared: Any) -> np.ndarray:
@@ -87,10 +103,11 @@ def attest(model: Model) -> dict[str, Any]:
     for (_, kind, device), count in convolutions.items():
         by_compute[COMPUTE.get(kind, kind), device.lower()] += count
     (compute, device), _ = by_compute.most_common(1)[0]
-    onednn = sum(count for (op, _, _), count in convolutions.items() if op.startswith("_Mkl"))
+    if device == "gpu" and compute == "f32" and tf.config.experimental.tensor_float_32_execution_enabled():
+        compute = "tf32"
     return {
-        "device": device,
-        "provider": "oneDNN" if 2 * onednn > sum(convolutions.values()) else "Eigen",
+        "device": DEVICES.get(device.upper(), device),
+        "provider": _provider(device, convolutions),
         "compute": compute,
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "input_shape": model.input_shape,
@@ -100,3 +117,10 @@ def attest(model: Model) -> dict[str, Any]:
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
         "operators": dict(sorted(Counter(node.op for node in nodes).items())),
     }
+
+
+def _provider(device: str, convolutions: Counter[tuple[str, str, str]]) -> str:
+    if device == "gpu":
+        return f"cuDNN {tf.sysconfig.get_build_info().get('cudnn_version', '')}".strip()
+    onednn = sum(count for (op, _, _), count in convolutions.items() if op.startswith("_Mkl"))
+    return "oneDNN" if 2 * onednn > sum(convolutions.values()) else "Eigen"

@@ -23,10 +23,11 @@ class TargetAbsent(RuntimeError):
 
 @dataclass(frozen=True)
 class Model:
-    """A TF Lite model and what its export found out about the compiler."""
+    """A TF Lite model, what its export found out about the compiler, and the compiled file where that is what runs."""
 
     inner: _tflite.Model
     details: dict[str, Any]
+    compiled: Path | None = None
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -42,12 +43,14 @@ def load(spec: dict[str, Any]) -> Model:
     except (OSError, ValueError) as error:
         text = f"{LIBRARY} cannot be loaded ({error}); install libedgetpu1-std and plug in a Coral."
         raise TargetAbsent(text) from error
-    if not (Path(spec["artifact_dir"]) / COMPILED).is_file():
+    compiled = Path(spec["artifact_dir"]) / COMPILED
+    if not compiled.is_file():
         raise TargetAbsent(
             f"The artifact was exported without the compiler: {details['compiler']} Install it, delete "
             f"{spec['artifact_dir']} and run again."
         )
-    return Model(_tflite.load(spec, Interpreter, targets=("edgetpu",), name=COMPILED, delegates=[delegate]), details)
+    inner = _tflite.load(spec, Interpreter, targets=("edgetpu",), name=COMPILED, delegates=[delegate])
+    return Model(inner, details, compiled)
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:
@@ -67,4 +70,17 @@ def attest(model: Model) -> dict[str, Any]:
     if CUSTOM in attested["operators"]:
         # Holds everything that was mapped, in integers; no kernel but libedgetpu's can execute it.
         attested |= {"device": "edgetpu", "provider": "libedgetpu", "compute": "i8"}
+    if model.compiled is not None:
+        attested["cpu_refusal"] = cpu_refusal(model.compiled)
     return attested
+
+
+def cpu_refusal(path: Path) -> str:
+    """What TF Lite says when a CPU alone is to run a file; empty where it runs it."""
+    interpreter = Interpreter(model_path=str(path))
+    try:
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""

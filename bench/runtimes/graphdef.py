@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ._tensorflow import Model, attest, infer, prepare, set_threads
+from ._tensorflow import Model, attest, infer, prepare, set_up
 
 # isort: split
 import tensorflow as tf
@@ -14,8 +14,11 @@ __all__ = ["attest", "infer", "load", "prepare"]
 
 
 def load(spec: dict[str, Any]) -> Model:
-    """The graph between the two tensors that the manifest names.  Raises TargetUnsupported or TensorFlow's errors."""
-    set_threads(spec)
+    """The graph between the two tensors that the manifest names.
+
+    Raises TargetAbsent, TargetUnsupported or TensorFlow's errors.
+    """
+    set_up(spec)
     manifest = spec["manifest"]
     names = manifest["input"]["name"], manifest["output"]["name"]
     definition = tf.compat.v1.GraphDef()

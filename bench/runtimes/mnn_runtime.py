@@ -1,4 +1,4 @@
-"""MNN: an interpreter with one session on the CPU, as many threads as asked.
+"""MNN: an interpreter with one session on the CPU, as many threads as asked, or on a GPU through Vulkan.
 
 The option `precision` ("high", "normal", "low", "lowBF") is MNN's own: how much it may round to be faster.  The
 session interface is used, not the newer module, because a session can be asked what it runs on.
@@ -16,10 +16,15 @@ from typing import Any
 import MNN
 import numpy as np
 
-TARGETS = ("cpu", "arm-cpu")
+TARGETS = {"cpu": "CPU", "arm-cpu": "CPU", "vulkan": "VULKAN"}
 # What `getSessionInfo` is asked for, by the numbers of MNN's header.
 _MEMORY, _FLOPS, _BACKEND, _THREADS = 0, 1, 2, 4
-_BACKENDS = {0: "CPU", 13: "CPU extension"}
+_BACKENDS = {0: "CPU", 7: "Vulkan", 13: "CPU extension"}
+_VULKAN = 7
+
+
+class TargetAbsent(RuntimeError):
+    """MNN was built without this target, or this machine has no such device."""
 
 
 class TargetUnsupported(ValueError):
@@ -44,12 +49,22 @@ class Model:
 
 
 def load(spec: Mapping[str, Any]) -> Model:
-    """A session as MNN makes it.  Raises TargetUnsupported, ValueError for a file that is no model."""
+    """A session as MNN makes it.
+
+    Raises TargetAbsent, TargetUnsupported, ValueError for a file that is no model.
+    """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"MNN is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
-    config = {"backend": "CPU", "numThread": int(spec["threads"]), **spec["options"]}
-    return _open(path, config)
+    config = {"backend": TARGETS[spec["target"]], "numThread": int(spec["threads"]), **spec["options"]}
+    model = _open(path, config)
+    # MNN falls back to the CPU without a word.
+    if spec["target"] == "vulkan" and int(_info(model, _BACKEND)) != _VULKAN:
+        raise TargetAbsent(
+            "This MNN has no Vulkan, or finds no device: PyPI's package for Linux is built without it. Name the Python "
+            "of an environment with a build of MNN that has it in BENCH_ENV_MNN."
+        )
+    return model
 
 
 def prepare(model: Model, x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -86,7 +101,7 @@ def attest(model: Model) -> dict[str, Any]:
     stored = convolutions.most_common(1)[0][0]
     backend = int(_info(model, _BACKEND))
     return {
-        "device": "cpu",
+        "device": "vulkan" if backend == _VULKAN else "cpu",
         "provider": _BACKENDS.get(backend, f"backend {backend}"),
         "compute": stored if stored != "f32" or equal else "mixed",
         "compute_source": "outputs of the convolutions",

@@ -1,4 +1,4 @@
-"""NCNN: one network, one extractor per inference, as many OpenMP threads as asked.
+"""NCNN: one network, one extractor per inference, as many OpenMP threads as asked, or a GPU through Vulkan.
 
 NCNN's own defaults ask for half precision, which its Arm kernels honour and its x86 kernels do not have.  A cell's
 `options` are therefore fields of `ncnn.Option` by name; without any, the defaults stand.
@@ -15,8 +15,14 @@ from typing import Any
 import ncnn
 import numpy as np
 
-TARGETS = ("cpu", "arm-cpu")
+TARGETS = ("cpu", "arm-cpu", "vulkan")
+_CPU_TYPE = 3
+"""What Vulkan calls a device that is a processor: a driver that draws in software."""
 OPTIONS = tuple(name for name in dir(ncnn.Option) if name.startswith("use_"))
+
+
+class TargetAbsent(RuntimeError):
+    """This machine has no such device."""
 
 
 class TargetUnsupported(ValueError):
@@ -35,16 +41,20 @@ class Model:
     source: str
     sink: str
     imgsz: int
+    gpu: Any = None
 
 
 def load(spec: Mapping[str, Any]) -> Model:
     """The network with its options set before anything is read, as NCNN wants it.
 
-    Raises TargetUnsupported, or ValueError when the files are not a whole network (NCNN says why on standard error).
+    Raises TargetAbsent, TargetUnsupported, or ValueError when the files are not a whole network (NCNN says why on
+    standard error).
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"NCNN is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
+    gpu = _gpu() if spec["target"] == "vulkan" else None
     network = ncnn.Net()
+    network.opt.use_vulkan_compute = gpu is not None
     network.opt.num_threads = int(spec["threads"])
     for name, value in spec["options"].items():
         if name not in OPTIONS:
@@ -60,7 +70,12 @@ def load(spec: Mapping[str, Any]) -> Model:
         if status != 0:
             raise ValueError(f"NCNN cannot read {what} (status {status})")
     (source,), (sink,) = network.input_names(), network.output_names()
-    return Model(network, source, sink, int(spec["imgsz"]))
+    return Model(network, source, sink, int(spec["imgsz"]), gpu)
+
+
+def emulated(model: Model) -> str:
+    """The driver's name for its device where it draws in software, else nothing."""
+    return model.gpu.device_name() if model.gpu is not None and model.gpu.type() == _CPU_TYPE else ""
 
 
 def prepare(_model: Model, x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -105,8 +120,8 @@ def attest(model: Model) -> dict[str, Any]:
         by_compute[compute] += count
     del kept
     return {
-        "device": "cpu",
-        "provider": "CPU",
+        "device": "cpu" if model.gpu is None else "vulkan",
+        "provider": "CPU" if model.gpu is None else model.gpu.device_name(),
         "compute": by_compute.most_common(1)[0][0],
         "threads": model.network.opt.num_threads,
         "threads_source": "option",
@@ -120,6 +135,13 @@ def attest(model: Model) -> dict[str, Any]:
             if name.startswith("cpu_support_") and getattr(ncnn, name)()
         ],
     }
+
+
+def _gpu() -> Any:
+    """The GPU that NCNN would choose.  Raises TargetAbsent."""
+    if ncnn.get_gpu_count() == 0:
+        raise TargetAbsent("NCNN finds no Vulkan device; install the Vulkan loader (libvulkan1) and the GPU's driver.")
+    return ncnn.get_gpu_info(ncnn.get_default_gpu_index())
 
 
 def _extract(extractor: Any, name: str, raw: bool = False) -> Any:

@@ -20,12 +20,16 @@ import numpy as np
 import paddle
 from paddle import inference
 
-TARGETS = ("cpu", "arm-cpu")
+TARGETS = ("cpu", "arm-cpu", "kunlun")
 WANTED = {"bf16": "bf16", "int8": "i8"}
 COMPUTE = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "i8"}
 _THREADS = ",cpu,runtime:"
 # oneDNN names its threads only in the first lines it logs in a process.
 _threads_seen: list[int] = []
+
+
+class TargetAbsent(RuntimeError):
+    """Paddle was built without this target, or this machine has no such device."""
 
 
 class TargetUnsupported(ValueError):
@@ -53,7 +57,7 @@ class Model:
 def load(spec: Mapping[str, Any]) -> Model:
     """The predictor; a narrower arithmetic is tried once, since Paddle may accept it and then not use it.
 
-    Raises TargetUnsupported, PrecisionUnsupported or Paddle's own errors.
+    Raises TargetAbsent, TargetUnsupported, PrecisionUnsupported or Paddle's own errors.
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"Paddle is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
@@ -62,6 +66,10 @@ def load(spec: Mapping[str, Any]) -> Model:
     config.set_cpu_math_library_num_threads(int(spec["threads"]))
     config.disable_glog_info()
     wanted = spec["options"].get("onednn", "")
+    if spec["target"] == "kunlun":
+        if wanted:
+            raise PrecisionUnsupported(f"{wanted} is asked of oneDNN, which runs on CPUs.")
+        _use_kunlun(config)
     if not wanted:
         return _open(config)
     if wanted not in WANTED:
@@ -113,8 +121,8 @@ def attest(model: Model) -> dict[str, Any]:
         names = {str(handle.type()).rsplit(".", 1)[-1].lower() for handle in (model.source, model.sink)}
         compute, source = {"float32": "f32", "float16": "f16"}.get("/".join(names), "/".join(names)), "tensor types"
     return {
-        "device": "cpu",
-        "provider": "oneDNN" if ran else "native",
+        "device": "xpu" if model.config.use_xpu() else "cpu",
+        "provider": "XPU" if model.config.use_xpu() else "oneDNN" if ran else "native",
         "compute": compute,
         "compute_source": source,
         "threads": _threads_seen[0] if _threads_seen else model.config.cpu_math_library_num_threads(),
@@ -126,6 +134,17 @@ def attest(model: Model) -> dict[str, Any]:
         "convolutions": {f"{compute} {kernel}": n for (compute, kernel), n in sorted(ran.items())},
         "operators": dict(sorted(Counter(line.split(",")[5] for line in lines if ",exec,cpu," in line).items())),
     }
+
+
+def _use_kunlun(config: Any) -> None:
+    """Put a program on the first Kunlun chip.  Raises TargetAbsent."""
+    if not paddle.is_compiled_with_xpu():
+        raise TargetAbsent(
+            "This Paddle has no support for Kunlun chips: install paddlepaddle-xpu from Paddle's own index and name "
+            "its Python in BENCH_ENV_PADDLE."
+        )
+    config.enable_xpu()
+    config.set_xpu_device_id(0)
 
 
 def _open(config: Any) -> Model:

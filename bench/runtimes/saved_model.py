@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ._tensorflow import Model, attest, infer, prepare, set_threads
+from ._tensorflow import Model, attest, infer, prepare, set_up
 
 # isort: split
 import tensorflow as tf
@@ -15,8 +15,8 @@ SIGNATURE, INPUT, OUTPUT = "serving_default", "images", "output_0"
 
 
 def load(spec: dict[str, Any]) -> Model:
-    """The signature `serving_default`.  Raises TargetUnsupported or TensorFlow's errors."""
-    set_threads(spec)
+    """The signature `serving_default`.  Raises TargetAbsent, TargetUnsupported or TensorFlow's errors."""
+    set_up(spec)
     folder = str((Path(spec["artifact_dir"]) / spec["manifest"]["entry"]).parent)
     signature = tf.saved_model.load(folder).signatures[SIGNATURE]
     batch, height, width, channels = signature.structured_input_signature[1][INPUT].shape.as_list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,7 @@ from bench.claims.checks._common import Bounded, Place, finding, held, missing, 
 from bench.claims.checks._probes import observation_name, observations, observed, unobserved
 from bench.claims.estimates import row_name
 from bench.claims.registry import Claim, Parameters, Text
-from bench.claims.synthetic import cell, probe, results
+from bench.claims.synthetic import attested, cell, probe, results
 from bench.claims.tables import Tables, day
 from bench.claims.verdicts import Estimate, Finding, Verdict
 from bench.reasons import Reason, Status
@@ -107,27 +108,32 @@ def _broken(row: Any) -> Finding:
 
 
 class Elsewhere(Parameters):
-    """Targets on which the artifact must not run."""
+    """Nothing to set: which processor it is tried on is the runtime's own."""
 
-    targets: tuple[str, ...] = Field(min_length=1)
+
+REFUSAL = "cpu_refusal"
+"""What an attestation calls the words with which a CPU's runtime refused the artifact; empty where it took it."""
 
 
 def refused_elsewhere(tables: Tables, claim: Claim, params: Elsewhere) -> list[Finding]:
-    """The artifact is refused on each of `targets`: measured there refutes, refused by its runtime supports."""
+    """The artifact that ran on its device is refused by the same runtime on a CPU: taken there refutes."""
     options = subjects(claim, params.scope)
-    refusals = {Reason.LOAD_FAILED.value, Reason.TARGET_UNSUPPORTED.value}
     findings = []
-    for row in select(tables.rows, params.scope, options, params.targets):
-        place, evidence, date = Place.of(row), (row_name(row),), day(row.started)
-        if row.status == Status.MEASURED.value:
-            words = Text(en="It runs there.", zh="在该处能运行。")
-            findings.append(Finding(Verdict.REFUTED, words, str(place), place.machine, rows=evidence, date=date))
-        elif row.reason_code in refusals:
-            words = Text(en=f"It is refused there ({row.reason_code}).", zh=f"在该处被拒绝（{row.reason_code}）。")
-            findings.append(Finding(Verdict.SUPPORTED, words, str(place), place.machine, rows=evidence, date=date))
-        elif row.status != Status.SKIPPED.value:
-            words = Text(en=f"It was not tried there ({row.reason_code}).", zh=f"在该处没有试过（{row.reason_code}）。")
-            findings.append(Finding(Verdict.INCONCLUSIVE, words, str(place), place.machine, rows=evidence, date=date))
+    for row in select(tables.cells, params.scope, options):
+        refusal = json.loads(row.attested or "{}").get(REFUSAL)
+        if refusal is None:
+            verdict = Verdict.INCONCLUSIVE
+            words = Text(en="It was not tried on a CPU there.", zh="没有在该处的 CPU 上试过。")
+        elif refusal:
+            verdict = Verdict.SUPPORTED
+            words = Text(en=f"On a CPU it is refused ({refusal}).", zh=f"在 CPU 上被拒绝（{refusal}）。")
+        else:
+            verdict = Verdict.REFUTED
+            words = Text(en="A CPU runs it too.", zh="在 CPU 上也能运行。")
+        place = Place.of(row)
+        findings.append(
+            Finding(verdict, words, str(place), place.machine, rows=(row_name(row),), date=day(row.started))
+        )
     return findings or missing(tables, claim, [], options, needed=claim.needs is not None)
 
 
@@ -188,7 +194,7 @@ def operators_covered(tables: Tables, claim: Claim, params: Covered) -> list[Fin
     return findings or unobserved(tables, claim, "operators", options)
 
 
-_TPU, _OTHER = "edgetpu", "cpu"
+_TPU = "edgetpu"
 
 gate.register(
     "opened_by",
@@ -214,10 +220,9 @@ gate.register(
     Elsewhere,
     refused_elsewhere,
     option=_TPU,
-    targets=[_OTHER],
-    supports=results(cell(_TPU, target=_OTHER, status="failed", reason_code="load_failed")),
-    refutes=results(cell(_TPU, target=_OTHER)),
-    wide=results(cell(_TPU, target=_OTHER, status="failed", reason_code="timed_out")),
+    supports=results(attested(cell(_TPU), **{REFUSAL: "Encountered unresolved custom op"})),
+    refutes=results(attested(cell(_TPU), **{REFUSAL: ""})),
+    wide=results(attested(cell(_TPU))),
 )
 gate.register(
     "runs_on",
