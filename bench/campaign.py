@@ -77,7 +77,7 @@ class Campaign:
     def _start(self, cell: Cell) -> Worker:
         """A guest that has loaded the cell's artifact and holds the input that it will be timed on."""
         session = self._session
-        with session.progress.timed(cell.id, "latency: start"), ExitStack() as stack:
+        with session.progress.timed(cell.id, "latency: start", "latency"), ExitStack() as stack:
             env = session.environment(cell.environment)
             self._packages.setdefault(cell.cell_id, (env, env.freeze()))
             guest = stack.enter_context(session.guest(cell, env, "latency"))
@@ -104,7 +104,7 @@ class Campaign:
             seconds = f"{time.monotonic() - started:.0f} of {plan.budget_s:.0f} s"
             session.progress.phase(self._cells[name].id, f"latency: {place}, {seconds}")
 
-        with session.progress.timed("", f"latency of {len(window.turns)} cells, interleaved"):
+        with session.progress.timed("", f"latency of {len(window.turns)} cells, interleaved", "latency"):
             window.run(show)
 
     def _conclude(self, cell: Cell, guest: Worker, window: Window) -> None:

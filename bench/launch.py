@@ -187,7 +187,7 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     environments = Environments(request.matrices, request.cache)
     data = _data_file(request, progress)
     validation = dataset.load(data, limit=wanted.sweep.images)
-    with progress.timed("", "reading the checkpoint"):
+    with progress.timed("", "reading the checkpoint", "data"):
         checkpoint = model.resolve(request.text("model") or str(demo.CHECKPOINT), environments, request.cache)
     checkpoint.require_classes(validation.names, data)
     settings = Settings(
@@ -225,5 +225,5 @@ def _data_file(request: Request, progress: Reporter) -> Path:
     if request.text("model") is not None:
         raise UsageError("--model needs --data: a model can only be judged on images of the classes it knows")
     show: Callable[[int, int], None] = lambda done, total: progress.phase("", f"rendering images {done}/{total}")  # noqa: E731
-    with progress.timed("", "rendering the demo images"):
+    with progress.timed("", "rendering the demo images", "data"):
         return demo.prepare(request.cache / "demo", on_progress=show)

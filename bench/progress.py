@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -30,6 +31,8 @@ class Reporter:
         self._done = 0.0
         self._started = time.monotonic()
         self._phase = ""
+        self._spent: defaultdict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -76,10 +79,19 @@ class Reporter:
         self._phase = f"{cell}  {phase}" if cell else phase
         self._progress.update(self._task, description=escape(self._phase))
 
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds by step since the start, a phase inside another counted once; `total` holds what is in none too."""
+        return {**self._spent, "total": time.monotonic() - self._started}
+
     @contextmanager
-    def timed(self, cell: str, phase: str) -> Iterator[None]:
-        """A phase with a beginning and an end; in a log it becomes one line with its duration."""
+    def timed(self, cell: str, phase: str, step: str = "") -> Iterator[None]:
+        """A phase with a beginning and an end; in a log it becomes one line with its duration.
+
+        `step` is what its seconds are counted under, the phase itself where it is empty.
+        """
         before = self._phase
+        self._inner.append(0.0)
         self.phase(cell, phase)
         started = time.monotonic()
         try:
@@ -87,6 +99,9 @@ class Reporter:
         finally:
             self.phase("", before)
             seconds = time.monotonic() - started
+            self._spent[step or phase] += seconds - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += seconds
             if self._enabled and not self._live and seconds >= QUIET_SECONDS:
                 where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
                 self._console.print(escape(f"{where}  {phase}  {seconds:.1f} s"), highlight=False)

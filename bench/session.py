@@ -223,7 +223,7 @@ class Session:
         emulator = self.matrix.targets[target].emulator if target else ""
         environments = self._emulators[emulator] if emulator else self.environments
         name = f"{family}-{emulator}" if emulator else family
-        with self.progress.timed("", f"environment {name}"):
+        with self.progress.timed("", f"environment {name}", "environment"):
             env = environments.ensure(family)
         self.store.add_environment(f"env:{name}", env.facts())
         if emulator:
@@ -305,6 +305,7 @@ class Session:
             if not self.wanted[cell.cell_id]:
                 text = "Left out by the selection on the command line."
                 self.store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
+        self.store.add_environment("time", {step: round(value, 1) for step, value in self.progress.spent.items()})
 
     # -- private ---------------------------------------------------------------------------------------------------
 

@@ -146,7 +146,12 @@ GROUND_TRUTH = pa.schema(
 
 ENVIRONMENT = pa.schema(
     [
-        _field("scope", pa.string(), "", "run, machine, core, env:<family> or emulator:<name>"),
+        _field(
+            "scope",
+            pa.string(),
+            "",
+            "run, machine, core, targets, time (seconds by step), env:<family> or emulator:<name>",
+        ),
         _field("key", pa.string(), "", "Name of the fact"),
         _field("value", pa.string(), "", "Its value as text; lists as JSON"),
     ]

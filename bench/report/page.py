@@ -13,13 +13,15 @@ from markupsafe import Markup
 
 from bench.files import replacing
 from bench.reasons import UsageError
-from bench.report import figures, findings, outcomes, photo, run, tables
+from bench.report import durations, figures, findings, outcomes, photo, run, tables
 from bench.report.run import Run, Scope
 from bench.report.wording import count, interval, number, option_name, precision_name
 
 REPORTS = Path(__file__).parents[2] / "reports"
 # The images folder is a path on the machine that measured; a report is made to be handed on.
 _HIDDEN = {"run": frozenset({"images_dir"})}
+# The time it took has a table of its own.
+_SHOWN_ELSEWHERE = frozenset({durations.SCOPE})
 _SCRIPT, _STYLE = "script", "style"
 
 
@@ -92,7 +94,9 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
         problems=outcomes.problems(data),
         attestation_keys=keys,
         attestation=attested,
-        environment=outcomes.environment(data, _HIDDEN),
+        environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _SHOWN_ELSEWHERE],
+        durations=durations.steps(data),
+        slowest=durations.slowest(data),
         tolerance=findings.TOLERANCE,
     )
 

@@ -71,6 +71,7 @@ class Cell:
     compute: str
     calibration: str
     reproduce: str
+    seconds: float | None
     map_per_class: Mapping[str, float]
     attested: Mapping[str, str]
     expected: Mapping[str, str]
