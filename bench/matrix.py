@@ -211,7 +211,9 @@ class Sweep(Entry):
     options: list[str] = Field(default=["*"])
     precisions: list[str] = Field(default=["*"])
     targets: list[str] = Field(default=["*"])
-    exclude: list[str] = Field(default=[], description="pairs <option>-<precision> to leave out")
+    exclude: list[str] = Field(
+        default=[], description="what to leave out: <option>-<precision>, or <option>-<precision>-<target>"
+    )
     imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = Field(default=[320])
     batch: list[PositiveInt] = Field(default=[1])
     threads: list[PositiveInt] = Field(default=[1])
@@ -302,8 +304,9 @@ class Matrix:
         precisions = _pick("precisions", sweep.precisions, known)
         targets = _pick("targets", sweep.targets, list(self.targets))
         targets = [name for name in targets if name in sweep.targets or not self.targets[name].emulator]
-        pairs = [f"{option.id}-{precision}" for option in self.options.values() for precision in option.precisions]
-        excluded = _pick("exclude", sweep.exclude, pairs)
+        pairs = [(option, f"{option.id}-{name}") for option in self.options.values() for name in option.precisions]
+        triples = [f"{pair}-{target}" for option, pair in pairs for target in option.targets]
+        _pick("exclude", [name for name in sweep.exclude if name not in triples], [pair for _, pair in pairs])
         reference = self.options.get(REFERENCE_OPTION)
         if reference is None or REFERENCE_PRECISION not in reference.precisions:
             raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
@@ -317,7 +320,7 @@ class Matrix:
                 if target in option.targets
                 for precision, entry in option.precisions.items()
                 if precision in precisions and (not entry.targets or target in entry.targets)
-                if f"{option.id}-{precision}" not in excluded
+                if not {f"{option.id}-{precision}", f"{option.id}-{precision}-{target}"} & set(sweep.exclude)
             ]
             references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
             for option, precision, target in references + wanted:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bench import store
@@ -84,6 +85,16 @@ class RunStore:
         """Append the detections of a cell and write the table."""
         self._detections.append(rows)
         self.write("detections", pa.concat_tables(self._detections).unify_dictionaries())
+
+    def arrange_detections(self) -> None:
+        """Write the detections image by image, each cell's in the order they came: a third smaller.
+
+        Cells of equal outputs repeat each other's boxes, and a compressor sees that only where they are close by.
+        """
+        if self._detections:
+            rows = pa.concat_tables(self._detections).unify_dictionaries()
+            order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
+            self.write("detections", rows.take(order))
 
     def write(self, name: str, rows: pa.Table) -> None:
         """Write a whole table."""

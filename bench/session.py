@@ -305,6 +305,7 @@ class Session:
             if not self.wanted[cell.cell_id]:
                 text = "Left out by the selection on the command line."
                 self.store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
+        self.store.arrange_detections()
         self.store.add_environment("time", {step: round(value, 1) for step, value in self.progress.spent.items()})
 
     # -- private ---------------------------------------------------------------------------------------------------

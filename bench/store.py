@@ -239,7 +239,9 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         table = table.replace_schema_metadata(schema.metadata)
         with replacing(path) as sink:
-            pq.write_table(table, sink, compression="zstd", compression_level=9)
+            # A dictionary of floats would hide from the compressor that cells repeat each other's.
+            low = [field.name for field in schema if not pa.types.is_floating(field.type)]
+            pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=low)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot write {path}: {error}") from error
     return path

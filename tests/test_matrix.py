@@ -103,6 +103,18 @@ def test_unknown_names_on_the_command_line_list_what_is_allowed() -> None:
         read.cells("m", sweep)
 
 
+def test_a_sweep_can_leave_out_a_precision_or_only_one_of_its_targets() -> None:
+    read = matrix.load()
+    sweep = matrix.override(
+        read.sweep("smoke"), "test", options=["onnx"], targets=["cpu", "cuda"], exclude=["onnx-int8"]
+    )
+    assert not [cell.id for cell in read.cells("m", sweep) if cell.precision == "int8"]
+    sweep = matrix.override(sweep, "test", exclude=["onnx-int8-cuda"])
+    assert [cell.target for cell in read.cells("m", sweep) if cell.precision == "int8"] == ["cpu"]
+    with pytest.raises(UsageError, match=r"exclude: unknown onnx-int9; allowed: pytorch-fp32"):
+        read.cells("m", matrix.override(sweep, "test", exclude=["onnx-int9", "onnx-int8-cuda"]))
+
+
 def test_a_processor_without_half_arithmetic_is_expected_to_compute_otherwise() -> None:
     target = matrix.load().targets["arm-cpu"]
     assert not target.lacks("f16", ["asimd", "asimdhp"])
