@@ -18,18 +18,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench import matrix, vision
+from bench import machine, matrix, vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
 from bench.envs import Env, Environments
 from bench.reasons import CellProblem, Reason, Status
+from bench.runtimes._stored import stored_as
 from bench.worker import Worker
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 160
 X86 = sys.platform == "linux" and os.uname().machine == "x86_64"
 OPTIONS = matrix.load().options
+VULKAN = machine.detect(matrix.load().targets["vulkan"])
+needs_vulkan = pytest.mark.skipif(not VULKAN.found, reason=VULKAN.text)
 Image = NDArray[np.float32]
 pytestmark = [
     pytest.mark.options,
@@ -164,16 +167,45 @@ def test_ncnns_default_half_precision_is_float32_on_x86(artifacts: Artifacts, en
     assert np.array_equal(outputs[0], outputs[1])
 
 
-def test_mnns_convolutions_are_told_apart_by_what_they_stored(environments: Environments) -> None:
-    code = (
-        "import sys, numpy as np; sys.path.insert(0, sys.argv[1]); from mnn_runtime import stored_as\n"
-        "x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)\n"
-        "b = (x.view(np.uint32) & 0xFFFF0000).view(np.float32) * np.float32(2.0**100)\n"
-        "print(stored_as(x), stored_as(b), stored_as(x.astype(np.float16).astype(np.float32)))"
-    )
-    command = [str(environments.ensure("mnn").python), "-B", "-c", code, str(ROOT / "bench" / "runtimes")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "f32 bf16 f16"
+def test_convolutions_are_told_apart_by_what_they_stored() -> None:
+    x = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    assert stored_as(x) == "f32"
+    assert stored_as(x.astype(np.float16).astype(np.float32)) == "f16"
+    assert stored_as((x.view(np.uint32) & 0xFFFF0000).view(np.float32) * np.float32(2.0**100)) == "bf16"
+
+
+@needs_vulkan
+@pytest.mark.parametrize(("precision", "compute", "box"), [("fp32", "f32", 0.05), ("fp16", "f16", 2.0)])
+def test_ncnn_runs_on_vulkan_and_says_what_it_computed_in(
+    precision: str,
+    compute: str,
+    box: float,
+    artifacts: Artifacts,
+    environments: Environments,
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "ncnn", precision)
+    with guest(environments, "ncnn") as worker:
+        loaded = worker.load(spec_for(artifact, "ncnn", precision, "vulkan"))
+        outputs = [worker.infer(x) for x in inputs]
+        attested = worker.stats(attest=True).attested
+    assert (attested["device"], attested["compute"]) == ("vulkan", compute)
+    assert loaded.emulated == (attested["provider"] if "llvmpipe" in attested["provider"] else "")
+    for output, expected in zip(outputs, reference, strict=True):
+        assert np.abs(output - expected)[:, :4].max() < box
+
+
+@pytest.mark.parametrize(
+    ("option", "target", "words"), [("mnn", "vulkan", "built without it"), ("paddle", "kunlun", "paddlepaddle-xpu")]
+)
+def test_a_package_built_without_a_device_is_skipped_with_words(
+    option: str, target: str, words: str, artifacts: Artifacts, environments: Environments
+) -> None:
+    artifact = exported(artifacts, option, "fp32")
+    with guest(environments, option) as worker, pytest.raises(CellProblem, match=words) as problem:
+        worker.load(spec_for(artifact, option, "fp32", target))
+    assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from typing import Any
 import MNN
 import numpy as np
 
+from ._stored import stored_as
+
 TARGETS = {"cpu": "CPU", "arm-cpu": "CPU", "vulkan": "VULKAN"}
 # What `getSessionInfo` is asked for, by the numbers of MNN's header.
 _MEMORY, _FLOPS, _BACKEND, _THREADS = 0, 1, 2, 4
@@ -116,15 +118,6 @@ def attest(model: Model) -> dict[str, Any]:
         "convolutions": dict(sorted(convolutions.items())),
         "operators": dict(sorted(operators.items())),
     }
-
-
-def stored_as(values: np.ndarray) -> str:
-    """The narrowest float that holds all of the float32 `values` exactly: f16, bf16 or f32."""
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16).astype(np.float32)
-    if np.array_equal(half, values):
-        return "f16"
-    return "f32" if np.any(values.view(np.uint32) & 0xFFFF) else "bf16"
 
 
 def _open(path: Path, config: dict[str, Any]) -> Model:

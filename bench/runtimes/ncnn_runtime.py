@@ -15,6 +15,8 @@ from typing import Any
 import ncnn
 import numpy as np
 
+from ._stored import stored_as
+
 TARGETS = ("cpu", "arm-cpu", "vulkan")
 _CPU_TYPE = 3
 """What Vulkan calls a device that is a processor: a driver that draws in software."""
@@ -101,19 +103,20 @@ def attest(model: Model) -> dict[str, Any]:
 
     NCNN has no word for what it computed, but it hands out any intermediate matrix as it is stored: four bytes an
     element is float32, two are half precision or bfloat16, whichever the layer supports and the options allow.
-    Arithmetic on half-precision elements is half precision only if the options say so too.
+    Arithmetic on half-precision elements is half precision only if the options say so too.  From a GPU everything
+    comes back as float32, so there it is what the numbers themselves are exact in.
     """
     extractor = model.network.create_extractor()
     extractor.set_light_mode(False)  # keep every matrix, so that the network runs once and not once per layer
-    x = np.zeros((1, 3, model.imgsz, model.imgsz), np.float32)
+    x = np.random.default_rng(0).random((1, 3, model.imgsz, model.imgsz), np.float32)
     kept, matrix = prepare(model, x)
     extractor.input(model.source, matrix)
     blobs = model.network.blobs()
     convolutions: Counter[tuple[str, str]] = Counter()
     for layer in model.network.layers():
         if "Convolution" in layer.type:
-            stored = _extract(extractor, blobs[layer.tops[0]].name, raw=True)
-            convolutions[layer.type, _compute(layer, model.network.opt, stored.elemsize // stored.elempack)] += 1
+            stored = _extract(extractor, blobs[layer.tops[0]].name, raw=model.gpu is None)
+            convolutions[layer.type, _compute(layer, model, stored)] += 1
     entered = _extract(extractor, model.source)
     by_compute: Counter[str] = Counter()
     for (_, compute), count in convolutions.items():
@@ -152,8 +155,13 @@ def _extract(extractor: Any, name: str, raw: bool = False) -> Any:
     return matrix
 
 
-def _compute(layer: Any, options: Any, element_bytes: int) -> str:
-    """Arithmetic of a layer whose output has elements of that size."""
+def _compute(layer: Any, model: Model, stored: Any) -> str:
+    """Arithmetic of a layer with that output."""
+    options = model.network.opt
+    if model.gpu is not None:
+        kind = stored_as(np.array(stored))
+        return "f32" if kind == "f16" and not options.use_fp16_arithmetic else kind
+    element_bytes = stored.elemsize // stored.elempack
     if element_bytes == 4:
         return "f32"
     if element_bytes == 2 and layer.support_bf16_storage and options.use_bf16_storage:
