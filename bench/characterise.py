@@ -63,13 +63,14 @@ class Characterisation:
         session, cell = self._session, self._cell
         artifact = session.artifact(cell)
         calibration = artifact.manifest.get("calibration") or {}
+        shared = f", {session.evaluated_too} of them evaluated too" if session.evaluated_too else ""
         session.store.update(
             cell,
             size_bytes=artifact.size_bytes,
             artifact_key=artifact.key,
             artifact_sha256=artifact.sha256,
             export_seconds=artifact.manifest["seconds"],
-            calibration=f"{calibration['split']}, {calibration['images']} images" if calibration else "",
+            calibration=f"{calibration['split']}, {calibration['images']} images{shared}" if calibration else "",
             reproduce=session.reproduce(cell),
         )
         return artifact

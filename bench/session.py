@@ -77,6 +77,7 @@ class Session:
         self._presence = {name: machine.detect(target) for name, target in matrix.targets.items()}
         self._artifacts: dict[str, Artifact] = {}
         self._emulated: dict[str, str] = {}
+        self.evaluated_too = 0
         self._record_machine()
         ground_truth = coco.ground_truth_table(dataset)
         self.store.write("ground_truth", ground_truth)
@@ -187,6 +188,7 @@ class Session:
         precision = cell.spec.artifact or cell.precision
         calibrate = cell.option.precisions[precision].calibrate
         images = self.dataset.calibration_images(self.settings.sweep.calibration_images) if calibrate else ()
+        self._note_evaluated_too(images)
         request = ExportRequest(
             weights=self.checkpoint.path,
             option=export.exporter,  # not the option's id: options that run the same artifact share it
@@ -309,6 +311,17 @@ class Session:
         self.store.add_environment("time", {step: round(value, 1) for step, value in self.progress.spent.items()})
 
     # -- private ---------------------------------------------------------------------------------------------------
+
+    def _note_evaluated_too(self, images: Sequence[Path]) -> None:
+        """Say, once, that images which calibrate are evaluated too: accuracy after calibration is then flattered."""
+        shared = self.dataset.evaluated_too(images)
+        if shared and not self.evaluated_too:
+            self.evaluated_too = shared
+            self.store.add_environment("run", {"evaluated_too": shared})
+            self.progress.message(
+                f"{shared} of the {len(images)} images that calibrate INT8 are evaluated too, because train and val of "
+                f"{self.dataset.name} share them: what INT8 loses may look smaller than it is."
+            )
 
     def _time_all(self) -> None:
         cells = [cell for cell in self.cells if Stage.LATENCY in self.wanted[cell.cell_id]]

@@ -69,3 +69,17 @@ def test_the_same_with_the_right_images_is_measured(tmp_path: Path) -> None:
     rows = rows[rows.reason_code != "target_absent"].set_index("option")
     assert rows.status.eq("measured").all()
     assert rows.loc["onnx"].map_delta > -0.1
+
+
+def test_images_that_calibrate_and_are_evaluated_are_told(tmp_path: Path) -> None:
+    text = demo.prepare(Request({}).cache / "demo").read_text(encoding="utf-8")
+    val = next(line.partition(":")[2] for line in text.splitlines() if line.startswith("val:"))
+    text = "\n".join(f"train:{val}" if line.startswith("train:") else line for line in text.splitlines())
+    (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
+    done = bench(tmp_path, "shared", "--data", str(tmp_path / "data.yaml"), "--options", "onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = store.read_table(tmp_path / "shared", "cells").set_index("option")
+    assert " of them evaluated too" in rows.loc["onnx"].calibration.iloc[0]
+    assert "calibrate INT8 are evaluated too" in done.stdout
+    page = (tmp_path / "shared" / "report.html").read_text(encoding="utf-8")
+    assert "images that calibrate INT8 are evaluated here too" in page
