@@ -136,6 +136,7 @@ class Target(Entry):
     """One kind of hardware an option can run on."""
 
     name: str
+    name_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
     detect: Detection

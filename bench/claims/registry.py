@@ -233,6 +233,10 @@ def _misplaced(claim: Claim, stem: str, facts: DocumentFacts) -> str:
     return ""
 
 
+# Parameters of checks that name something of the matrix.
+_NAMES = {"target": "targets", "baseline_target": "targets", "targets": "targets", "baseline": "options"}
+
+
 def _check_parameters(path: Path, claim: Claim, models: Mapping[str, type[Parameters]] | None, grid: Matrix) -> None:
     for number, check in enumerate(claim.checks, 1):
         where = f"{claim.id}: checks.{number}"
@@ -247,6 +251,12 @@ def _check_parameters(path: Path, claim: Claim, models: Mapping[str, type[Parame
             if unknown:
                 text = f"unknown {', '.join(unknown)}; allowed: {', '.join(names)}"
                 raise UsageError(f"{path}: {where}.scope.{key}: {text}")
+        for key, kind in _NAMES.items():
+            value = check.parameters.get(key, [])
+            unknown = [name for name in ([value] if isinstance(value, str) else value) if name not in known[kind]]
+            if unknown:
+                text = f"unknown {', '.join(unknown)}; allowed: {', '.join(known[kind])}"
+                raise UsageError(f"{path}: {where}.{key}: {text}")
         if models is None:
             continue
         if check.check not in models:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench import store
+from bench.claims.registry import Text
 from bench.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
 
@@ -42,7 +43,7 @@ class Vocabulary:
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
     option_names: Mapping[str, str] = field(default_factory=dict)
-    target_names: Mapping[str, str] = field(default_factory=dict)
+    target_names: Mapping[str, Text] = field(default_factory=dict)
     emulates: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -52,7 +53,7 @@ class Vocabulary:
         return cls(
             {option.id: tuple(option.targets) for option in options if option.in_guide},
             {option.id: option.name for option in options},
-            {name: target.name for name, target in targets},
+            {name: Text(en=target.name, zh=target.name_zh or target.name) for name, target in targets},
             {name: target.emulates for name, target in targets if target.emulates},
         )
 
@@ -120,9 +121,9 @@ class Tables:
         """What an option is called."""
         return self.words.option_names.get(option, option)
 
-    def target_name(self, target: str) -> str:
+    def target_name(self, target: str) -> Text:
         """What a target is called."""
-        return self.words.target_names.get(target, target)
+        return self.words.target_names.get(target, Text(en=target, zh=target))
 
     def with_emulated(self, targets: Sequence[str]) -> list[str]:
         """Targets and those that emulate them: results count there too, speed does not."""

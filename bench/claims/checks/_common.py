@@ -228,8 +228,11 @@ def missing(
 def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequence[str], absent: bool) -> Finding:
     scope = " · ".join(targets)
     if absent:
-        named = ", ".join(tables.target_name(target) for target in targets)
-        needs = claim.needs or Text(en=f"It needs: {named}.", zh=f"需要：{named}。")
+        named = [tables.target_name(target) for target in targets]
+        needs = claim.needs or Text(
+            en=f"It needs: {', '.join(name.en for name in named)}.",
+            zh=f"需要：{'、'.join(name.zh for name in named)}。",
+        )
         text = Text(
             en=f"None of the machines of these runs can decide it. {needs.en.rstrip('.')}.",
             zh=f"这些运行所用的机器都无法判定。{needs.zh.rstrip('。')}。",

@@ -127,8 +127,8 @@ def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Fi
 
     def words(place: Place, figure: str) -> Text:
         return Text(
-            en=f"{tables.name(place.option)} is {figure} times as fast on {where[0]} as on {where[1]}.",
-            zh=f"{tables.name(place.option)} 在 {where[0]} 上的速度是在 {where[1]} 上的 {figure} 倍。",
+            en=f"{tables.name(place.option)} is {figure} times as fast on {where[0].en} as on {where[1].en}.",
+            zh=f"{tables.name(place.option)} 在 {where[0].zh} 上的速度是在 {where[1].zh} 上的 {figure} 倍。",
         )
 
     findings = held(tables, gains(), params.threshold, "above", "x", words)
