@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from bench.envs import Environments
+from bench.files import locked
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.worker import Worker
 
@@ -108,8 +107,7 @@ class Artifacts:
         key = hashlib.sha256(_canonical(inputs).encode()).hexdigest()
         directory = self._root / key
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self._root / f"{key}.lock"):
+            with locked(directory):
                 warnings: tuple[str, ...] = ()
                 if directory.exists():
                     damage = _damage(directory)

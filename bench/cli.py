@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import cli_guide, envs, launch, machine, report, store
+from bench import cli_guide, envs, housekeeping, launch, machine, report, store
 from bench import doctor as checkup
 from bench.cli_options import (
     FAILED,
@@ -202,6 +202,24 @@ def doctor(cache: Cache = None, matrices: Matrices = None) -> None:
     request = launch.Request({"cache": cache, "matrices": matrices})
     if not checkup.examine(request, Console()):
         raise typer.Exit(USAGE)
+
+
+@app.command()
+def clean(
+    cache: Cache = None,
+    days: Annotated[float, typer.Option(min=1, help="what was used within as many days is kept")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
+) -> None:
+    """Delete environments and artifacts in the cache that no run has used for a while; they can be made again."""
+    folder = launch.Request({"cache": cache}).cache
+    console, freed = Console(), 0
+    for entry in housekeeping.unused(folder, days):
+        gone = dry_run or housekeeping.remove(entry)
+        freed += entry.bytes if gone else 0
+        state = f"{entry.bytes / 1e6:8.1f} MB" if gone else "in use     "
+        console.print(escape(f"{state}  {entry.idle_days:4.0f} days  {entry.name}"), highlight=False, soft_wrap=True)
+    verb = "would be freed" if dry_run else "freed"
+    console.print(escape(f"{freed / 1e6:.1f} MB {verb} in {folder}"), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -16,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import filelock
 from pydantic import Field
 
 from bench.entries import Entry, parse, read
+from bench.files import locked
 from bench.installers import PYTHON_VERSION, OnOutput, clean, run, version
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
@@ -109,8 +109,7 @@ class System:
         it fetched does not run or is not what emulators.toml says.
         """
         try:
-            self.directory.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.directory.with_suffix(".lock")):
+            with locked(self.directory):
                 if not self._whole():
                     self._build(say)
         except OSError as error:

@@ -30,9 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from bench import external
+from bench.files import locked
 from bench.installers import (
     PYTHON_VERSION,
     TORCH_PIN,
@@ -156,8 +155,7 @@ class Environments:
         say: OnOutput = on_output or _ignore
         text, backend, directory = self._locate(family)
         try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(directory.with_suffix(".lock")):
+            with locked(directory):
                 env = _read_marker(family, directory, text)
                 if env is None:
                     if directory.exists():

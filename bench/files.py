@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old one or the new one, never a part."""
+"""Files that several processes share: replaced as a whole, and folders that one process at a time makes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+import filelock
 
 
 @contextmanager
@@ -29,3 +31,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)
         raise
+
+
+def lock_of(directory: Path) -> Path:
+    """The file beside a folder that guards it; its time is that of the folder's last use."""
+    return directory.with_name(f"{directory.name}.lock")
+
+
+@contextmanager
+def locked(directory: Path, timeout: float = -1) -> Iterator[None]:
+    """Keep other processes from a folder that need not exist yet, and note its use.
+
+    Waits for at most `timeout` seconds (negative: as long as it takes).  Raises filelock.Timeout.
+    """
+    lock = lock_of(directory)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(lock, timeout=timeout):
+        lock.touch()
+        yield

@@ -16,8 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
+from bench.files import locked
 from bench.installers import run
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
@@ -68,8 +67,7 @@ class JsEnvironments:
         digest = hashlib.sha256(texts[_LOCK]).hexdigest()
         directory = self._cache / f"{family}-{digest[:12]}"
         try:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(directory.with_suffix(".lock")):
+            with locked(directory):
                 env = _read_marker(family, directory, digest)
                 return env or _install(family, directory, digest, texts)
         except OSError as error:

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import cv2
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from bench.demo import raster, render, shapes
+from bench.files import locked
 from bench.reasons import UsageError
 
 # First seed of each split; a split may not grow into the next one's range.
@@ -67,8 +68,7 @@ def prepare(
     cache = cache.expanduser().resolve()
     target = cache / name
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{name}.lock", timeout=LOCK_SECONDS):
+        with locked(target, LOCK_SECONDS):
             if not target.is_dir():
                 _build(target, wanted, size, workers, on_progress)
             return _data_file(target, wanted)
