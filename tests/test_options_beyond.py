@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from guest_spec import spec
 from numpy.typing import NDArray
 
 from bench import machine, matrix, vision
@@ -66,17 +67,7 @@ def exported(artifacts: Artifacts, option: str, precision: str, calibration: tup
 
 
 def spec_for(artifact: Artifact, target: str = "cpu", threads: int = 1, javascript: str = "") -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "javascript_dir": javascript,
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": threads,
-        "precision": "fp32",
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": {},
-    }
+    return spec(artifact, IMGSZ, target=target, threads=threads, javascript=javascript)
 
 
 def guest(environments: Environments, option: str, threads: int = 1) -> Worker:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from guest_spec import spec
 
 from bench import machine, matrix, store, vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
@@ -72,17 +73,7 @@ def reference(cache: Path, environments: Environments, inputs: Images) -> Images
 
 
 def spec_for(artifact: Artifact, target: str, javascript: Path, threads: int = 1) -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "javascript_dir": str(javascript),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": threads,
-        "precision": "fp32",
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": {},
-    }
+    return spec(artifact, IMGSZ, target=target, threads=threads, javascript=javascript)
 
 
 def guest(environments: Environments, threads: int = 1, **variables: str) -> Worker:

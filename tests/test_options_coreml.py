@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guest_spec import spec
 
 from bench import vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
@@ -47,16 +48,7 @@ def request_for(precision: str, option: str = "coreml", family: str = "export-co
 
 
 def spec_for(artifact: Artifact, precision: str, target: str = "coreml-mil", batch: int = 1) -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": 1,
-        "precision": precision,
-        "imgsz": IMGSZ,
-        "batch": batch,
-        "options": {},
-    }
+    return spec(artifact, IMGSZ, precision=precision, target=target, batch=batch)
 
 
 def guest(environments: Environments, family: str, runtime: str) -> Worker:

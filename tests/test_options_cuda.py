@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from guest_spec import spec
 
 from bench import machine, matrix, vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
@@ -56,16 +57,7 @@ def request_for(option: str, precision: str = "fp32") -> ExportRequest:
 
 
 def spec_for(artifact: Artifact, precision: str, target: str) -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": 1,
-        "precision": precision,
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": {},
-    }
+    return spec(artifact, IMGSZ, precision=precision, target=target)
 
 
 def run(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guest_spec import spec
 from numpy.typing import NDArray
 
 from bench import machine, matrix, vision
@@ -74,16 +75,14 @@ def exported(artifacts: Artifacts, option: str, precision: str, batch: int = 1) 
 
 
 def spec_for(artifact: Artifact, option: str, precision: str, target: str = "cpu", threads: int = 1) -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": threads,
-        "precision": precision,
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": dict(OPTIONS[option].precisions[precision].runtime_options),
-    }
+    return spec(
+        artifact,
+        IMGSZ,
+        precision=precision,
+        target=target,
+        threads=threads,
+        options=OPTIONS[option].precisions[precision].runtime_options,
+    )
 
 
 def guest(environments: Environments, option: str, threads: int = 1) -> Worker:

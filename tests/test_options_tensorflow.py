@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from guest_spec import spec
 
 from bench import matrix, vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
@@ -116,16 +117,7 @@ def inputs() -> list[Array]:
 
 
 def spec_for(artifact: Artifact, precision: str, target: str = "cpu", threads: int = 1) -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": threads,
-        "precision": precision,
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": {},
-    }
+    return spec(artifact, IMGSZ, precision=precision, target=target, threads=threads)
 
 
 def guest(environments: Environments, family: str, runtime: str) -> Worker:

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from guest_spec import spec
 
 from bench import vision
 from bench.artifacts import Artifact, Artifacts, ExportRequest
@@ -67,16 +68,7 @@ def request_for(option: str, precision: str, calibration: tuple[Path, ...]) -> E
 
 
 def spec_for(artifact: Artifact, precision: str, options: dict[str, Any], target: str = "cpu") -> dict[str, Any]:
-    return {
-        "artifact_dir": str(artifact.directory),
-        "manifest": artifact.manifest,
-        "target": target,
-        "threads": 1,
-        "precision": precision,
-        "imgsz": IMGSZ,
-        "batch": 1,
-        "options": options,
-    }
+    return spec(artifact, IMGSZ, precision=precision, target=target, options=options)
 
 
 def guest(environments: Environments, family: str, runtime: str) -> Worker:
