@@ -232,7 +232,7 @@ def test_tensorrt_refuses_what_it_cannot_make(artifacts: Artifacts, environments
     with pytest.raises(CellProblem, match="needs calibration images"):
         typed("int8", artifacts, environments, [], tmp_path)
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(CellProblem, match=r"bad\.png cannot be read"):
+    with pytest.raises(CellProblem, match=r"bad\.png: OpenCV cannot decode"):
         typed("int8", artifacts, environments, [str(tmp_path / "bad.png")], tmp_path)
 
 
