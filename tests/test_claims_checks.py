@@ -10,7 +10,7 @@ from bench.claims import checks as _registered  # noqa: F401 - registers every c
 from bench.claims import gate
 from bench.claims.gate import CHECKS, GateError, Registered
 from bench.claims.registry import Parameters, parameters
-from bench.claims.synthetic import Results, cell, reference, results, timed
+from bench.claims.synthetic import Results, cell, fact, reference, results, timed
 from bench.claims.verdicts import Finding, Verdict, over_scopes
 
 NAMES = {
@@ -86,6 +86,14 @@ def test_runs_that_disagree_give_no_verdict() -> None:
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert (finding.low, finding.high) == (0.92, 1.08)
     assert finding.rows == ("second/model/onnx-fp32-cpu-640-b1-t1", "synthetic/model/onnx-fp32-cpu-640-b1-t1")
+
+
+def test_a_target_that_is_there_but_that_the_runtime_did_not_find_is_untested() -> None:
+    check = dataclasses.replace(CHECKS["faster_than"], asked={"threshold": 1.0, "scope": {"targets": ["vulkan"]}})
+    found = fact("targets", "vulkan", "/usr/share/vulkan/icd.d/driver.json")
+    for code, verdict in (("target_absent", Verdict.UNTESTED_HERE), ("timed_out", Verdict.INCONCLUSIVE)):
+        row = cell("onnx", target="vulkan", status="skipped", reason_code=code)
+        assert [finding.verdict for finding in ask(check, results(reference(), found, row))] == [verdict]
 
 
 def test_a_target_that_no_machine_has_is_untested_not_refuted() -> None:

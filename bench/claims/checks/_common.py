@@ -205,12 +205,12 @@ def missing(
 ) -> list[Finding]:
     """Findings for what no row answers: each of `targets` that is not among the findings' rows, or all.
 
-    A target that none of the machines has (`timed`: on which nothing can be timed) is untested here; so is
-    everything about an option that has no other target, or about one of its targets that is `needed`.  What could
-    have been measured and was not is inconclusive.
+    A target that none of the machines has (`timed`: on which nothing can be timed) is untested here; so is one that the
+    options' own runtimes did not find, everything about an option that has no other target, or about one of its
+    targets that is `needed`.  What could have been measured and was not is inconclusive.
     """
     answered = list(answered)
-    present = tables.timeable if timed else tables.present
+    present = (tables.timeable if timed else tables.present) - _not_found(tables, options)
     used = {row for one in answered for row in one.rows}
     answering = [row for row in select(tables.rows, Scope(), options) if row_name(row) in used]
     covered = {tables.words.emulates.get(row.target, row.target) for row in answering}
@@ -223,6 +223,14 @@ def missing(
     return [
         _open(tables, claim, options, [target], target not in present) for target in targets if target not in covered
     ]
+
+
+def _not_found(tables: Tables, options: Sequence[str]) -> set[str]:
+    """Targets on which every cell of the options says that there is no such device."""
+    codes: dict[str, set[str]] = {}
+    for row in select(tables.rows, Scope(), options):
+        codes.setdefault(row.target, set()).add(row.reason_code)
+    return {target for target, seen in codes.items() if seen == {Reason.TARGET_ABSENT.value}}
 
 
 def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequence[str], absent: bool) -> Finding:
