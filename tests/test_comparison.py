@@ -194,6 +194,23 @@ def test_summary_takes_the_best_target_and_all_runs(found: Evidence, locales: di
     assert len(row(repeated).evidence) == 2
 
 
+def test_accuracy_is_that_of_most_images_and_few_are_told(found: Evidence, locales: dict[str, Locale]) -> None:
+    grid = found.tables.grid
+    many = grid[(grid.option == "openvino") & (grid.precision == "fp32") & (grid.model == "demo")].assign(images=128)
+    timed = many.assign(run_id="third", threads=9, images=16, map50_95=0.99, latency_ratio=9.0, latency_ratio_low=8.9)
+    few = many.assign(option="ncnn", cell_id="demo/few", images=16)
+
+    def row(option: str) -> measurements.Row:
+        tables = replace(found.tables, grid=pd.concat([grid.drop(many.index), many, timed, few], ignore_index=True))
+        table = next(one for one in measurements.summaries(tables, found.grid, locales["en"]) if one.model == "demo")
+        return next(row for row in table.rows if (row.option, row.values[1].text) == (option, "FP32"))
+
+    accuracy = row("openvino").values[4]
+    assert (float(accuracy.order), accuracy.note) == (float(many.map50_95.iloc[0]), "")
+    assert row("openvino").values[2].note == "9 thr"
+    assert row("ncnn").values[4].note == "16 images"
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "unit", "english", "chinese"),
     [
@@ -244,6 +261,7 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
     depends = {key for key in keys if key.startswith("figure.")} | checks | rules | {
         "and_more", "measurements.none", "measurements.outside_guide", "published.no_lints", "method.document_compared",
         "statement.verdict", "measurements.untimed",
+        "measurements.evaluated",
     }  # fmt: skip
     assert keys - used <= depends
 

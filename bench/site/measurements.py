@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -91,7 +91,8 @@ def summaries(tables: Tables, matrix: Matrix, locale: Locale, option: str = "") 
         for cell in groups[key]:
             place = (order.get(cell.option, len(order)), cell.option, cell.precision)
             by_row.setdefault(place, []).append(cell)
-        rows = tuple(_row(tables, matrix, locale, by_row[place]) for place in sorted(by_row))
+        most = max(_images(cell) for cell in groups[key])
+        rows = tuple(_row(tables, matrix, locale, by_row[place], most) for place in sorted(by_row))
         result.append(Summary(*key, rows))
     return tuple(result)
 
@@ -112,8 +113,12 @@ def newest(tables: Tables) -> str:
     return max(dates).isoformat() if dates else MISSING
 
 
-def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any]) -> Row:
-    """The row of the target and thread count with the best ratio; of one without any ratio, the first."""
+def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any], most: int) -> Row:
+    """The row of the target and thread count with the best ratio; of one without any ratio, the first.
+
+    Its accuracy is that of most images on the target, whatever the threads, and says so where they are fewer than
+    `most`: a run that only times something is evaluated on a handful.
+    """
     places: dict[tuple[str, int], list[Any]] = {}
     for cell in cells:
         places.setdefault((cell.target, int(cell.threads)), []).append(cell)
@@ -122,6 +127,11 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any]) -> Ro
     group, ratio = places[best], ratios[best]
     newest_first = sorted(group, key=lambda cell: (str(cell.started), cell.run_id), reverse=True)
     cell = newest_first[0]
+    evaluated = max(
+        (one for one in cells if one.target == best[0]),
+        key=lambda one: (_images(one), str(one.started), one.run_id),
+    )
+    few = locale("measurements.evaluated", n=_images(evaluated)) if _images(evaluated) < most else ""
 
     def latest(column: str) -> float | None:
         return next((float(v) for row in newest_first if not pd.isna(v := getattr(row, column))), None)
@@ -134,12 +144,20 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any]) -> Ro
         Value(precision_name(cell.precision), cell.precision),
         Value(cell.target, cell.target, locale("measurements.threads", n=best[1]) if best[1] else ""),
         _ratio_value(ratio, locale),
-        _plain(latest("map50_95"), lambda value: number(value, 4)),
-        _delta(latest("map_delta"), latest("map_delta_low"), latest("map_delta_high")),
+        replace(_plain(_known(evaluated.map50_95), lambda value: number(value, 4)), note=few),
+        _delta(*(_known(getattr(evaluated, f"map_delta{end}")) for end in ("", "_low", "_high"))),
         *(_plain(megabytes(latest(column)), significant) for column in ("size_bytes", "env_bytes", "peak_rss_bytes")),
         *(_plain(latest(column), lambda value: number(value, 0)) for column in ("load_ms", "first_inference_ms")),
     )
-    return Row(cell.option, values, tuple(sorted(row_name(one) for one in group)))
+    return Row(cell.option, values, tuple(sorted({row_name(one) for one in (*group, evaluated)})))
+
+
+def _images(cell: Any) -> int:
+    return 0 if pd.isna(cell.images) else int(cell.images)
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
 
 
 def _ratio(tables: Tables, cells: list[Any]) -> Estimate | None:
