@@ -255,13 +255,15 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     path = directory / f"{name}.parquet"
     try:
         # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        # And in this thread alone: a thread of Arrow's that lets go of the bytes while Python ends aborts the process
+        # (apache/arrow issue 34314).
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
     if version != str(SCHEMA_VERSION):
         raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame
 
 
