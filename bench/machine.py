@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from glob import glob
 from importlib import metadata
 from pathlib import Path
@@ -129,13 +130,14 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def cpu_flags() -> list[str]:
+@cache
+def cpu_flags() -> tuple[str, ...]:
     """Features of the processor, in the words of /proc/cpuinfo; empty where there is no such file."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
-        return []
+        return ()
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-    return sorted(match.group(1).split()) if match else []
+    return tuple(sorted(match.group(1).split())) if match else ()
 
 
 def git_commit(directory: Path) -> str:

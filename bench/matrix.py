@@ -307,7 +307,8 @@ class Matrix:
         targets = [name for name in targets if name in sweep.targets or not self.targets[name].emulator]
         pairs = [(option, f"{option.id}-{name}") for option in self.options.values() for name in option.precisions]
         triples = [f"{pair}-{target}" for option, pair in pairs for target in option.targets]
-        _pick("exclude", [name for name in sweep.exclude if name not in triples], [pair for _, pair in pairs])
+        excluded = set(sweep.exclude)
+        _pick("exclude", sorted(excluded.difference(triples)), [pair for _, pair in pairs])
         reference = self.options.get(REFERENCE_OPTION)
         if reference is None or REFERENCE_PRECISION not in reference.precisions:
             raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
@@ -321,7 +322,7 @@ class Matrix:
                 if target in option.targets
                 for precision, entry in option.precisions.items()
                 if precision in precisions and (not entry.targets or target in entry.targets)
-                if not {f"{option.id}-{precision}", f"{option.id}-{precision}-{target}"} & set(sweep.exclude)
+                if not {f"{option.id}-{precision}", f"{option.id}-{precision}-{target}"} & excluded
             ]
             references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
             for option, precision, target in references + wanted:

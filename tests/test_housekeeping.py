@@ -11,7 +11,7 @@ import pytest
 
 from bench import housekeeping
 from bench.cli import main
-from bench.files import locked
+from bench.files import lock_of, locked
 
 DAY = housekeeping.SECONDS_PER_DAY
 
@@ -23,7 +23,7 @@ def cache(tmp_path: Path) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x" * 2_000_000)
-        lock = folder.with_name(f"{folder.name}.lock")
+        lock = lock_of(folder)
         lock.touch()
         os.utime(lock, (time.time() - days * DAY,) * 2)
     return tmp_path
@@ -55,7 +55,7 @@ def test_a_use_makes_it_young_again(cache: Path) -> None:
 
 def test_what_is_in_use_stays(cache: Path) -> None:
     entry = next(entry for entry in housekeeping.unused(cache, 50) if entry.name == "envs/old-2")
-    with filelock.FileLock(cache / "envs" / "old-2.lock"):
+    with filelock.FileLock(lock_of(cache / "envs" / "old-2")):
         assert not housekeeping.remove(entry)
     assert "envs/old-2" in left(cache)
 
