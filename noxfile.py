@@ -10,7 +10,7 @@ import nox
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from bench.installers import uv_variables  # noqa: E402 - needs the line above
+from bench.environments.installers import uv_variables  # noqa: E402 - needs the line above
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True

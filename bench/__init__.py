@@ -1,1 +1,35 @@
-"""YOLO11 deployment bench: measures every way to deploy a YOLO11 model."""
+"""YOLO11 deployment bench: measures every way to deploy a YOLO11 model.
+
+From Python, as in a notebook:
+
+    import bench
+
+    results = bench.run(options=["onnx", "openvino"], precisions=["fp32", "int8"])
+    results.measured
+    bench.recommend(results, max_map_loss=0.01)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.2.0"
+__all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
+
+if TYPE_CHECKING:
+    from bench.api import Results, compare_cells, doctor, read, recommend, run
+    from bench.reasons import StoreError, UsageError
+
+
+def __getattr__(name: str) -> Any:
+    """The interface, imported when it is first used: the command line answers `--help` without pandas behind it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    from bench import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    """What the interface holds, for completion."""
+    return sorted({*globals(), *__all__})

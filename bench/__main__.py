@@ -1,5 +1,6 @@
-"""`python -m bench`."""
+"""`python -m bench`, which `yolo11-bench` is where the project is installed."""
 
-from bench.cli import main
+from bench.cli.app import main
 
-main()
+if __name__ == "__main__":
+    main()

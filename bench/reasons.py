@@ -6,6 +6,8 @@ that the same cause reads the same everywhere.  A code is stable (people filter 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,3 +93,14 @@ class CellProblem(Exception):
 
 class UsageError(Exception):
     """Wrong input or a broken environment: one clear message, exit code 2, nothing lost."""
+
+
+def did_you_mean(names: Iterable[str], known: Iterable[str]) -> str:
+    """` (did you mean onnx?)` for names that look like known ones; empty where none does."""
+    choices = list(known)
+    near = [match for name in names for match in difflib.get_close_matches(name, choices, 1)]
+    return f" (did you mean {', '.join(dict.fromkeys(near))}?)" if near else ""
+
+
+class StoreError(Exception):
+    """A table could not be written or read; the message names the file and the cause."""

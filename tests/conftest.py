@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.artifacts import Artifacts
-from bench.envs import Environments
-from bench.launch import Request
-from bench.matrix import MATRICES
+from bench.environments.locked import Environments
+from bench.grid.request import Request
+from bench.places import MATRICES
+from bench.wall.artifacts import Artifacts
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.artifacts import Artifact
+from bench.wall.artifacts import Artifact
 
 
 def spec(
@@ -20,7 +20,7 @@ def spec(
     options: Mapping[str, Any] | None = None,
     javascript: Path | str = "",
 ) -> dict[str, Any]:
-    """As bench.session.load_spec makes it of a cell; `javascript` is the folder of the packages that a page loads."""
+    """As bench.wall.spec.load_spec makes it of a cell; `javascript` is the folder of the packages that a page loads."""
     return {
         "artifact_dir": str(artifact.directory),
         "javascript_dir": str(javascript),

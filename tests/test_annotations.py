@@ -17,15 +17,18 @@ from markdown_it import MarkdownIt
 from test_claims_registry import BESIDE
 from typer.testing import CliRunner
 
-from bench import cli, store
-from bench import locale as locales
-from bench.claims import annotations, document, gate, marked, positions, registry, sarif
-from bench.claims import checks as _registered  # noqa: F401 - registers every check
-from bench.claims.annotations import Annotated
-from bench.claims.registry import GENERAL, Claim, DocumentFacts
-from bench.claims.verdicts import Verdict
-from bench.matrix import MATRICES
+from bench import store
+from bench.cli import app as cli
+from bench.decide.claims import checks as _registered  # noqa: F401 - registers every check
+from bench.decide.claims import document, gate, registry
+from bench.decide.claims.registry import GENERAL, Claim, DocumentFacts
+from bench.decide.claims.verdicts import Verdict
+from bench.places import MATRICES
 from bench.reasons import UsageError
+from bench.report.annotated import marked, positions, sarif
+from bench.report.annotated import notes as annotations
+from bench.report.annotated.notes import Annotated
+from bench.words import locale as locales
 
 HOSTILE = "</script><script>alert(1)</script> [x](javascript:alert(1)) **b** `c` {0} <img src=x>\x1b[31m\u202e"
 

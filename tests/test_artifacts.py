@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench.artifacts import Artifacts, ExportRequest
-from bench.envs import Env, Environments
-from bench.installers import OnOutput
+from bench.environments.installers import OnOutput
+from bench.environments.locked import Env, Environments
 from bench.reasons import CellProblem, Reason, UsageError
+from bench.wall.artifacts import Artifacts, ExportRequest
 
 GUESTS = Path(__file__).parent / "guests"
 ROOT = GUESTS.parents[1]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import matrix, store
-from bench.launch import CACHE_VARIABLE, Request
-from bench.matrix import ROOT
+from bench import store
+from bench.grid.request import CACHE_VARIABLE, Request
+from bench.places import MATRICES, ROOT
 
 pytestmark = [
     pytest.mark.options,
@@ -37,7 +37,7 @@ latency = {{ samples = 2, warmup = 1, min_launches = 3, max_launches = 3, half_w
 
 @pytest.fixture
 def matrices(tmp_path: Path) -> Path:
-    folder = shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
+    folder = shutil.copytree(MATRICES, tmp_path / "matrices")
     (folder / "sweeps" / "batches.toml").write_text(SWEEP, encoding="utf-8")
     return folder
 
@@ -85,7 +85,7 @@ def test_a_runtime_that_segfaults_costs_its_cell_alone(tmp_path: Path) -> None:
     project = shutil.copytree(ROOT, tmp_path / "project", ignore=ignore)
     for path, refusal, other in (
         ("matrices/options/ncnn.toml", "batch_max = 1\n", ""),
-        ("bench/runtimes/ncnn_runtime.py", "if len(x) != 1:", "if len(x) < 1:"),
+        ("bench/guest/runtimes/ncnn_runtime.py", "if len(x) != 1:", "if len(x) < 1:"),
     ):
         text = (project / path).read_text(encoding="utf-8")
         assert refusal in text

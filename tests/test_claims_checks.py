@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from bench.claims import checks as _registered  # noqa: F401 - registers every check
-from bench.claims import gate
-from bench.claims.gate import CHECKS, GateError, Registered
-from bench.claims.registry import Parameters, parameters
-from bench.claims.synthetic import Results, cell, fact, reference, results, timed
-from bench.claims.verdicts import Finding, Verdict, over_scopes
+from bench.decide.claims import checks as _registered  # noqa: F401 - registers every check
+from bench.decide.claims import gate
+from bench.decide.claims.gate import CHECKS, GateError, Registered
+from bench.decide.claims.registry import Parameters, parameters
+from bench.decide.claims.synthetic import Results, cell, fact, reference, results, timed
+from bench.decide.claims.verdicts import Finding, Verdict, over_scopes
 
 NAMES = {
     "faster_than", "not_slower_than", "ranks_first", "some_option_faster", "depends_on_runtime", "steady", "scales",

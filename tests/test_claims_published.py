@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import matrix
-from bench.claims import gate, published
-from bench.claims.evaluate import evaluate_published
-from bench.claims.lints import RULES, credible, lint
-from bench.claims.registry import Claim, Text
-from bench.claims.synthetic import Row, cell, results
-from bench.claims.tables import Tables
-from bench.claims.verdicts import Finding, Verdict
+from bench.decide.claims import gate, published
+from bench.decide.claims.evaluate import evaluate_published
+from bench.decide.claims.lints import RULES, credible, lint
+from bench.decide.claims.registry import Claim
+from bench.decide.claims.synthetic import Row, cell, results
+from bench.decide.claims.tables import Tables
+from bench.decide.claims.verdicts import Finding, Verdict
+from bench.grid import matrix
 from bench.reasons import UsageError
+from bench.words.text import Text
 
 WORDS = Text(en="Words.", zh="文字。")
 

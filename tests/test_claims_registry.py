@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims import document, registry
-from bench.claims.document import Kind
-from bench.claims.registry import CLAIMS, GENERAL, Claim, DocumentFacts, Parameters, Text
+from bench.decide.claims import document, registry
+from bench.decide.claims.document import Kind
+from bench.decide.claims.registry import CLAIMS, GENERAL, Claim, DocumentFacts, Parameters
 from bench.reasons import UsageError
+from bench.words.text import Text
 
 BESIDE = Path(__file__).parents[2] / "shared" / "document" / "model-deployment-options.zh.md"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

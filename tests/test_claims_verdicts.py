@@ -13,17 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import matrix, store
-from bench.claims import evaluate
-from bench.claims import judge as judgements
-from bench.claims.estimates import over_runs, quotient
-from bench.claims.registry import Claim, Text, load_document_facts
-from bench.claims.synthetic import Results, cell, reference, results
-from bench.claims.tables import load, machine_name
-from bench.claims.verdicts import Estimate, Finding, Side, Verdict, combine, judge, over_checks, over_scopes
-from bench.cli import main
-from bench.matrix import MATRICES, ROOT
+from bench import store
+from bench.cli.app import main
+from bench.decide.claims import evaluate
+from bench.decide.claims import judge as judgements
+from bench.decide.claims.estimates import over_runs, quotient
+from bench.decide.claims.registry import Claim, load_document_facts
+from bench.decide.claims.synthetic import Results, cell, reference, results
+from bench.decide.claims.tables import load, machine_name
+from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, combine, judge, over_checks, over_scopes
+from bench.grid import matrix
+from bench.places import MATRICES, ROOT
 from bench.reasons import UsageError
+from bench.words.text import Text
 
 S, R, N, U, M = (
     Verdict.SUPPORTED,

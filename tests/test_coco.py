@@ -6,17 +6,27 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench.coco import Accuracy, bootstrap_delta, detection_table, evaluate, ground_truth_table
-from bench.dataset import BOX_DTYPE, DataFile, Dataset, Image, load
-from bench.resampling import weighted_map
 from bench.store import read_table, write_table
-from bench.vision import Detections
+from bench.tasks.dataset import DataFile, Dataset, Image
+from bench.tasks.detect.boxes import Detections
+from bench.tasks.detect.labels import BOX_DTYPE
+from bench.tasks.detect.resampling import _Curves, _Objects, bootstrap_delta
+from bench.tasks.detect.score import Accuracy, detection_table, evaluate, ground_truth_table
+from bench.tasks.detect.task import load
 
 COCO128 = Path(os.environ.get("BENCH_COCO128", Path(__file__).parents[2] / "shared/assets/coco128")) / "coco128.yaml"
+
+
+def weighted_map(detections: pd.DataFrame, ground_truth: pd.DataFrame, weights: dict[int, int] | None = None) -> float:
+    """The mAP50-95 that the bootstrap takes of one resample, each image counting `weights[image_id]` times."""
+    objects = _Objects.build(ground_truth)
+    column = np.array([1.0 if weights is None else weights.get(int(image), 1) for image in objects.images])
+    return float(_Curves.build(detections, objects).map(column[:, np.newaxis])[0])
 
 
 def make_dataset(boxes: list[tuple[int, int, float, float, float, float]], images: int, classes: int) -> Dataset:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from bench import demo, store
-from bench.launch import CACHE_VARIABLE, Request
-from bench.matrix import ROOT
-from bench.report import outcomes, run, tables
+from bench.grid.request import CACHE_VARIABLE, Request
+from bench.places import ROOT
+from bench.report import outcomes, tables
+from bench.store import reading as run
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 

@@ -25,18 +25,19 @@ from playwright.sync_api import Browser, Page, expect
 from report_fixture import HOSTILE, write_run
 from test_report import Watch
 
-from bench import locale, store
-from bench.claims import gate, lints
-from bench.claims.registry import Check, Text
-from bench.claims.verdicts import NAMES, Finding, Verdict
-from bench.cli import main
-from bench.locale import LANGUAGES, Locale
-from bench.matrix import MATRICES, ROOT
+from bench import store
+from bench.cli.app import main
+from bench.decide.claims import gate, lints
+from bench.decide.claims.registry import Check
+from bench.decide.claims.verdicts import NAMES, Finding, Verdict
+from bench.places import MATRICES, REPORTS, ROOT
 from bench.reasons import UsageError
-from bench.report.page import REPORTS
-from bench.report.wording import MINUS, TIMES
 from bench.site import build, evidence, measurements, pages, wording
 from bench.site.evidence import Evidence
+from bench.words import locale
+from bench.words.locale import LANGUAGES, Locale
+from bench.words.numbers import MINUS, TIMES
+from bench.words.text import Text
 
 RUN = ROOT / "results" / "reference" / "coco128-640-cpu"
 LOCALES = REPORTS / "locale" / "site"

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from bench.dataset import Dataset, evenly_spaced, image_size, label_path, load, read_image
-from bench.labels import read_labels
 from bench.reasons import UsageError
+from bench.tasks.dataset import Dataset, evenly_spaced, image_size, label_path, read_image
+from bench.tasks.detect.labels import read_labels
+from bench.tasks.detect.task import load
 
 BOX_ROW = "0 0.5 0.5 0.25 0.5\n"
 

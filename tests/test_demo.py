@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
-from bench import dataset as data_files
 from bench.demo import CHECKPOINT, prepare, training
 from bench.demo.dataset import DEFAULT_COUNTS, FIRST_SEED, SPLIT_CAPACITY
 from bench.demo.raster import SUBPIXEL, Draws, fill_polygon
 from bench.demo.render import GENERATOR_VERSION, MIN_VISIBLE, NAMES, Box, _Scene, render
 from bench.demo.shapes import CLASSES
 from bench.reasons import UsageError
+from bench.tasks.detect.task import load
 
 ROOT = Path(__file__).parents[1]
 FEW = {"val": 5, "calib": 3}
@@ -212,14 +212,14 @@ class TestPrepare:
                     assert (x - w / 2, y - h / 2, w, h) == pytest.approx((box.x, box.y, box.w, box.h), abs=1e-3)
 
     def test_the_harness_reads_it_and_calibrates_on_other_images(self, small_set: Path) -> None:
-        data = data_files.load(small_set)
+        data = load(small_set)
         assert tuple(data.names.values()) == NAMES
         assert [image.path.stem for image in data.images] == [str(FIRST_SEED["val"] + k) for k in range(FEW["val"])]
         assert sorted(path.parent.name for path in data.calibration_images(2)) == ["calib", "calib"]
 
     def test_a_training_split_replaces_calibration_under_the_train_key(self, tmp_path: Path) -> None:
         path = prepare(tmp_path, ("val", "calib", "train"), counts={"val": 1, "calib": 1, "train": 2})
-        assert [p.parent.name for p in data_files.load(path, split="train").train_images] == ["train", "train"]
+        assert [p.parent.name for p in load(path, split="train").train_images] == ["train", "train"]
 
     def test_second_call_renders_nothing(self, small_set: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in small_set.parent.rglob("*")}
@@ -278,7 +278,7 @@ class TestPrepare:
         answers = {run.communicate(timeout=60)[0].strip() for run in runs}
         assert [run.returncode for run in runs] == [0, 0]
         (path,) = answers
-        assert len(data_files.load(Path(path)).images) == 6
+        assert len(load(Path(path)).images) == 6
         assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1
 
     def test_a_moved_cache_gets_its_path_corrected(self, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ class TestPrepare:
         prepare(tmp_path / "here", counts=counts)
         (tmp_path / "here").rename(tmp_path / "there")
         path = prepare(tmp_path / "there", counts=counts)
-        assert data_files.load(path).images[0].path.is_relative_to(tmp_path / "there")
+        assert load(path).images[0].path.is_relative_to(tmp_path / "there")
 
     def test_wrong_input_is_a_usage_error_that_says_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="val and calib"):

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from bench import progress
 from bench.progress import Reporter
-from bench.report import durations, run
-from bench.report.run import Fact
+from bench.report import durations
+from bench.store import reading as run
+from bench.store.reading import Fact
 
 
 def test_a_phase_inside_another_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

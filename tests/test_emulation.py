@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import emulator, launch, machine, matrix, store
-from bench.emulation import EmulatedEnvironments
-from bench.launch import Request
-from bench.matrix import ROOT
+from bench import store
+from bench.environments import emulator
+from bench.environments.emulated import EmulatedEnvironments
+from bench.grid import machine, matrix
+from bench.grid.request import CACHE_VARIABLE, Request, expand
+from bench.places import MATRICES, ROOT
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 EMULATED = "arm-cpu-emulated"
@@ -22,18 +24,18 @@ EMULATED = "arm-cpu-emulated"
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
+    return shutil.copytree(MATRICES, tmp_path / "matrices")
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> emulator.System:
-    return emulator.System("arm64", emulator.load(matrix.MATRICES, "arm64"), tmp_path)
+    return emulator.System("arm64", emulator.load(MATRICES, "arm64"), tmp_path)
 
 
 def grid_targets(**values: str) -> dict[str, set[str]]:
     """Options by target of the cells that a command line asks for."""
     found: dict[str, set[str]] = {}
-    for cell in launch.grid(Request({"sweep": "all", "options": "onnx", **values})).cells:
+    for cell in expand(Request({"sweep": "all", "options": "onnx", **values})).cells:
         found.setdefault(cell.target, set()).add(cell.option.id)
     return found
 
@@ -188,7 +190,7 @@ def test_results_are_checked_under_the_emulator_and_nothing_is_timed(tmp_path: P
     before = {path: path.stat().st_mtime_ns for path in states if path.exists()}
     command = [sys.executable, "-m", "bench", "run", "--sweep", "all", "--emulate", "arm64", "--options", "onnx,ncnn"]
     command += ["--precisions", "fp32,fp16", "--imgsz", "128", "--images", "2", "--results", str(tmp_path)]
-    environment = os.environ | {launch.CACHE_VARIABLE: str(cache)}
+    environment = os.environ | {CACHE_VARIABLE: str(cache)}
     done = subprocess.run([*command, "--run-id", "r"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import envs, installers
-from bench.envs import Environments
+from bench.environments import installers, locked
+from bench.environments.locked import Environments
 from bench.reasons import CellProblem, Reason, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,7 @@ def test_an_environment_is_built_once_and_holds_the_lock(environments: Environme
 
 def test_size_counts_each_inode_once_and_leaves_caches_and_pip_out(environments: Environments) -> None:
     site = environments.ensure("small").site_packages
-    before = envs._installed_bytes(site)
+    before = locked._installed_bytes(site)
     (site / "data.bin").write_bytes(b"x" * 1000)
     os.link(site / "data.bin", site / "linked.bin")
     (site / "symbolic.bin").symlink_to(site / "data.bin")
@@ -110,7 +110,7 @@ def test_size_counts_each_inode_once_and_leaves_caches_and_pip_out(environments:
         (site / left_out / "file").write_bytes(b"y" * 500)
     (site / "pipeline").mkdir()
     (site / "pipeline" / "file").write_bytes(b"z" * 10)
-    assert envs._installed_bytes(site) == before + 1010
+    assert locked._installed_bytes(site) == before + 1010
 
 
 def test_freeze_notices_a_reinstall_of_the_same_version(environments: Environments, wheels: Path) -> None:
@@ -197,7 +197,7 @@ def test_two_processes_build_it_once(environments: Environments, tmp_path: Path)
     del environments
     text = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom bench.envs import Environments\n"
+        "from pathlib import Path\nfrom bench.environments.locked import Environments\n"
         f"env = Environments(Path({str(tmp_path / 'matrices')!r}), Path({str(tmp_path / 'cache')!r}))"
         ".ensure('small', print)\nprint(env.packages())"
     )
@@ -258,13 +258,13 @@ def test_a_lock_has_no_local_label_and_no_place_in_it(matrices: Path, wheels: Pa
     write_wheel(wheels, "2.0+cpu")
     source = matrices / "envs" / "made.in"
     source.write_text("# what we ask\nprobe>=1\n", encoding="utf-8")
-    path = envs.lock("made", matrices)
+    path = locked.lock("made", matrices)
     assert path.read_text(encoding="utf-8") == "probe==2.0\n"
     source.write_text("probe>=3\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"made\.in: no set of versions"):
-        envs.lock("made", matrices)
+        locked.lock("made", matrices)
     with pytest.raises(UsageError, match="does not exist"):
-        envs.lock("absent", matrices)
+        locked.lock("absent", matrices)
 
 
 def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, wheels: Path) -> None:
@@ -272,13 +272,13 @@ def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, w
     source = matrices / "envs" / "made.in"
     source.write_text("# bench: no-deps\nprobe\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"must be name==version; not: probe"):
-        envs.lock("made", matrices)
+        locked.lock("made", matrices)
     source.write_text("# why\n# bench: no-deps\nprobe==3.0\n", encoding="utf-8")
-    assert envs.lock("made", matrices).read_text(encoding="utf-8") == "# bench: no-deps\nprobe==3.0\n"
+    assert locked.lock("made", matrices).read_text(encoding="utf-8") == "# bench: no-deps\nprobe==3.0\n"
     assert "probe==3.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
     pins = ["other==1.0 ; platform_machine == 'none'", "probe==1.0 ; platform_machine != 'none'"]
     source.write_text("\n".join(["probe==1.0", "# bench: no-deps", *pins]), encoding="utf-8")
-    assert envs.lock("made", matrices).read_text(encoding="utf-8").splitlines() == ["# bench: no-deps", *pins]
+    assert locked.lock("made", matrices).read_text(encoding="utf-8").splitlines() == ["# bench: no-deps", *pins]
     assert "probe==1.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import external, matrix
-from bench.envs import Environments
+from bench.environments import brought
+from bench.environments.locked import Environments
+from bench.places import MATRICES
 from bench.reasons import CellProblem, Reason
-from bench.worker import Worker
+from bench.wall.worker import Worker
 
 
 @pytest.fixture
@@ -86,8 +87,8 @@ def test_a_path_that_is_not_there_is_named(environments: Environments, monkeypat
 
 
 def test_every_family_of_the_matrix_has_a_variable_of_its_own() -> None:
-    families = [path.stem for path in (matrix.MATRICES / "envs").glob("*.txt")]
-    names = [external.variable(family) for family in families]
+    families = [path.stem for path in (MATRICES / "envs").glob("*.txt")]
+    names = [brought.variable(family) for family in families]
     assert len(set(names)) == len(families)
-    assert external.variable("pytorch-cuda") == "BENCH_ENV_PYTORCH_CUDA"
+    assert brought.variable("pytorch-cuda") == "BENCH_ENV_PYTORCH_CUDA"
     assert all(name.isidentifier() for name in names)

@@ -9,11 +9,11 @@ from pathlib import Path
 import filelock
 import pytest
 
-from bench import housekeeping
-from bench.cli import main
+from bench.cli.app import main
+from bench.environments import unused
 from bench.files import lock_of, locked
 
-DAY = housekeeping.SECONDS_PER_DAY
+DAY = unused.SECONDS_PER_DAY
 
 
 @pytest.fixture
@@ -50,17 +50,17 @@ def test_what_was_not_used_for_long_goes_and_the_rest_stays(cache: Path, capsys:
 def test_a_use_makes_it_young_again(cache: Path) -> None:
     with locked(cache / "envs" / "old-2"):
         pass
-    assert [entry.name for entry in housekeeping.unused(cache, 50)] == ["artifacts/def"]
+    assert [entry.name for entry in unused.unused(cache, 50)] == ["artifacts/def"]
 
 
 def test_what_is_in_use_stays(cache: Path) -> None:
-    entry = next(entry for entry in housekeeping.unused(cache, 50) if entry.name == "envs/old-2")
+    entry = next(entry for entry in unused.unused(cache, 50) if entry.name == "envs/old-2")
     with filelock.FileLock(lock_of(cache / "envs" / "old-2")):
-        assert not housekeeping.remove(entry)
+        assert not unused.remove(entry)
     assert "envs/old-2" in left(cache)
 
 
 def test_files_that_an_installer_shares_are_not_counted(cache: Path) -> None:
     os.link(cache / "envs" / "old-2" / "file", cache / "shared")
-    sizes = {entry.name: entry.bytes for entry in housekeeping.unused(cache, 50)}
+    sizes = {entry.name: entry.bytes for entry in unused.unused(cache, 50)}
     assert sizes == {"envs/old-2": 0, "artifacts/def": 2_000_000}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.jsenvs import JsEnvironments
-from bench.matrix import MATRICES
+from bench.environments.javascript import JsEnvironments
+from bench.places import MATRICES
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 FAMILY = "browser-js"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bench import stats
-from bench.latency import STEAL_LIMIT, Turn, Window, contaminated_rounds, summarise, windows
-from bench.matrix import Latency
+from bench.grid.schema import Latency
+from bench.measure.window import Window, windows
 from bench.reasons import CellProblem, Reason
-from bench.worker import Timing
+from bench.stats.turns import STEAL_LIMIT, Turn, contaminated_rounds, summarise
+from bench.wall.worker import Timing
 
 PLAN = Latency(samples=10, warmup=1, rounds=2, min_launches=4, max_launches=8, half_width=0.01, budget_s=60)
 

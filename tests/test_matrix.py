@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine, matrix
-from bench.matrix import Detection, Target
+from bench.grid import machine, matrix
+from bench.grid.schema import Detection, Target
+from bench.places import MATRICES
 from bench.reasons import UsageError
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
+    return shutil.copytree(MATRICES, tmp_path / "matrices")
 
 
 def edit(path: Path, old: str, new: str) -> None:

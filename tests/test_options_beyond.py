@@ -14,15 +14,16 @@ import pytest
 from guest_spec import spec
 from numpy.typing import NDArray
 
-from bench import machine, matrix, vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
-from bench.jsenvs import JsEnvironments
-from bench.matrix import ROOT
+from bench.environments.javascript import JsEnvironments
+from bench.environments.locked import Environments
+from bench.grid import machine, matrix
+from bench.places import EXPORTERS, ROOT, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 IMGSZ = 160
 OPTIONS = matrix.load().options
@@ -47,7 +48,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Image]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 def exported(artifacts: Artifacts, option: str, precision: str, calibration: tuple[Path, ...] = ()) -> Artifact:
@@ -55,7 +56,7 @@ def exported(artifacts: Artifacts, option: str, precision: str, calibration: tup
     export = OPTIONS[option].export
 
     def request(exporter: str, family: str, source: Artifact | None) -> ExportRequest:
-        path = ROOT / "bench" / "exporters" / f"{exporter}.py"
+        path = EXPORTERS / f"{exporter}.py"
         return ExportRequest(CHECKPOINT, exporter, "fp32", IMGSZ, 1, path, family, source=source)
 
     source = None
@@ -71,7 +72,7 @@ def spec_for(artifact: Artifact, target: str = "cpu", threads: int = 1, javascri
 
 
 def guest(environments: Environments, option: str, threads: int = 1) -> Worker:
-    adapter = ROOT / "bench" / "runtimes" / f"{OPTIONS[option].runtime}.py"
+    adapter = RUNTIMES / f"{OPTIONS[option].runtime}.py"
     python = environments.ensure(OPTIONS[option].environment).python
     cpus = machine.available_cpus()[-threads:]
     return Worker(python, adapter, variables=environments.variables(), threads=threads, cpus=cpus)

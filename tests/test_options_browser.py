@@ -16,15 +16,17 @@ import psutil
 import pytest
 from guest_spec import spec
 
-from bench import machine, matrix, store, vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench import store
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
-from bench.jsenvs import JsEnvironments
-from bench.matrix import ROOT
+from bench.environments.javascript import JsEnvironments
+from bench.environments.locked import Environments
+from bench.grid import machine
+from bench.places import EXPORTERS, MATRICES, ROOT, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 IMGSZ = 160
 Images = list[np.ndarray[Any, np.dtype[np.float32]]]
@@ -43,7 +45,7 @@ def javascript(cache: Path) -> Path:
 
 
 def request_for(exporter: str, environment: str, precision: str = "fp32", source: Artifact | None = None) -> Any:
-    path = ROOT / "bench" / "exporters" / f"{exporter}.py"
+    path = EXPORTERS / f"{exporter}.py"
     return ExportRequest(CHECKPOINT, exporter, precision, IMGSZ, 1, path, environment, source=source)
 
 
@@ -59,14 +61,14 @@ def exported(cache: Path, environments: Environments, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="module")
 def inputs() -> Images:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")
 def reference(cache: Path, environments: Environments, inputs: Images) -> Images:
     """PyTorch FP32 on the same inputs."""
     artifact = Artifacts(cache, environments).ensure(request_for("pytorch", "export-torch"))
-    adapter = ROOT / "bench" / "runtimes" / "pytorch.py"
+    adapter = RUNTIMES / "pytorch.py"
     with Worker(environments.ensure("pytorch").python, adapter, variables=environments.variables()) as worker:
         worker.load(spec_for(artifact, "cpu", Path()))
         return [worker.infer(x) for x in inputs]
@@ -78,7 +80,7 @@ def spec_for(artifact: Artifact, target: str, javascript: Path, threads: int = 1
 
 def guest(environments: Environments, threads: int = 1, **variables: str) -> Worker:
     cpus = machine.available_cpus()[-threads:]
-    python, adapter = environments.ensure("browser").python, ROOT / "bench" / "runtimes" / "tfjs.py"
+    python, adapter = environments.ensure("browser").python, RUNTIMES / "tfjs.py"
     return Worker(python, adapter, variables=environments.variables() | variables, threads=threads, cpus=cpus)
 
 
@@ -176,7 +178,7 @@ def test_webgpu_names_what_draws(exported: dict[str, Artifact], environments: En
 
 def test_what_is_drawn_in_software_is_checked_on_few_images_and_not_timed(cache: Path, tmp_path: Path) -> None:
     """A whole run of WebGL."""
-    folder = shutil.copytree(matrix.MATRICES, tmp_path / "matrices")
+    folder = shutil.copytree(MATRICES, tmp_path / "matrices")
     sweep = 'description = "test"\nimgsz = [160]\nimages = 12\noptions = ["tfjs"]\nprecisions = ["fp32"]\n'
     sweep += 'targets = ["browser-webgl"]\nparity.images = 1\nlatency = { min_launches = 3, max_launches = 3 }\n'
     (folder / "sweeps" / "webgl.toml").write_text(sweep, encoding="utf-8")

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from guest_spec import spec
 
-from bench import vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
-from bench.matrix import ROOT
+from bench.environments.locked import Environments
+from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 IMGSZ = 320
 WEIGHTS = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
 
 
 def request_for(precision: str, option: str = "coreml", family: str = "export-coreml", batch: int = 1) -> ExportRequest:
-    exporter = ROOT / "bench" / "exporters" / f"{option}.py"
+    exporter = EXPORTERS / f"{option}.py"
     return ExportRequest(CHECKPOINT, option, precision, IMGSZ, batch, exporter, family)
 
 
@@ -52,13 +52,13 @@ def spec_for(artifact: Artifact, precision: str, target: str = "coreml-mil", bat
 
 
 def guest(environments: Environments, family: str, runtime: str) -> Worker:
-    adapter = ROOT / "bench" / "runtimes" / f"{runtime}.py"
+    adapter = RUNTIMES / f"{runtime}.py"
     return Worker(environments.ensure(family).python, adapter, variables=environments.variables(), threads=1)
 
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Array]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")

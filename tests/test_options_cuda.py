@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 from guest_spec import spec
 
-from bench import machine, matrix, vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
+from bench.environments.locked import Environments
+from bench.grid import machine, matrix
+from bench.guest.runtimes import _trt_layers as trt_layers
+from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason
-from bench.runtimes import _trt_layers as trt_layers
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 320
@@ -48,11 +50,11 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Array]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 def request_for(option: str, precision: str = "fp32") -> ExportRequest:
-    exporter = ROOT / "bench" / "exporters" / f"{option}.py"
+    exporter = EXPORTERS / f"{option}.py"
     return ExportRequest(CHECKPOINT, option, precision, IMGSZ, 1, exporter, "export-torch")
 
 
@@ -64,7 +66,7 @@ def run(
     environments: Environments, family: str, runtime: str, spec: dict[str, Any], inputs: list[Array]
 ) -> tuple[list[Array], dict[str, Any]]:
     """Outputs of a runtime and what it attests."""
-    adapter = ROOT / "bench" / "runtimes" / f"{runtime}.py"
+    adapter = RUNTIMES / f"{runtime}.py"
     with Worker(environments.ensure(family).python, adapter, variables=environments.variables(), threads=1) as worker:
         worker.load(spec)
         return [worker.infer(x) for x in inputs], worker.stats(attest=True).attested
@@ -163,7 +165,7 @@ def typed(
         "source": {"directory": str(source.directory), "manifest": source.manifest},
         "output": str(output / "typed.onnx"),
     }
-    exporter = ROOT / "bench" / "exporters" / "tensorrt.py"
+    exporter = EXPORTERS / "tensorrt.py"
     python = environments.ensure("export-torch").python
     with Worker(python, exporter, variables=environments.variables(), threads=2) as worker:
         assert worker.call("typed_graph", asked, 300) == {"path": asked["output"]}
@@ -293,7 +295,7 @@ def test_engines_are_built_and_run_on_the_gpu(
     inputs: list[Array],
     reference: list[Array],
 ) -> None:
-    exporter = ROOT / "bench" / "exporters" / "tensorrt.py"
+    exporter = EXPORTERS / "tensorrt.py"
     images = tuple(Path(path) for path in calibration) if precision == "int8" else ()
     source = artifacts.ensure(request_for("onnx"))
     request = ExportRequest(

@@ -19,14 +19,16 @@ import pytest
 from guest_spec import spec
 from numpy.typing import NDArray
 
-from bench import machine, matrix, vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Env, Environments
+from bench.environments.locked import Env, Environments
+from bench.grid import machine, matrix
+from bench.guest.runtimes._stored import stored_as
+from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.runtimes._stored import stored_as
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 160
@@ -55,7 +57,7 @@ CASES: list[tuple[str, str, float, float]] = [
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Image]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 def exported(artifacts: Artifacts, option: str, precision: str, batch: int = 1) -> Artifact:
@@ -67,7 +69,7 @@ def exported(artifacts: Artifacts, option: str, precision: str, batch: int = 1) 
         precision=OPTIONS[option].precisions[precision].artifact or precision,
         imgsz=IMGSZ,
         batch=batch,
-        exporter=ROOT / "bench" / "exporters" / f"{entry.exporter}.py",
+        exporter=EXPORTERS / f"{entry.exporter}.py",
         environment=entry.environment,
         source=exported(artifacts, entry.source, "fp32", batch) if entry.source else None,
     )
@@ -86,7 +88,7 @@ def spec_for(artifact: Artifact, option: str, precision: str, target: str = "cpu
 
 
 def guest(environments: Environments, option: str, threads: int = 1) -> Worker:
-    adapter = ROOT / "bench" / "runtimes" / f"{OPTIONS[option].runtime}.py"
+    adapter = RUNTIMES / f"{OPTIONS[option].runtime}.py"
     python = environments.ensure(OPTIONS[option].environment).python
     return Worker(python, adapter, variables=environments.variables(), threads=threads)
 
@@ -318,7 +320,7 @@ def test_mnns_converter_installs_nothing_anywhere(environments: Environments, tm
     (tmp_path / "out").mkdir()
     arguments = {"weights": str(CHECKPOINT), "output_dir": str(tmp_path / "out"), "imgsz": 64, "batch": 1}
     arguments |= {"precision": "fp32", "calibration": []}
-    with Worker(env.python, ROOT / "bench" / "exporters" / "mnn.py", variables=variables) as worker:
+    with Worker(env.python, EXPORTERS / "mnn.py", variables=variables) as worker:
         assert worker.call("export", arguments, 300)["files"] == ["model.mnn"]
     assert not calls.exists()
     assert (env.freeze(), core.freeze()) == before

@@ -20,16 +20,17 @@ import numpy as np
 import pytest
 from guest_spec import spec
 
-from bench import matrix, vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
+from bench.environments.locked import Environments
+from bench.grid import matrix
+from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
-EXPORTERS, RUNTIMES = ROOT / "bench" / "exporters", ROOT / "bench" / "runtimes"
 IMGSZ = 160
 CALIBRATION = 6
 CHAIN = (("onnx_normalised", "export-torch"), ("saved_model", "export-tf"))
@@ -113,7 +114,7 @@ def exports(artifacts: Artifacts, images: tuple[Path, ...]) -> Exports:
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Array]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 def spec_for(artifact: Artifact, precision: str, target: str = "cpu", threads: int = 1) -> dict[str, Any]:
@@ -313,7 +314,7 @@ except module.ExportRefused as refused:
     said = inside(environments, "_calibration", code, str(tmp_path / "image.png"), str(tmp_path / "seen.npy"))
     assert said.startswith("int8 needs calibration images")
     seen = np.load(tmp_path / "seen.npy")
-    wanted = vision.letterbox(image, 160)[0].transpose(0, 2, 3, 1)
+    wanted = letterbox(image, 160)[0].transpose(0, 2, 3, 1)
     assert seen.dtype == np.float32
     assert np.array_equal(seen, np.repeat(wanted, 4, axis=0))
 

@@ -23,13 +23,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bench import cli, entries, store
-from bench.matrix import MATRICES
+from bench import store
+from bench.cli import app as cli
+from bench.grid import entries
+from bench.places import MATRICES
 from bench.probes import data_only, devices, no_network, no_python, operators, packages, runner, sandbox
 from bench.probes.context import Parity, Settings, difference
 from bench.probes.observation import Observation, Outcome, Unavailable
 from bench.reasons import UsageError
-from bench.worker import Worker
+from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
 OUTSIDE = ["WriteFile", "PyFunc"]

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import matrix, store
-from bench.artifacts import Artifact, Artifacts, ExportRequest
+from bench import store
 from bench.demo import CHECKPOINT
-from bench.envs import Environments
-from bench.matrix import ROOT
+from bench.environments.locked import Environments
+from bench.grid import matrix
+from bench.places import EXPORTERS
 from bench.probes import data_only, devices, interchange, no_network, no_python, sandbox
 from bench.probes.context import Context
 from bench.probes.observation import Observation
 from bench.progress import Reporter
-from bench.worker import Worker
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
 BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
@@ -42,7 +43,7 @@ def exported(artifacts: Artifacts, option: str, imgsz: int) -> Artifact:
     chain = [*entry.chain, (entry.exporter, entry.environment)]
     made: Artifact | None = None
     for exporter, family in chain:
-        path = ROOT / "bench" / "exporters" / f"{exporter}.py"
+        path = EXPORTERS / f"{exporter}.py"
         made = artifacts.ensure(ExportRequest(CHECKPOINT, exporter, "fp32", imgsz, 1, path, family, source=made))
     assert made is not None
     return made

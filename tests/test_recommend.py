@@ -13,13 +13,16 @@ from report_fixture import HOSTILE, MEASURED, cell_id, write_run
 from test_report import Watch
 from typer.testing import CliRunner
 
-from bench import candidates, cli, store
-from bench import recommend as rules
+from bench import store
+from bench.cli import app as cli
+from bench.decide.deploy import candidates
+from bench.decide.deploy import recommend as rules
+from bench.decide.deploy.recommend import Candidate, Figure, Outcome, Recommendation, Standing
+from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.recommend import Candidate, Figure, Outcome, Recommendation, Standing
-from bench.report import run as runs
-from bench.report.page import REPORTS
-from bench.site import panel, recommendation
+from bench.report import recommendation
+from bench.site import panel
+from bench.store import reading as runs
 
 browser = test_report.browser  # the fixture: one Chromium for the tests of this file
 

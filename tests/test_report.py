@@ -21,9 +21,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bench import store
+from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import build, findings, outcomes, print_run, run, tables
-from bench.report.page import REPORTS, vendored
+from bench.report import build, findings, outcomes, print_run, tables
+from bench.report.page import vendored
+from bench.store import reading as run
 
 CHROMIUM_FLAGS = [
     "--headless",

@@ -16,10 +16,12 @@ from rich.console import Console
 from test_report import CHROMIUM_FLAGS
 
 from bench import store
-from bench.report import build, findings, print_run, retention, run, tables
+from bench.report import build, findings, print_run, retention, tables
+from bench.store import reading as run
+from bench.store.tables import CELLS
 
 WHY = "A drawing in software stands in for the device: results are checked here, no latency is taken."
-LATENCY = [name for name in store.CELLS.names if name.startswith("latency_")]
+LATENCY = [name for name in CELLS.names if name.startswith("latency_")]
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from guest_spec import spec
 
-from bench import vision
-from bench.artifacts import Artifact, Artifacts, ExportRequest
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
-from bench.envs import Environments
+from bench.environments.locked import Environments
+from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 320
@@ -58,12 +59,12 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
 
 @pytest.fixture(scope="module")
 def inputs() -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-    return [vision.letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
+    return [letterbox(render(seed)[0], IMGSZ)[0] for seed in (1, 2)]
 
 
 def request_for(option: str, precision: str, calibration: tuple[Path, ...]) -> ExportRequest:
     images = calibration if precision.startswith("int8") else ()
-    exporter = ROOT / "bench" / "exporters" / f"{option}.py"
+    exporter = EXPORTERS / f"{option}.py"
     return ExportRequest(CHECKPOINT, option, precision, IMGSZ, 1, exporter, "export-torch", images)
 
 
@@ -72,7 +73,7 @@ def spec_for(artifact: Artifact, precision: str, options: dict[str, Any], target
 
 
 def guest(environments: Environments, family: str, runtime: str) -> Worker:
-    adapter = ROOT / "bench" / "runtimes" / f"{runtime}.py"
+    adapter = RUNTIMES / f"{runtime}.py"
     return Worker(environments.ensure(family).python, adapter, variables=environments.variables(), threads=1)
 
 
@@ -204,7 +205,7 @@ def test_unreadable_calibration_images_are_not_silently_dropped(
 
 
 def test_checkpoints_are_looked_into_first(environments: Environments, artifacts: Artifacts, tmp_path: Path) -> None:
-    exporter = ROOT / "bench" / "exporters" / "checkpoint.py"
+    exporter = EXPORTERS / "checkpoint.py"
     python = environments.ensure("export-torch").python
     scripted = artifacts.ensure(request_for("torchscript", "fp32", ())).directory / "model.torchscript"
     shutil.copyfile(scripted, tmp_path / "scripted.pt")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.stats import Interval, minimum_samples, percentile, ratio_interval, relative_half_width
+from bench.stats import Interval, minimum_samples, percentile, ratio_interval
 
 
 @pytest.mark.parametrize(("q", "samples"), [(90, 64), (99, 662), (95, 130)])
@@ -77,13 +77,11 @@ def test_a_machine_that_slows_down_leaves_the_ratio_alone() -> None:
     drift = np.linspace(1, 5, 8)
     interval = ratio_interval([[np.full(5, 30 * d)] for d in drift], [[np.full(5, 10 * d)] for d in drift])
     assert interval == Interval(pytest.approx(3.0), pytest.approx(3.0), pytest.approx(3.0))
-    assert relative_half_width(interval) == pytest.approx(0.0)
 
 
 def test_one_launch_has_no_interval() -> None:
     interval = ratio_interval([[[20.0], [20.0]]], [[[10.0], [10.0]]])
     assert (interval.value, interval.low, interval.high) == (pytest.approx(2.0), None, None)
-    assert relative_half_width(interval) == math.inf
 
 
 @pytest.mark.parametrize("count", [3, 8, 20])
@@ -103,12 +101,8 @@ def test_a_wider_confidence_gives_a_wider_interval() -> None:
     rng = np.random.default_rng(3)
     reference, cell = ([[row] for row in rng.uniform(low, low * 1.2, (9, 5))] for low in (10, 5))
     narrow, wide = (ratio_interval(reference, cell, confidence) for confidence in (0.5, 0.99))
-    assert relative_half_width(narrow) < relative_half_width(wide)
-
-
-def test_relative_half_width() -> None:
-    assert relative_half_width(Interval(2.0, 1.9, 2.1)) == pytest.approx(0.05)
-    assert relative_half_width(Interval(-2.0, -2.1, -1.9)) == pytest.approx(0.05)
+    assert None not in (narrow.low, narrow.high, wide.low, wide.high)
+    assert wide.low < narrow.low < narrow.high < wide.high  # type: ignore[operator]  # none is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench import store
-from bench.matrix import ROOT
+from bench.places import ROOT
+from bench.store.tables import CELLS
 
 # fmt: off
 SUMMARY_COLUMNS = [
@@ -26,7 +27,7 @@ SUMMARY_COLUMNS = [
 
 
 def test_summary_columns_keep_their_names() -> None:
-    assert set(SUMMARY_COLUMNS) <= set(store.CELLS.names)
+    assert set(SUMMARY_COLUMNS) <= set(CELLS.names)
 
 
 def test_every_column_has_a_meaning_and_the_page_is_current() -> None:
@@ -44,7 +45,7 @@ def test_pandas_and_duckdb_read_a_table_in_one_line(tmp_path: Path) -> None:
     metadata = pq.read_schema(path)
     assert metadata.metadata[b"schema_version"] == str(store.SCHEMA_VERSION).encode()
     assert metadata.field("size_bytes").metadata[b"unit"] == b"bytes"
-    assert list(store.read_table(tmp_path, "cells").columns) == store.CELLS.names
+    assert list(store.read_table(tmp_path, "cells").columns) == CELLS.names
 
 
 def test_a_row_that_does_not_fit_is_refused_and_the_old_table_stays(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from bench import demo, matrix, store
-from bench.launch import CACHE_VARIABLE, Request
-from bench.matrix import ROOT
+from bench import demo, store
+from bench.grid.request import CACHE_VARIABLE, Request
+from bench.places import MATRICES, ROOT
 
 SWEEP = """
 description = "A minute: for the tests of the harness."
@@ -43,7 +43,7 @@ budget_s = 20
 
 @pytest.fixture(scope="session")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(matrix.MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
+    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
     (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
     return folder
 
@@ -312,7 +312,7 @@ def test_a_new_option_is_a_module_an_entry_and_a_lock(tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__", ".git", ".nox", "results", ".venv", "venv", ".whl")
     project = shutil.copytree(ROOT, tmp_path / "project", ignore=ignore)
     (project / "matrices" / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    (project / "bench" / "runtimes" / "fictitious.py").write_text(FICTITIOUS_RUNTIME, encoding="utf-8")
+    (project / "bench" / "guest" / "runtimes" / "fictitious.py").write_text(FICTITIOUS_RUNTIME, encoding="utf-8")
     (project / "matrices" / "options" / "fictitious.toml").write_text(FICTITIOUS_ENTRY, encoding="utf-8")
     shutil.copy(project / "matrices" / "envs" / "onnx.txt", project / "matrices" / "envs" / "fictitious.txt")
     code, said, directory = run(project / "matrices", tmp_path / "results", "--options", "fictitious", root=project)

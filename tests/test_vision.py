@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bench.vision import Detections, Letterbox, decode, draw, letterbox
+from bench.tasks.detect.boxes import Detections, decode, draw
+from bench.tasks.letterbox import Letterbox, letterbox
 
 
 def head_output(seed: int, *, classes: int = 80, anchors: int = 8400, objects: int = 30) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from bench.reasons import CellProblem, Reason, Status
-from bench.worker import Worker
+from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

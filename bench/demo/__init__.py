@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.demo.dataset import prepare
+from bench.places import DEMO_CHECKPOINT
 
-CHECKPOINT: Path = Path(__file__).with_name("yolo11n-demo.pt")
+CHECKPOINT: Path = DEMO_CHECKPOINT
 
 __all__ = ["CHECKPOINT", "prepare"]

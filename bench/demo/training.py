@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 from bench.demo.dataset import prepare
-from bench.envs import Environments
+from bench.environments.locked import Environments
+from bench.places import GUEST, MATRICES
 from bench.reasons import UsageError
 
 FAMILY = "export-torch"  # the locked environment that holds torch, torchvision and ultralytics
-MATRICES = Path(__file__).parents[2] / "matrices"
-RECIPE = Path(__file__).with_name("train.py")
+RECIPE = GUEST / "train_demo.py"
 
 
 def run(cache: Path, epochs: int, images: int, device: str, out: Path) -> int:

@@ -1,1 +1,1 @@
-"""The guest side of the worker protocol; runs inside the environments, never in the core."""
+"""All that runs behind the wall, inside the environments: never the core, and nothing of the core."""

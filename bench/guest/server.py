@@ -10,7 +10,8 @@ memory-mapped files, not through the pipe.
 
 An adapter of a runtime is a module with four functions:
 `load(spec) -> model`; `prepare(model, x) -> prepared` puts float32 (B, 3, S, S), RGB 0..1, into the runtime's own host
-layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed;
+layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed, or a mapping
+of names to such arrays where the network has several outputs;
 `attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras).
 Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
 with the nanoseconds of n inferences by the clock over there, `cpu_ns(model)` with what those processes have used, and
@@ -37,7 +38,9 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 1
+PROTOCOL = 2
+OUTPUT = "output"  # name of the array of a network that has only one
+PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
 _TRACEBACK_LINES = 20
 _REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
@@ -95,13 +98,13 @@ class Session:
         self._import_ms = import_ms
         self._model: Any = None
         self._prepared: Any = None
-        self._output: dict[str, Any] = {}
+        self._outputs: dict[str, dict[str, Any]] = {}
         self._imgsz = 0
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the artifact that `spec` describes; times in ms."""
         spec = request["spec"]
-        self._output = spec["manifest"]["output"]
+        self._outputs = described_outputs(spec["manifest"])
         self._imgsz = int(spec["imgsz"])
         self._prepared = None
         started = time.perf_counter_ns()
@@ -111,13 +114,19 @@ class Session:
         return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated}
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One inference of the mapped input; the mapped reply is always float32 (B, 4 + classes, anchors) in px."""
+        """One inference of the mapped input; the mapped replies are always float32, in the units of the core."""
         self._prepared = self._adapter.prepare(self._model, read_tensor(request["request"]))
         started = time.perf_counter_ns()
         raw = self._adapter.infer(self._model, self._prepared)
         elapsed = (time.perf_counter_ns() - started) / 1e6
-        output = normalise(raw, self._output, self._imgsz)
-        return {"reply": write_tensor(request["reply_path"], output), "infer_ms": elapsed}
+        named = raw if isinstance(raw, dict) else {OUTPUT: raw}
+        if named.keys() != self._outputs.keys():
+            raise ValueError(f"the outputs {sorted(named)} are not those of the manifest, {sorted(self._outputs)}")
+        replies = {
+            name: write_tensor(f"{request['reply_path']}-{number}", normalise(named[name], about, self._imgsz))
+            for number, (name, about) in enumerate(self._outputs.items())
+        }
+        return {"replies": replies, "infer_ms": elapsed}
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
         """`n` timed inferences of the input of the last `infer`, after `warmup` untimed ones.
@@ -189,23 +198,30 @@ def write_tensor(path: str, tensor: Any) -> dict[str, Any]:
     return {"path": path, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
 
 
-def normalise(raw: Any, output: dict[str, Any], imgsz: int) -> Any:
-    """The runtime's output as contiguous float32 (B, 4 + classes, anchors) with boxes cx, cy, w, h in px.
+def described_outputs(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a manifest says of each output, by name: its `outputs`, or its only `output` under the name for that."""
+    several: dict[str, dict[str, Any]] | None = manifest.get("outputs")
+    return several if several is not None else {OUTPUT: manifest["output"]}
 
-    `output` is the manifest's: `layout` "channels_first" (B, 4 + classes, anchors) or "channels_last"
-    (B, anchors, 4 + classes); `units` "px" or "unit" (0..1 of the side `imgsz`).  Raises ValueError on other words.
+
+def normalise(raw: Any, output: dict[str, Any], imgsz: int) -> Any:
+    """The runtime's output as contiguous float32 with boxes cx, cy, w, h in px where it holds any.
+
+    `output` is the manifest's: `layout` "channels_first" (B, 4 + classes, anchors), "channels_last" (B, anchors,
+    4 + classes) or "as_is"; `units` "px", "unit" (0..1 of the side `imgsz`, boxes first) or "none" (no boxes in it).
+    Raises ValueError on other words.
     """
     import numpy as np
 
     array = np.asarray(raw)
     if output["layout"] == "channels_last" and array.ndim == 3:
         array = array.transpose(0, 2, 1)
-    elif output["layout"] != "channels_first":
+    elif output["layout"] not in ("channels_first", "as_is"):
         raise ValueError(f"the manifest's output layout {output['layout']!r} is not known")
     array = np.array(array, dtype=np.float32, order="C")
     if output["units"] == "unit":
         array[:, :4] *= imgsz
-    elif output["units"] != "px":
+    elif output["units"] not in ("px", "none"):
         raise ValueError(f"the manifest's output units {output['units']!r} are not known")
     return array
 
@@ -233,14 +249,23 @@ def thread_count() -> int:
 
 
 def import_adapter(path: Path) -> types.ModuleType:
-    """Import an adapter as a member of a package named after its folder.
+    """Import an adapter as a member of the package that this file's folder is to guests.
 
-    Its folder is not put on sys.path: a file named like a library (onnx.py) would then hide that library.
+    So `from ..refusals import TargetAbsent` reaches the file beside this one, and `from ._torch import infer` a module
+    beside the adapter, or one of ours where the adapter's package comes from elsewhere.  Its folder is not put on
+    sys.path: a file named like a library (onnx.py) would then hide that library.
     """
-    package = types.ModuleType(f"adapter_{path.parent.name}")
-    package.__path__ = [str(path.parent)]
-    sys.modules[package.__name__] = package
-    return importlib.import_module(f"{package.__name__}.{path.stem}")
+    here, folder = Path(__file__).parent, path.parent
+    _make_package(PACKAGE, here)
+    name = f"{PACKAGE}.{folder.name}"
+    _make_package(name, folder, here / folder.name)
+    return importlib.import_module(f"{name}.{path.stem}")
+
+
+def _make_package(name: str, *folders: Path) -> None:
+    package = types.ModuleType(name)
+    package.__path__ = [str(folder) for folder in folders]
+    sys.modules[name] = package
 
 
 def describe(error: BaseException) -> dict[str, str]:

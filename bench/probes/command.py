@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import entries, matrix
-from bench.launch import Request
+from bench.grid import entries, matrix
+from bench.grid.request import Request
 from bench.probes import packages, runner
 from bench.probes.context import Context, Settings
 from bench.probes.observation import Outcome
@@ -17,7 +17,7 @@ from bench.progress import Reporter
 _STYLES = {Outcome.YES.value: "green", Outcome.NO.value: "red", Outcome.UNAVAILABLE.value: "dim"}
 
 
-def run(request: Request, directory: Path, console: Console) -> bool:
+def run(request: Request, directory: Path, console: Console, only: str | None = None) -> bool:
     """Probe a run and print what was seen.  Whether every probe that was asked for saw something.
 
     Raises UsageError and store.StoreError.
@@ -27,7 +27,7 @@ def run(request: Request, directory: Path, console: Console) -> bool:
         context = Context(
             directory, matrix.load(request.matrices), request.cache, progress, Path(data) if data else None
         )
-        seen, problems = runner.probe(context, request.names("only") or ())
+        seen, problems = runner.probe(context, Request({"only": only}).names("only") or ())
     for row in seen.itertuples():
         outcome = str(row.outcome)
         name = " / ".join(part for part in (str(row.probe), str(row.option), str(row.subject)) if part)

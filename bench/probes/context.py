@@ -18,20 +18,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import dataset, demo, entries, machine, store, vision
-from bench.artifacts import Artifact, Artifacts
-from bench.entries import Entry
-from bench.envs import Env, Environments
-from bench.jsenvs import JsEnvironments
-from bench.matrix import ROOT, Cell, Matrix
+from bench import demo, store
+from bench.environments.javascript import JsEnvironments
+from bench.environments.locked import Env, Environments
+from bench.grid import entries, machine
+from bench.grid.entries import Entry
+from bench.grid.matrix import Cell, Matrix
 from bench.probes.observation import Unavailable
 from bench.progress import Reporter
-from bench.session import load_spec
-from bench.worker import Worker
-
-GUESTS = ROOT / "bench" / "probes" / "guests"
-RUNTIMES = ROOT / "bench" / "runtimes"
-EXPORTERS = ROOT / "bench" / "exporters"
+from bench.tasks.dataset import read_image
+from bench.tasks.detect.task import DETECT
+from bench.tasks.letterbox import letterbox
+from bench.wall.artifacts import Artifact, Artifacts
+from bench.wall.spec import load_spec
+from bench.wall.worker import Worker
 
 Tensor = npt.NDArray[np.float32]
 
@@ -90,7 +90,7 @@ class Context:
     @cached_property
     def machine(self) -> str:
         """Short name of this machine."""
-        return f"{machine.cpu_name()}, {platform.system()}"
+        return machine.short_name(machine.cpu_name(), platform.system())
 
     # -- what the run holds ----------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class Context:
         if not len(rows):
             where = f"on {' or '.join(targets)}" if targets else ""
             wanted = " ".join(filter(None, (option, precision, where)))
-            raise Unavailable(f"The run has no artifact of {wanted}; sweep it first (python -m bench run --options).")
+            raise Unavailable(f"The run has no artifact of {wanted}; sweep it first (yolo11-bench run --options).")
         row = rows.iloc[0]
         artifact = self._artifacts.find(str(row.artifact_key))
         if artifact is None:
@@ -150,7 +150,7 @@ class Context:
     def runtime(self, subject: Subject, *, wrapper: Sequence[str] = ()) -> Worker:
         """A worker with the subject's own runtime."""
         cell = subject.cell
-        return self.guest(RUNTIMES / f"{cell.runtime}.py", cell.environment, wrapper=wrapper)
+        return self.guest(self.matrix.runtime(cell), cell.environment, wrapper=wrapper)
 
     def spec(self, subject: Subject, artifact: Artifact | None = None) -> dict[str, Any]:
         """What the runtime of `subject` is told to load: its own artifact, or another one that it can read."""
@@ -160,13 +160,13 @@ class Context:
 
     def inputs(self, imgsz: int, batch: int = 1) -> list[Tensor]:
         """Network inputs (batch, 3, imgsz, imgsz), RGB 0..1, one per image, each filled with copies of its image."""
-        return [np.repeat(vision.letterbox(dataset.read_image(path), imgsz)[0], batch, axis=0) for path in self._images]
+        return [np.repeat(letterbox(read_image(path), imgsz)[0], batch, axis=0) for path in self._images]
 
     @cached_property
     def _images(self) -> list[Path]:
         with self.progress.timed("", "images"):
             data = self._data or demo.prepare(self.cache / "demo")
-        return [image.path for image in dataset.load(data, limit=self.settings.images).images]
+        return [image.path for image in DETECT.load(data, limit=self.settings.images).images]
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

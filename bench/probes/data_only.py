@@ -22,12 +22,13 @@ from pathlib import Path
 
 from picklescan import scanner
 
-from bench.artifacts import Artifact
-from bench.probes.context import GUESTS, Context
+from bench.places import GUEST_PROBES
+from bench.probes.context import Context
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.reasons import CellProblem
+from bench.wall.artifacts import Artifact
 
-GUEST = GUESTS / "graph_ops.py"
+GUEST = GUEST_PROBES / "graph_ops.py"
 TENSORFLOW = ("saved_model", "graphdef")
 # Operators with which a SavedModel restores and saves its own variables.
 _SAVER = ("RestoreV2", "SaveV2", "MergeV2Checkpoints", "ShardedFilename")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.probes.context import GUESTS, Context
+from bench.places import GUEST_PROBES
+from bench.probes.context import Context
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.reasons import CellProblem
 
-GUEST = GUESTS / "devices.py"
+GUEST = GUEST_PROBES / "devices.py"
 _SECONDS = 300.0
 # Option to the guest's function that asks its runtime. TF.js is a set of JavaScript packages and is read here.
 FUNCTIONS = {

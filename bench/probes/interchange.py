@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.probes.context import EXPORTERS, GUESTS, RUNTIMES, Context, Subject, Tensor, difference
+from bench.places import EXPORTERS, GUEST_PROBES, RUNTIMES
+from bench.probes.context import Context, Subject, Tensor, difference
 from bench.probes.observation import Observation, unavailable, verdict
 from bench.reasons import CellProblem, Reason
 
@@ -46,10 +47,10 @@ class Reader:
 
 READERS = (
     Reader("openvino", "reads it as it is", "openvino"),
-    Reader("opencv-dnn", "reads it as it is", OPTION, adapter=GUESTS / "opencv_dnn.py", family="opencv"),
+    Reader("opencv-dnn", "reads it as it is", OPTION, adapter=GUEST_PROBES / "opencv_dnn.py", family="opencv"),
     Reader("onnxruntime-web", "reads it as it is, in a browser", "ort-web", "browser-wasm"),
-    Reader("mnn", "through MNN's converter", "mnn", steps=(Step(GUESTS / "mnn_convert.py", "mnn"),)),
-    Reader("ncnn", "through PNNX", "ncnn", steps=(Step(GUESTS / "pnnx_convert.py", "export-torch"),)),
+    Reader("mnn", "through MNN's converter", "mnn", steps=(Step(GUEST_PROBES / "mnn_convert.py", "mnn"),)),
+    Reader("ncnn", "through PNNX", "ncnn", steps=(Step(GUEST_PROBES / "pnnx_convert.py", "export-torch"),)),
     Reader("paddle", "through X2Paddle", "paddle", steps=(Step(EXPORTERS / "paddle.py", "export-paddle"),)),
     Reader(
         "tensorflow",

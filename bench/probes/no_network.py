@@ -8,7 +8,7 @@ interface is there but the loopback: its output must be the same.
 The trace is strace's where it is installed, which sees every call; else psutil looks at the open connections again
 and again and may miss a short one.  Browsers get their page from a server on this machine: loopback addresses are
 no network, except for port 53, where a resolver may listen that asks on.  Guests run with the settings of
-bench/envs.py, which turn off the look-ups of ultralytics; nothing is turned off in any runtime.
+bench/environments/locked.py, which turn off the look-ups of ultralytics; nothing is turned off in any runtime.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bench.probes.observation import Observation, Unavailable, unavailable, verd
 from bench.probes.sandbox import GUEST as PAGE
 from bench.probes.sandbox import Visitor
 from bench.reasons import CellProblem, Reason
-from bench.worker import Worker
+from bench.wall.worker import Worker
 
 TARGETS = ("cpu", "arm-cpu", "browser-wasm", "edgetpu-proxy", "coreml-mil")
 # A user namespace, so that it needs no privilege; the loopback is brought up for pages that come from a server here.

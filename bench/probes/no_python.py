@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import vision
-from bench.envs import Env
-from bench.matrix import ROOT
+from bench.environments.locked import Env
+from bench.places import PACKAGE
 from bench.probes.context import Context, Tensor, difference
 from bench.probes.observation import Observation, Unavailable, verdict
+from bench.tasks.detect.boxes import Detections, decode
+from bench.tasks.letterbox import Letterbox
 
 OPTION = "torchscript"
-SOURCE = ROOT / "bench" / "probes" / "cpp" / "detect.cpp"
+SOURCE = PACKAGE / "probes" / "cpp" / "detect.cpp"
 LIBRARIES = ("torch", "torch_cpu", "c10")
 _PYTHON = re.compile(r"(^|/)(lib(torch_)?python[^/]*\.so[^/]*|python[\d.]*)$", re.IGNORECASE)
 # c10::detail::torchCheckFail(const char*, const char*, uint32_t, const std::__cxx11::basic_string&), as far as needed.
@@ -61,13 +62,13 @@ def judge(
     return Observation(OPTION, "libtorch", verdict(same and not python), text, value, "px")
 
 
-def detections(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[vision.Detections]:
+def detections(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Detections]:
     """What the bench's decoder finds in raw outputs, each image taken as the whole network input."""
     found = []
     for x, output in zip(inputs, outputs, strict=True):
         height, width = x.shape[2:]
-        box = vision.Letterbox(1.0, 0, 0, width, height)
-        found += [vision.decode(image, box) for image in output]
+        box = Letterbox(1.0, 0, 0, width, height)
+        found += [decode(image, box) for image in output]
     return found
 
 

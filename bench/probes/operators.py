@@ -1,6 +1,6 @@
 """Operators of the full-integer TF Lite file against the list of what Coral's Edge TPU compiler maps.
 
-The export did the counting and the judging (bench/exporters/edgetpu.py, which cites the list); this makes rows of it.
+The export did the counting and the judging (bench/guest/exporters/edgetpu.py, which cites the list); this makes rows.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from pypi_simple import (
 )
 
 from bench import store
-from bench.installers import uv_variables
+from bench.environments.installers import uv_variables
 from bench.reasons import UsageError
 
 SNAPSHOT = "packages"

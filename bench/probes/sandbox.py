@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.probes.context import GUESTS, Context, Subject, Tensor, difference
+from bench.places import GUEST_PROBES
+from bench.probes.context import Context, Subject, Tensor, difference
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.reasons import CellProblem, Reason
-from bench.worker import Worker
+from bench.wall.worker import Worker
 
 OPTION = "tfjs"
-GUEST = GUESTS / "sandbox.py"
+GUEST = GUEST_PROBES / "sandbox.py"
 TARGETS = {"browser-wasm": "wasm", "browser-cpu": "cpu"}
 BASE = (("default-src", "'none'"), ("script-src", "'self'"), ("connect-src", "'self'"))
 # What a backend may ask for beyond its own origin, the most far-reaching first: the search takes that away first.

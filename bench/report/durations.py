@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.report.run import Cell, Run
+from bench.store.reading import Run, StoredCell
 
 SCOPE, TOTAL, OTHER = "time", "total", "other"
 SLOWEST = 10
@@ -45,7 +45,7 @@ def steps(run: Run) -> tuple[Step, ...]:
     )
 
 
-def slowest(run: Run, count: int = SLOWEST) -> tuple[Cell, ...]:
+def slowest(run: Run, count: int = SLOWEST) -> tuple[StoredCell, ...]:
     """The cells that took longest, longest first."""
     known = [cell for cell in run.cells if cell.seconds]
     return tuple(sorted(known, key=lambda cell: -(cell.seconds or 0.0))[:count])

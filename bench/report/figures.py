@@ -19,8 +19,8 @@ from scipy.stats import gaussian_kde
 
 from bench.report import svg
 from bench.report.findings import TOLERANCE, pareto
-from bench.report.run import Cell
-from bench.report.wording import TIMES, interval, number, shortened, size, times
+from bench.store.reading import StoredCell
+from bench.words.numbers import TIMES, interval, number, shortened, size, times
 
 _Point = tuple[float, float] | NDArray[np.float64]
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
@@ -52,7 +52,7 @@ class Styles:
     markers: Mapping[str, str]
 
 
-def styles(cells: Sequence[Cell]) -> Styles:
+def styles(cells: Sequence[StoredCell]) -> Styles:
     """Give each option the next colour of the palette and each precision its marker, in the order of the run.
 
     Colour 0 is the neutral one and belongs to PyTorch, the reference.
@@ -64,7 +64,7 @@ def styles(cells: Sequence[Cell]) -> Styles:
     return Styles(colours, markers)
 
 
-def scatter(cells: Sequence[Cell], labels: Mapping[str, str], look: Styles, name: str) -> Drawing | None:
+def scatter(cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
     None when fewer than two cells have both numbers: one point is no comparison.
@@ -86,7 +86,7 @@ def scatter(cells: Sequence[Cell], labels: Mapping[str, str], look: Styles, name
 
 def distributions(
     relative: Mapping[str, NDArray[np.float64]],
-    cells: Sequence[Cell],
+    cells: Sequence[StoredCell],
     labels: Mapping[str, str],
     look: Styles,
     name: str,
@@ -132,7 +132,9 @@ def _canvas(width: float, height: float, font: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_scatter(axes: Axes, cells: Sequence[Cell], labels: Mapping[str, str], look: Styles, font: float) -> None:
+def _draw_scatter(
+    axes: Axes, cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, font: float
+) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
     x_low, x_high, y_low, y_high = _error_bars(cells, x, y)
@@ -202,7 +204,7 @@ def _draw_scatter(axes: Axes, cells: Sequence[Cell], labels: Mapping[str, str], 
 
 
 def _error_bars(
-    cells: Sequence[Cell], x: NDArray[np.float64], y: NDArray[np.float64]
+    cells: Sequence[StoredCell], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Ends of both intervals; a missing one has no length.  mAP takes the interval of its difference to PyTorch."""
 
@@ -294,7 +296,7 @@ def _overlap(a: Bbox, b: Bbox) -> float:
 
 def _draw_distributions(
     axes: Axes,
-    cells: Sequence[Cell],
+    cells: Sequence[StoredCell],
     relative: Mapping[str, NDArray[np.float64]],
     labels: Mapping[str, str],
     look: Styles,
@@ -359,7 +361,7 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return np.exp(grid), density / density.max()
 
 
-def _tooltip(cell: Cell, label: str) -> str:
+def _tooltip(cell: StoredCell, label: str) -> str:
     ratio = f"{times(cell.latency_ratio)} {interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)}".strip()
     delta = f"{number(cell.map_delta, 4, sign=True)} {interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)}"
     accuracy = f"mAP50-95 {number(cell.map50_95, 4)}, difference {delta.strip()}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.report.run import Cell
-from bench.report.wording import count, interval, listing, megabytes, number, option_name, size, times
+from bench.store.reading import StoredCell
+from bench.words.numbers import count, interval, listing, megabytes, number, size, times
 
 TOLERANCE = 0.01
 """Largest loss of mAP50-95 that "within 1 % absolute" allows."""
@@ -23,7 +23,7 @@ class Finding:
     caveat: str
 
 
-def findings(cells: Sequence[Cell]) -> tuple[Finding, ...]:
+def findings(cells: Sequence[StoredCell]) -> tuple[Finding, ...]:
     """Fastest within `TOLERANCE` of PyTorch FP32, smallest artifact and lightest environment among `cells`.
 
     `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  A question that
@@ -43,7 +43,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> frozenset[int]:
     )
 
 
-def keeps_accuracy(cell: Cell) -> bool:
+def keeps_accuracy(cell: StoredCell) -> bool:
     """True when the loss of mAP50-95 is shown to be at most `TOLERANCE`.
 
     With an interval, its lower end decides; without one, the estimate does, and the wording says so.
@@ -52,7 +52,7 @@ def keeps_accuracy(cell: Cell) -> bool:
     return cell.is_reference or (bound is not None and bound >= -TOLERANCE)
 
 
-def _fastest(cells: Sequence[Cell]) -> Finding | None:
+def _fastest(cells: Sequence[StoredCell]) -> Finding | None:
     question = "Fastest within 1 % absolute mAP of PyTorch FP32"
     timed = [(cell, cell.latency_ratio) for cell in cells if cell.latency_ratio is not None]
     kept = [(cell, ratio) for cell, ratio in timed if keeps_accuracy(cell)]
@@ -80,7 +80,7 @@ def _fastest(cells: Sequence[Cell]) -> Finding | None:
     return Finding(question, best.name, times(ratio), evidence, " ".join(caveats + barred))
 
 
-def _barred(cell: Cell) -> str:
+def _barred(cell: StoredCell) -> str:
     speed = f"{times(cell.latency_ratio)} {interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)}".strip()
     if cell.map_delta is None:
         return f"{cell.name} is faster ({speed}), but its accuracy was not compared."
@@ -89,7 +89,7 @@ def _barred(cell: Cell) -> str:
     return f"{cell.name} is faster ({speed}), but loses more: {_delta(cell)}."
 
 
-def _smallest(cells: Sequence[Cell]) -> Finding | None:
+def _smallest(cells: Sequence[StoredCell]) -> Finding | None:
     sized = [(cell, cell.size_bytes) for cell in cells if cell.size_bytes is not None]
     if len(sized) < 2:
         return None
@@ -106,7 +106,7 @@ def _smallest(cells: Sequence[Cell]) -> Finding | None:
     return Finding("Smallest artifact", names, size(smallest), evidence, caveat)
 
 
-def _lightest(cells: Sequence[Cell]) -> Finding | None:
+def _lightest(cells: Sequence[StoredCell]) -> Finding | None:
     installed: dict[str, float] = {}
     for cell in cells:
         if cell.env_bytes is not None:
@@ -121,8 +121,12 @@ def _lightest(cells: Sequence[Cell]) -> Finding | None:
         evidence += f": {number(share, 2)} of PyTorch's environment ({size(installed['pytorch'])})"
     peaks = [cell.peak_rss_bytes for cell in cells if cell.option in best and cell.peak_rss_bytes is not None]
     caveat = f"Peak memory while running: {_span(peaks)}\N{NO-BREAK SPACE}MB." if peaks else ""
-    names = listing([option_name(option) for option in best])
+    names = listing([_named(cells, option) for option in best])
     return Finding("Lightest environment", names, size(lightest), f"{evidence}.", caveat)
+
+
+def _named(cells: Sequence[StoredCell], option: str) -> str:
+    return next(cell.option_name for cell in cells if cell.option == option)
 
 
 def _span(values: Sequence[float]) -> str:
@@ -130,7 +134,7 @@ def _span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _overlaps(a: Cell, b: Cell) -> bool:
+def _overlaps(a: StoredCell, b: StoredCell) -> bool:
     """True when the intervals of two ratios share a value; False when an end is unknown."""
     ends = (a.latency_ratio_low, a.latency_ratio_high, b.latency_ratio_low, b.latency_ratio_high)
     if None in ends:
@@ -139,7 +143,7 @@ def _overlaps(a: Cell, b: Cell) -> bool:
     return a_low <= b_high and b_low <= a_high
 
 
-def _delta(cell: Cell) -> str:
+def _delta(cell: StoredCell) -> str:
     if cell.map_delta is None:
         return "an amount that was not compared"
     bounds = interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)

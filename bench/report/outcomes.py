@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.reasons import EXPLANATIONS, Status
-from bench.report.run import Cell, Run
-from bench.report.wording import MISSING, clean
+from bench.store.reading import Run, StoredCell
+from bench.words.numbers import MISSING, clean
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Problem:
     """Cells that share a status, a reason code and the words of the cause."""
 
     text: str
-    cells: tuple[Cell, ...]
+    cells: tuple[StoredCell, ...]
     asked: tuple[tuple[str, str, str], ...]
 
 
@@ -41,7 +41,7 @@ def problems(run: Run) -> tuple[ProblemGroup, ...]:
     for status in (Status.INVALID, Status.FAILED, Status.SKIPPED):
         cells = run.with_status(status)
         for code in dict.fromkeys(cell.reason_code for cell in cells):
-            by_text: dict[str, list[Cell]] = {}
+            by_text: dict[str, list[StoredCell]] = {}
             for cell in cells:
                 if cell.reason_code == code:
                     # What a runtime ran is particular to its cell: an invalid row never shares another's text.
@@ -61,7 +61,7 @@ def explanation(code: str) -> str:
     return known.get(code, "This version of the report does not know this reason code.")
 
 
-def differences(cell: Cell) -> tuple[tuple[str, str, str], ...]:
+def differences(cell: StoredCell) -> tuple[tuple[str, str, str], ...]:
     """(key, asked, ran) for every expected key that the runtime did not confirm."""
     return tuple(
         (key, asked, cell.attested.get(key, "not reported"))
@@ -75,7 +75,7 @@ def confirms(asked: str, ran: str | None) -> bool:
     return ran is not None and asked.casefold() == ran.casefold()
 
 
-def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[Cell, tuple[tuple[str, str], ...]], ...]]:
+def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tuple[tuple[str, str], ...]], ...]]:
     """Keys, and per cell the (text, mark) of each key; mark is yes, no or empty where nothing was asked.
 
     Keys that something was asked of come first, then the others in the order in which they first appear.

@@ -12,14 +12,15 @@ import jinja2
 from markupsafe import Markup
 
 from bench.files import replacing
+from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import durations, figures, findings, outcomes, photo, run, tables
-from bench.report.run import Run, Scope
-from bench.report.wording import count, interval, number, option_name, precision_name
+from bench.report import durations, figures, findings, outcomes, photo, tables
+from bench.store import reading as run
+from bench.store.reading import Run, Scope
+from bench.words.numbers import count, interval, number, precision_name
 
-REPORTS = Path(__file__).parents[2] / "reports"
 # The images folder is a path on the machine that measured; a report is made to be handed on.
-_HIDDEN = {"run": frozenset({"images_dir"})}
+_HIDDEN = {"run": frozenset({"images_dir", "option_names"})}
 # The time it took has a table of its own.
 _SHOWN_ELSEWHERE = frozenset({durations.SCOPE})
 _SCRIPT, _STYLE = "script", "style"
@@ -54,7 +55,7 @@ def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: flo
 
     `image` is the picture to draw detections on (None: chosen from the run); `min_score` the confidence from which
     they are drawn.  The file is replaced as a whole: a failure leaves the old one.
-    Raises bench.store.StoreError for a run that cannot be read, bench.reasons.UsageError for an `image` that is not
+    Raises bench.reasons.StoreError for a run that cannot be read, bench.reasons.UsageError for an `image` that is not
     one of the run's, a vendored file that was changed, or an `out` that cannot be written.
     """
     html = render(run.load(run_dir), image=image, min_score=min_score)
@@ -71,7 +72,8 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"option": option_name, "precision": precision_name, "num": number}
+    names = {cell.option: cell.option_name for cell in data.cells}
+    environment.filters |= {"option": lambda one: names.get(one, one), "precision": precision_name, "num": number}
     environment.globals |= {"interval": interval, "plural": count, "zip": zip}
     scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
     look = figures.styles(data.cells)

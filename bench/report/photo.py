@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.reasons import UsageError
-from bench.report.run import Cell, Run
 from bench.report.svg import PALETTE_SIZE
-from bench.report.wording import clean, number
+from bench.store.reading import Run, StoredCell
+from bench.words.numbers import clean, number
 
 _LONGEST_SIDE = 900
 _LABELLED = 14
@@ -45,7 +45,7 @@ class Panel:
     `same`, `extra` and `missing` count them against PyTorch FP32's: same class and IoU of at least 0.5.
     """
 
-    cell: Cell
+    cell: StoredCell
     boxes: tuple[Box, ...]
     correct: int
     same: int
@@ -175,7 +175,7 @@ def _names(run: Run) -> dict[int, str]:
 
 
 def _panel(
-    cell: Cell,
+    cell: StoredCell,
     found: pd.DataFrame,
     baseline: pd.DataFrame,
     compared: bool,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.report.run import Cell
-from bench.report.wording import MISSING, interval, number
+from bench.store.reading import StoredCell
+from bench.words.numbers import MISSING, interval, number
 
 CLASSES = (0.99, 0.95)
 """Shares of the reference's mAP50-95, the stricter one first."""
@@ -41,7 +41,7 @@ class Retention:
         return f"{number(100 * self.share, 1)} % {interval(bounds[0], bounds[1], 1)}".strip()
 
 
-def retention(cell: Cell) -> Retention | None:
+def retention(cell: StoredCell) -> Retention | None:
     """What a cell keeps; None for the reference itself and where there is nothing to compare with.
 
     The interval is that of the difference, over the reference's mAP taken as it was measured.
@@ -55,7 +55,7 @@ def retention(cell: Cell) -> Retention | None:
     return Retention(cell.map50_95 / reference, *ends)
 
 
-def shown(cell: Cell) -> str:
+def shown(cell: StoredCell) -> str:
     """The class, or the share alone where no interval says which; a dash without either."""
     kept = retention(cell)
     return MISSING if kept is None else kept.reached or kept.text

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from bench.reasons import Status
 from bench.report.retention import retention
-from bench.report.run import Cell, Run
-from bench.report.wording import (
+from bench.store.reading import Run, StoredCell
+from bench.words.numbers import (
     CORRECTNESS_ONLY,
     MISSING,
     OUTSIDE_GUIDE,
@@ -21,7 +21,6 @@ from bench.report.wording import (
     interval,
     megabytes,
     number,
-    option_name,
     precision_name,
     significant,
     times,
@@ -47,7 +46,7 @@ class Column:
     unit: str
     help: str
     kind: str
-    value: Callable[[Cell], Value]
+    value: Callable[[StoredCell], Value]
     choices: bool = False
 
 
@@ -57,15 +56,15 @@ class Table:
 
     groups: tuple[tuple[str, int], ...]
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, tuple[Value, ...]], ...]
+    rows: tuple[tuple[StoredCell, tuple[Value, ...]], ...]
 
 
 @dataclass(frozen=True)
 class ClassTable:
     """mAP50-95 per class: the reference's value, and each other cell's difference with a shade from -3 to 3."""
 
-    reference: Cell
-    cells: tuple[Cell, ...]
+    reference: StoredCell
+    cells: tuple[StoredCell, ...]
     rows: tuple[tuple[str, str, tuple[Value, ...]], ...]
 
 
@@ -155,7 +154,7 @@ def comparison(run: Run) -> Table:
 def latency_detail(run: Run) -> Table:
     """Percentiles, sample counts and stop reason per measured cell."""
     columns = [
-        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
+        _words("", "StoredCell", "", lambda cell: run.labels[cell.cell_id]),
         _figure("", "p50", "ms per call", "Median of one inference, which takes a whole batch", _p50, 2),
         *([_per_image("")] if has_batches(run) else []),
         _figure("", "p90", "ms per call", "90th percentile; from 64 samples up", lambda cell: cell.latency_p90_ms, 2),
@@ -179,7 +178,7 @@ def object_sizes(run: Run) -> Table:
         return Column("", title, "mAP50-95", help_text, "num", lambda cell: _sized(run, cell, name))
 
     columns = [
-        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
+        _words("", "StoredCell", "", lambda cell: run.labels[cell.cell_id]),
         column("Small", f"Objects under 32{TIMES}32 px", "map_small"),
         column("Medium", f"Objects from 32{TIMES}32 to 96{TIMES}96 px", "map_medium"),
         column("Large", f"Objects over 96{TIMES}96 px", "map_large"),
@@ -234,7 +233,7 @@ def overview(run: Run) -> pd.Series:
     return counts.reindex([status.value for status in Status], fill_value=0)
 
 
-def _table(columns: Sequence[Column], cells: Sequence[Cell]) -> Table:
+def _table(columns: Sequence[Column], cells: Sequence[StoredCell]) -> Table:
     groups: list[tuple[str, int]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -245,17 +244,19 @@ def _table(columns: Sequence[Column], cells: Sequence[Cell]) -> Table:
     return Table(tuple(groups), tuple(columns), rows)
 
 
-def _words(group: str, title: str, help_text: str, text: Callable[[Cell], str], *, choices: bool = False) -> Column:
-    def value(cell: Cell) -> Value:
+def _words(
+    group: str, title: str, help_text: str, text: Callable[[StoredCell], str], *, choices: bool = False
+) -> Column:
+    def value(cell: StoredCell) -> Value:
         return Value(text(cell), text(cell))
 
     return Column(group, title, "", help_text, "text", value, choices)
 
 
 def _figure(
-    group: str, title: str, unit: str, help_text: str, read: Callable[[Cell], float | None], digits: int
+    group: str, title: str, unit: str, help_text: str, read: Callable[[StoredCell], float | None], digits: int
 ) -> Column:
-    def value(cell: Cell) -> Value:
+    def value(cell: StoredCell) -> Value:
         return Value(number(read(cell), digits), _order(read(cell)))
 
     return Column(group, title, unit, help_text, "num", value)
@@ -265,19 +266,19 @@ def _order(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _mb(name: str) -> Callable[[Cell], float | None]:
+def _mb(name: str) -> Callable[[StoredCell], float | None]:
     return lambda cell: megabytes(getattr(cell, name))
 
 
-def _compute(cell: Cell) -> str:
+def _compute(cell: StoredCell) -> str:
     return cell.compute or MISSING
 
 
-def _threads(cell: Cell) -> float:
+def _threads(cell: StoredCell) -> float:
     return cell.threads
 
 
-def _p50(cell: Cell) -> float | None:
+def _p50(cell: StoredCell) -> float | None:
     return cell.latency_p50_ms
 
 
@@ -286,7 +287,7 @@ def has_batches(run: Run) -> bool:
     return any(cell.batch > 1 for cell in run.measured)
 
 
-def per_image_ms(cell: Cell) -> float | None:
+def per_image_ms(cell: StoredCell) -> float | None:
     """Median latency of one inference over the images that it takes."""
     return None if cell.latency_p50_ms is None else cell.latency_p50_ms / cell.batch
 
@@ -295,7 +296,7 @@ def _per_image(group: str) -> Column:
     return _figure(group, "p50", "ms per image", "The same over the images of a call", per_image_ms, 2)
 
 
-def _delta(cell: Cell) -> Value:
+def _delta(cell: StoredCell) -> Value:
     if cell.is_own_reference:
         return Value("reference", "0", mark="reference")
     mark = ""
@@ -307,24 +308,24 @@ def _delta(cell: Cell) -> Value:
     return Value(number(cell.map_delta, 4, sign=True), _order(cell.map_delta), note, mark)
 
 
-def _option(run: Run, cell: Cell) -> Value:
-    name = option_name(cell.option)
+def _option(run: Run, cell: StoredCell) -> Value:
+    name = cell.option_name
     return Value(name, name, OUTSIDE_GUIDE if run.outside_guide(cell) else "")
 
 
-def _map(run: Run, cell: Cell) -> Value:
+def _map(run: Run, cell: StoredCell) -> Value:
     fewer = run.fewer_images(cell)
     return Value(number(cell.map50_95, 4), _order(cell.map50_95), "" if fewer is None else count(fewer, "image"))
 
 
-def _kept(cell: Cell) -> Value:
+def _kept(cell: StoredCell) -> Value:
     kept = retention(cell)
     if kept is None:
         return Value("reference", "1", mark="reference") if cell.is_own_reference else Value(MISSING)
     return Value(kept.reached or kept.text, _order(kept.share), kept.text if kept.reached else "")
 
 
-def _ratio(cell: Cell) -> Value:
+def _ratio(cell: StoredCell) -> Value:
     if cell.correctness_only:
         return Value(CORRECTNESS_ONLY)  # why, the table of latencies says
     mark = ""
@@ -338,14 +339,14 @@ def _ratio(cell: Cell) -> Value:
     return Value(times(cell.latency_ratio), _order(cell.latency_ratio), note, mark)
 
 
-def _parity(cell: Cell) -> Value:
+def _parity(cell: StoredCell) -> Value:
     if cell.is_own_reference:
         return Value("reference", "0", mark="reference")
     score = significant(cell.parity_score_max, 2)
     return Value(significant(cell.parity_box_max, 2), _order(cell.parity_box_max), score if cell.parity_box_max else "")
 
 
-def _sized(run: Run, cell: Cell, name: str) -> Value:
+def _sized(run: Run, cell: StoredCell, name: str) -> Value:
     value: float | None = getattr(cell, name)
     reference = run.reference_for(cell)
     base: float | None = getattr(reference, name) if reference else None

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
-from bench.report import run as runs
-from bench.report.run import Cell, Run
-from bench.report.wording import (
+from bench.store import reading as runs
+from bench.store.reading import Run, StoredCell
+from bench.words.numbers import (
     CORRECTNESS_ONLY,
     MISSING,
     OUTSIDE_GUIDE,
@@ -24,12 +24,11 @@ from bench.report.wording import (
     interval,
     megabytes,
     number,
-    option_name,
     precision_name,
 )
 
 # Title, right-aligned, how soon the column is dropped when the terminal is narrow (0: never), and its text.
-_Column = tuple[str, bool, int, Callable[[Cell], str]]
+_Column = tuple[str, bool, int, Callable[[StoredCell], str]]
 
 _MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
@@ -39,7 +38,7 @@ def print_run(run_dir: Path, console: Console) -> None:
     """Print the cells of a run as a table, then every cell without numbers with its reason.
 
     Columns that do not fit the console are left out whole and named below the table; a number is never broken.
-    Raises bench.store.StoreError when the run cannot be read.
+    Raises bench.reasons.StoreError when the run cannot be read.
     """
     run = runs.load(run_dir)
     counts = tables.overview(run)
@@ -87,7 +86,7 @@ def _columns(run: Run) -> tuple[_Column, ...]:
     if several["threads"]:
         scope.append(("threads", True, 0, lambda cell: str(cell.threads)))
     return (
-        ("option", False, 0, lambda cell: option_name(cell.option) + _MARK * run.outside_guide(cell)),
+        ("option", False, 0, lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
         ("precision", False, 0, lambda cell: precision_name(cell.precision)),
         ("compute", False, 5, lambda cell: cell.compute or MISSING),
         ("target", False, 0 if several["target"] else 3, lambda cell: cell.target),
@@ -140,24 +139,24 @@ def _fixed(text: str) -> Text:
     return Text(" ".join(text.split("\n")))
 
 
-def _measured(text: Callable[[Cell], str]) -> Callable[[Cell], str]:
+def _measured(text: Callable[[StoredCell], str]) -> Callable[[StoredCell], str]:
     """`text` for measured cells only: an invalid or interrupted cell may hold numbers, and none of them is a result."""
     return lambda cell: text(cell) if cell.measured else MISSING
 
 
-def _delta(cell: Cell) -> str:
+def _delta(cell: StoredCell) -> str:
     if cell.is_own_reference:
         return "reference"
     bounds = interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)
     return f"{number(cell.map_delta, 4, sign=True)} {bounds}".strip()
 
 
-def _map(run: Run, cell: Cell) -> str:
+def _map(run: Run, cell: StoredCell) -> str:
     fewer = run.fewer_images(cell)
     return number(cell.map50_95, 4) + ("" if fewer is None else f" ({count(fewer, 'image')})")
 
 
-def _ratio(cell: Cell) -> str:
+def _ratio(cell: StoredCell) -> str:
     if cell.correctness_only:
         return CORRECTNESS_ONLY
     bounds = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)

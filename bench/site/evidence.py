@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from bench.claims import published
-from bench.claims.evaluate import Judged
-from bench.claims.judge import Judgement, judge
-from bench.claims.published import Page
-from bench.claims.registry import GENERAL
-from bench.report import run
-from bench.report.run import Run
+from bench.decide.claims import published
+from bench.decide.claims.evaluate import Judged
+from bench.decide.claims.judge import Judgement, judge
+from bench.decide.claims.published import Page
+from bench.decide.claims.registry import GENERAL
+from bench.store import reading as run
+from bench.store.reading import Run
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Evidence(Judgement):
 
 
 def load(directories: Sequence[Path], matrices: Path, guide: Path | None = None) -> Evidence:
-    """Judge every claim by the runs in `directories`, as `bench.claims.judge.judge` does, and read what else is shown.
+    """Judge every claim by the runs in `directories`, as `claims.judge.judge` does, and read what else is shown.
 
-    Raises bench.reasons.UsageError for wrong data and bench.store.StoreError for tables that cannot be read.
+    Raises bench.reasons.UsageError for wrong data and bench.reasons.StoreError for tables that cannot be read.
     """
     judgement = judge(directories, matrices, guide)
     folders = sorted({path.resolve() for path in directories})

@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from bench.claims.estimates import latency_ratio, over_runs, row_name
-from bench.claims.tables import Tables, day
-from bench.claims.verdicts import Estimate
-from bench.locale import Locale
-from bench.matrix import Matrix
+from bench.decide.claims.estimates import latency_ratio, over_runs, row_name
+from bench.decide.claims.tables import Tables, day
+from bench.decide.claims.verdicts import Estimate
+from bench.grid.matrix import Matrix
 from bench.reasons import Status
 from bench.report.tables import Value
-from bench.report.wording import MISSING, interval, megabytes, number, precision_name, significant, times
+from bench.words.locale import Locale
+from bench.words.numbers import MISSING, interval, megabytes, number, precision_name, significant, times
 
 
 @dataclass(frozen=True)

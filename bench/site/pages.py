@@ -14,18 +14,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench import locale as locales
-from bench.claims.evaluate import counts
-from bench.claims.registry import GENERAL, Claim
-from bench.claims.verdicts import DECIDED, NAMES, Finding, Verdict
-from bench.locale import LANGUAGES, Locale
-from bench.matrix import MATRICES
+from bench.decide.claims.evaluate import counts
+from bench.decide.claims.registry import GENERAL, Claim
+from bench.decide.claims.verdicts import DECIDED, NAMES, Finding, Verdict
+from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
-from bench.report.page import REPORTS, vendored
-from bench.report.wording import clean
+from bench.report.page import vendored
 from bench.site import evidence as sources
 from bench.site import measurements, panel, wording
 from bench.site.evidence import Evidence
+from bench.words import locale as locales
+from bench.words.locale import LANGUAGES, Locale
+from bench.words.numbers import clean
+from bench.words.spans import spans
 
 NAVIGATION = (
     ("table", "index.html"),
@@ -73,7 +74,7 @@ def build(directories: Sequence[Path], out: Path, *, guide: Path | None = None, 
 
     `guide` is the document itself, against which the statements are held.  The folder is replaced as a whole; one that
     holds something else than a site is left alone.  Equal tables give equal files.
-    Raises bench.reasons.UsageError for wrong data or a folder that cannot be written, bench.store.StoreError for
+    Raises bench.reasons.UsageError for wrong data or a folder that cannot be written, bench.reasons.StoreError for
     tables that cannot be read.
     """
     _check_replaceable(out)
@@ -164,7 +165,7 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "name": lambda verdict: t.pick(NAMES[Verdict(verdict)]),
         "figure": figure,
         "amount": amount,
-        "spans": wording.spans,
+        "spans": spans,
         "parameters": wording.parameters,
         "deciding": wording.deciding,
         "ordered": wording.ordered,

@@ -12,13 +12,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.candidates import Field, fields
-from bench.locale import Locale
-from bench.recommend import FRONT, QUANTITIES, Candidate
-from bench.report.page import REPORTS
-from bench.report.run import Run
-from bench.report.wording import MISSING
-from bench.site.recommendation import Language, caveats, names_of, shown, words
+from bench.decide.deploy.candidates import Field, fields
+from bench.decide.deploy.recommend import FRONT, QUANTITIES, Candidate
+from bench.places import REPORTS
+from bench.report.recommendation import Language, caveats, names_of, shown, words
+from bench.store.reading import Run
+from bench.words.locale import Locale
+from bench.words.numbers import MISSING
 
 TEMPLATES = REPORTS / "templates"
 _STEPS = {"time": 0.01, "map": 0.001, "loss": 0.001, "size": 0.1, "memory": 1, "packages": 1}

@@ -1,23 +1,18 @@
-"""Figures, quotes and parameters as the site writes them."""
+"""Figures and parameters as the site writes them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from markdown_it import MarkdownIt
+from bench.decide.claims.registry import Check
+from bench.decide.claims.verdicts import DECIDED, Finding, Verdict
+from bench.words.locale import Locale
+from bench.words.numbers import number, significant
 
-from bench.claims.registry import Check
-from bench.claims.verdicts import DECIDED, Finding, Verdict
-from bench.locale import Locale
-from bench.report.wording import number, significant
-
-_MARKDOWN = MarkdownIt("commonmark")
 FINEST_PX = 0.001
 """Differences below this are shown as such: how much below is of no use to anybody."""
-_KINDS = {"code_inline": "code", "softbreak": "text", "hardbreak": "text"}
 _DIGITS = {"mAP": 4, "days": 0, "releases": 0, "systems": 0, "runtimes": 0, "rank": 0}
 # Units of findings -> key of the string that shows them.
 _UNITS = {
@@ -34,25 +29,6 @@ ORDER = (
     Verdict.NOT_MEASURABLE,
     Verdict.STALE,
 )
-
-
-@dataclass(frozen=True)
-class Span:
-    """A piece of a quote: plain text, or code."""
-
-    kind: str
-    text: str
-
-
-def spans(markdown: str) -> list[Span]:
-    """A quote's Markdown as text: the words of its links without their addresses, code as code."""
-    result = []
-    for block in _MARKDOWN.parseInline(markdown):
-        for token in block.children or []:
-            text = token.content or ("\n" if token.type.endswith("break") else "")
-            if text:
-                result.append(Span(_KINDS.get(token.type, "text"), text))
-    return result
 
 
 def figure(locale: Locale, finding: Finding) -> str:

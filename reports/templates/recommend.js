@@ -1,4 +1,4 @@
-// The panel "what to deploy": the rules of bench/recommend.py and the words of bench/site/recommendation.py over the
+// The panel "what to deploy": the rules of bench/decide/deploy/recommend.py and the words of bench/report/recommendation.py over the
 // data in the page.  tests/test_recommend.py holds the two together.  Data reaches the page as text only.
 "use strict";
 

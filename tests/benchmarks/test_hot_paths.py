@@ -13,10 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.coco import Accuracy, bootstrap_delta, detection_table, evaluate, ground_truth_table
-from bench.dataset import BOX_DTYPE, DataFile, Dataset, Image
 from bench.store import read_table, write_table
-from bench.vision import Detections, decode, letterbox
+from bench.tasks.dataset import DataFile, Dataset, Image
+from bench.tasks.detect.boxes import Detections, decode
+from bench.tasks.detect.labels import BOX_DTYPE
+from bench.tasks.detect.resampling import bootstrap_delta
+from bench.tasks.detect.score import Accuracy, detection_table, evaluate, ground_truth_table
+from bench.tasks.letterbox import letterbox
 
 IMAGES, CLASSES, OBJECTS, SPURIOUS = 128, 80, 7, 163
 

@@ -1,0 +1,239 @@
+"""The command line: look at the grid and the machine, run a sweep, read a result.
+
+Exit codes: 0 fine; 1 a cell failed or is invalid, or no option meets the limits given to `recommend`; 2 wrong usage,
+or an environment that cannot measure; 130 Ctrl-C.  Whatever takes long to import is imported by the command that uses
+it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench import __version__
+from bench.cli import guide
+from bench.cli.options import FAILED, INTERRUPTED, USAGE, Run, find, short, takes
+from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
+from bench.reasons import CellProblem, Status, StoreError, UsageError
+
+NAME = "yolo11-bench"
+
+app = typer.Typer(
+    name=NAME,
+    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `run`; `show` prints a past run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich takes longer to import than `--help` may take
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{NAME} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and leave")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+@takes(*OPTIONS)
+def run(
+    request: Request,
+    keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
+) -> None:
+    """Sweep, measure, store and report: makes environments and artifacts as needed, prints a table at the end.
+
+    Examples:
+
+      yolo11-bench run
+
+      yolo11-bench run --options onnx,openvino --precisions fp32,int8 --threads 1,2
+
+      yolo11-bench run --model best.pt --data data.yaml --imgsz 640 --images 128
+    """
+    from bench import engine
+    from bench.progress import Reporter
+
+    try:
+        swept = engine.sweep(request, Reporter(Console()), keyword)
+    except engine.BenchDefect as defect:
+        Console(stderr=True).print(escape(defect.trace), highlight=False)
+        raise
+    finally:
+        directory = request.results / request.run_id
+        if (directory / "cells.parquet").is_file():
+            _conclude(directory)
+    if swept.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not swept.failed and not _anything_measured(swept.directory):
+        raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
+    raise typer.Exit(FAILED if swept.failed else 0)
+
+
+def _conclude(directory: Path) -> None:
+    from bench.report.terminal import print_run
+
+    console = Console()
+    print_run(directory, console)
+    page = directory / "report.html"
+    console.print(f"\nResults  {escape(short(directory))}", highlight=False, soft_wrap=True)
+    if page.is_file():
+        console.print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
+
+
+def _anything_measured(directory: Path) -> bool:
+    """Whether a cell has a result, other than references that only came along with cells that were skipped."""
+    from bench import store
+
+    cells = store.read_table(directory, "cells")
+    asked = cells[cells.cell_id != cells.reference_id]
+    return bool((asked if len(asked) else cells).status.isin([Status.MEASURED, Status.EXPORTED]).any())
+
+
+@app.command("list")
+@takes(*OF_THE_GRID)
+def list_cells(request: Request) -> None:
+    """Show the grid of a sweep and which cells this machine can run."""
+    from bench.grid import machine
+
+    grid = expand(request)
+    found = {name: machine.detect(target) for name, target in grid.matrix.targets.items()}
+    table = Table(title=f"Sweep {request.sweep_name}: {grid.sweep.description}", title_justify="left")
+    table.add_column("Cell", no_wrap=True)
+    table.add_column("Here")
+    for cell in grid.cells:
+        here = "can run" if found[cell.target].found else f"skipped: no {grid.matrix.targets[cell.target].name}"
+        table.add_row(escape(cell.id), escape(here if cell.option.in_guide else f"{here}; not in the guide"))
+    console = Console()
+    console.print(table)
+    runnable = sum(found[cell.target].found for cell in grid.cells)
+    console.print(f"{len(grid.cells)} cells, {runnable} can run here. Sweeps: {', '.join(grid.matrix.sweeps)}.")
+    for name, presence in found.items():
+        if not presence.found and any(cell.target == name for cell in grid.cells):
+            console.print(escape(presence.text), style="dim")
+
+
+@app.command()
+@takes("cache", "matrices")
+def doctor(request: Request) -> None:
+    """Check this machine: what is installed, what is missing, and how to get it."""
+    from bench.cli.doctor import examine
+
+    if not examine(request, Console()):
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+@takes("cache")
+def clean(
+    request: Request,
+    days: Annotated[float, typer.Option(min=1, help="what was used within as many days is kept")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
+) -> None:
+    """Delete environments and artifacts in the cache that no run has used for a while; they can be made again."""
+    from bench.environments import unused
+
+    console, freed = Console(), 0
+    for entry in unused.unused(request.cache, days):
+        gone = dry_run or unused.remove(entry)
+        freed += entry.bytes if gone else 0
+        state = f"{entry.bytes / 1e6:8.1f} MB" if gone else "in use     "
+        console.print(escape(f"{state}  {entry.idle_days:4.0f} days  {entry.name}"), highlight=False, soft_wrap=True)
+    verb = "would be freed" if dry_run else "freed"
+    console.print(escape(f"{freed / 1e6:.1f} MB {verb} in {request.cache}"), highlight=False, soft_wrap=True)
+
+
+@app.command()
+@takes("results")
+def show(request: Request, run: Run = None) -> None:
+    """Print a past run in the terminal."""
+    _conclude(find(run, request))
+
+
+@app.command("report")
+@takes("results")
+def report_command(
+    request: Request,
+    run: Run = None,
+    out: Annotated[Path | None, typer.Option(help="file to write (default: report.html in the run)")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="an evaluated image to draw on; without it boxes are drawn on a plain ground")
+    ] = None,
+) -> None:
+    """Write the HTML report of a past run."""
+    from bench import report
+
+    directory = find(run, request)
+    page = report.build(directory, out or directory / "report.html", image=image)
+    Console().print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
+
+
+app.add_typer(guide.app)
+
+
+@app.command()
+def schema() -> None:
+    """Print the documentation of every table and column (docs/results-format.md)."""
+    from bench import store
+
+    typer.echo(store.document(), nl=False)
+
+
+@app.command()
+@takes("matrices")
+def lock(
+    request: Request,
+    families: Annotated[list[str] | None, typer.Argument(help="environment families (default: all of Python)")] = None,
+) -> None:
+    """Remake the locks in matrices/envs from their .in files, or package.json, with the newest versions these allow."""
+    from bench.environments import javascript, locked
+
+    folder = request.matrices
+    # `core` first: `dev` is resolved against its lock.
+    every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
+    for name in families or every:
+        remake = javascript.lock if (folder / "envs" / name / "package.json").is_file() else locked.lock
+        typer.echo(f"{name}: {short(remake(name, folder))}")
+
+
+@app.command("train-demo")
+@takes("cache")
+def train_demo(
+    request: Request,
+    epochs: Annotated[int, typer.Option(help="training epochs")] = 100,
+    images: Annotated[int, typer.Option(help="training images")] = 4000,
+    device: Annotated[str, typer.Option(help="cpu, or the index of a CUDA device")] = "cpu",
+    out: Annotated[Path, typer.Option(help="folder for checkpoint, curve and facts")] = Path("bench/demo"),
+) -> None:
+    """Train the embedded demo model again from nothing: hours on two cores, minutes on a GPU."""
+    from bench.demo import training
+
+    raise typer.Exit(training.run(request.cache, epochs, images, device, out))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; every foreseen problem becomes one clear message and an exit code."""
+    # A stop signal then ends a run like Ctrl-C does: guests are ended and what was measured is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command: Callable[..., Any] = app
+    try:
+        command(arguments)
+    except (UsageError, StoreError, CellProblem) as error:
+        Console(stderr=True).print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(USAGE)
+    sys.exit(0)

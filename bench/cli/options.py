@@ -1,0 +1,66 @@
+"""What several commands share: the options of a run, the run they mean, their exit codes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.grid.request import OPTIONS, Request, parameter
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+Run = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="a run's folder or its name (default: the newest run)")
+]
+Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")]
+
+
+def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a run of these names; its first parameter receives them as a `Request`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(command, include_extras=True)
+        _, *own = inspect.signature(command).parameters.values()
+        kept = [one.replace(annotation=hints[one.name]) for one in own]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ours = [inspect.Parameter(parameter(name), kind, default=None, annotation=_annotation(name)) for name in names]
+
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> None:
+            command(Request({name: given.pop(parameter(name)) for name in names}), **given)
+
+        signature = inspect.Signature([*kept, *ours])
+        wrapped.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
+        wrapped.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+        return wrapped
+
+    return decorate
+
+
+def _annotation(name: str) -> Any:
+    option = OPTIONS[name]
+    return Annotated[str | None, typer.Option(f"--{name}", metavar=option.metavar, help=option.help)]
+
+
+def find_all(runs: list[str] | None, request: Request) -> list[Path]:
+    """Folders of the runs meant, of the newest where none is named.  Raises UsageError as `find` does."""
+    return [find(run, request) for run in runs] if runs else [find(None, request)]
+
+
+def find(run: str | None, request: Request) -> Path:
+    """Folder of the run meant; see `bench.store.finding.find`."""
+    from bench.store import finding  # pandas behind it takes longer to import than `--help` may take
+
+    return finding.find(run, request.results)
+
+
+def short(path: Path) -> str:
+    """A path as a person in the current folder would write it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

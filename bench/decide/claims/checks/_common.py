@@ -1,0 +1,263 @@
+"""What checks share: choosing rows, grouping them by place, and turning estimates into findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.decide.claims.estimates import over_runs, row_name
+from bench.decide.claims.registry import Claim, Parameters, Scope
+from bench.decide.claims.tables import Tables
+from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, judge
+from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
+from bench.reasons import Reason, Status
+from bench.words.text import Text
+
+UNSUPPORTED = (Reason.TARGET_UNSUPPORTED.value, Reason.PRECISION_UNSUPPORTED.value, Reason.BATCH_UNSUPPORTED.value)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a figure holds: a machine and a point of the grid, without the run."""
+
+    machine: str
+    model: str
+    option: str
+    precision: str
+    target: str
+    imgsz: int
+    batch: int
+    threads: int
+
+    @classmethod
+    def of(cls, row: Any) -> Place:
+        """The place of a row of cells."""
+        return cls(
+            row.machine,
+            row.model,
+            row.option,
+            row.precision,
+            row.target,
+            int(row.imgsz),
+            int(row.batch),
+            int(row.threads),
+        )
+
+    def __str__(self) -> str:
+        """Without words of any language: yolo11n · onnx-fp32 · cpu · 640 px · b1 · t1."""
+        what = "-".join(part for part in (self.option, self.precision) if part)
+        threads = f"t{self.threads}" if self.threads else ""  # published tables do not say
+        parts = (self.model, what, self.target, f"{self.imgsz} px", f"b{self.batch}", threads)
+        return " · ".join(part for part in parts if part)
+
+
+def subjects(claim: Claim, scope: Scope) -> tuple[str, ...]:
+    """Options a claim is about: those of the scope, else its own."""
+    return scope.options or ((claim.option,) if claim.option else ())
+
+
+def select(rows: Iterable[Any], scope: Scope, options: Iterable[str] = (), targets: Iterable[str] = ()) -> list[Any]:
+    """Rows of cells within a scope; `options` and `targets` replace the scope's where given."""
+    wanted: dict[str, tuple[Any, ...]] = {
+        "option": tuple(options) or scope.options,
+        "target": tuple(targets) or scope.targets,
+        "precision": scope.precisions,
+        "imgsz": scope.imgsz,
+        "threads": scope.threads,
+        "batch": scope.batch,
+    }
+    given = {column: values for column, values in wanted.items() if values}
+    return [row for row in rows if all(getattr(row, column) in values for column, values in given.items())]
+
+
+def same_point(row: Any, *, but: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Key of the rows of one run that may be compared: same model, size, batch, threads and target."""
+    columns = ("run_id", "model", "imgsz", "batch", "threads", "target")
+    return tuple(getattr(row, column) for column in columns if column not in but)
+
+
+def baselines(tables: Tables, option: str, precision: str) -> Callable[[Any], Any | None]:
+    """Finds the row of `option` at the same point as a given row.
+
+    `precision` empty: that of the row.  PyTorch FP32 is found as the row's own reference, also on another target.
+    """
+    found = {(*same_point(row), row.precision): row for row in select(tables.cells, Scope(), [option])}
+    by_id = {(row.run_id, row.cell_id): row for row in found.values()}
+
+    def find(row: Any) -> Any | None:
+        wanted = precision or row.precision
+        if option == REFERENCE_OPTION and wanted == REFERENCE_PRECISION:
+            return by_id.get((row.run_id, row.reference_id))
+        return found.get((*same_point(row), wanted))
+
+    return find
+
+
+def by_place(pairs: Iterable[tuple[Place, Estimate | None]]) -> Iterator[tuple[Place, Estimate]]:
+    """Estimates of one place from several runs taken together, places in order; what is None is left out."""
+    groups: dict[Place, list[Estimate]] = {}
+    for place, estimate in pairs:
+        if estimate is not None:
+            groups.setdefault(place, []).append(estimate)
+    for place in sorted(groups):
+        yield place, over_runs(groups[place])
+
+
+def untimed(tables: Tables, place: Place, options: Iterable[str]) -> list[str]:
+    """Options that were neither timed at a place nor found to be of no use there; `place.target` empty: anywhere.
+
+    A statement about all options cannot be confirmed while one was not tried, one about some option not refuted.  A
+    published table is taken for what it has.
+    """
+    if tables.origin == "published":
+        return []
+    point = (place.machine, place.model, place.imgsz, place.batch, place.threads)
+    there = [
+        row
+        for row in tables.rows
+        if (row.machine, row.model, row.imgsz, row.batch, row.threads) == point
+        and place.target in ("", row.target)
+        and (pd.notna(row.latency_ratio) or row.status == Status.FAILED.value or row.reason_code in UNSUPPORTED)
+    ]
+    return sorted(set(options) - {row.option for row in there})
+
+
+def held(
+    tables: Tables,
+    pairs: Iterable[tuple[Place, Estimate | None]],
+    threshold: float,
+    side: Side,
+    unit: str,
+    words: Callable[[Place, str], Text],
+) -> list[Finding]:
+    """A finding per place; `words` makes its text from the place and the figure as text."""
+    return [
+        finding(tables, place, estimate, threshold, side, unit, words(place, shown(estimate, unit)))
+        for place, estimate in by_place(pairs)
+    ]
+
+
+def finding(
+    tables: Tables,
+    place: Place | str,
+    estimate: Estimate,
+    threshold: float,
+    side: Side,
+    unit: str,
+    text: Text,
+    verdict: Verdict | None = None,
+    machine: str = "",
+) -> Finding:
+    """The finding of an estimate held against a threshold; `text` says it in words.
+
+    `verdict` replaces the interval rule's where a check decides from more than one interval; `machine` is that of a
+    place which does not name it.
+    """
+    found = verdict or judge(estimate, threshold, side)
+    if tables.origin == "published":
+        text = Text(en=f"{text.en} Published, no interval given.", zh=f"{text.zh}（公开数据，未给出区间。）")
+    elif estimate.low is None:
+        text = Text(en=f"{text.en} Too few repeats for an interval.", zh=f"{text.zh}（重复次数太少，无法给出区间。）")
+    published = tables.origin == "published" and estimate.low == estimate.high
+    return Finding(
+        found,
+        text,
+        scope=str(place),
+        machine=place.machine if isinstance(place, Place) else machine,
+        value=estimate.value,
+        low=None if published else estimate.low,
+        high=None if published else estimate.high,
+        threshold=threshold,
+        unit=unit,
+        rows=estimate.rows,
+        date=estimate.date,
+    )
+
+
+def shown(estimate: Estimate, unit: str) -> str:
+    """A figure as text, with its interval where it has one that is not a point: 1.94 [1.91, 1.96]."""
+    text = number(estimate.value, unit)
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return text
+    return f"{text} [{number(estimate.low, unit)}, {number(estimate.high, unit)}]"
+
+
+def number(value: float, unit: str) -> str:
+    """A number as its unit is read: ratios to three digits, mAP to four decimals, counts whole."""
+    if unit == "mAP":
+        return f"{value:+.4f}"
+    if unit in ("days", "releases", "runtimes", "systems", "rank"):
+        return f"{value:.0f}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
+
+
+def missing(
+    tables: Tables,
+    claim: Claim,
+    answered: Iterable[Finding],
+    options: Sequence[str],
+    targets: Sequence[str] = (),
+    *,
+    timed: bool = False,
+    needed: bool = False,
+) -> list[Finding]:
+    """Findings for what no row answers: each of `targets` that is not among the findings' rows, or all.
+
+    A target that none of the machines has (`timed`: on which nothing can be timed) is untested here; so is one that the
+    options' own runtimes did not find, everything about an option that has no other target, or about one of its
+    targets that is `needed`.  What could have been measured and was not is inconclusive.
+    """
+    answered = list(answered)
+    present = (tables.timeable if timed else tables.present) - _not_found(tables, options)
+    used = {row for one in answered for row in one.rows}
+    answering = [row for row in select(tables.rows, Scope(), options) if row_name(row) in used]
+    covered = {tables.words.emulates.get(row.target, row.target) for row in answering}
+    if not targets:
+        own = {target for option in options for target in tables.words.options.get(option, ())}
+        if answered:
+            return []
+        absent = needed or bool(own and not own & present)
+        return [_open(tables, claim, options, sorted(own - present) if absent else [], absent)]
+    return [
+        _open(tables, claim, options, [target], target not in present) for target in targets if target not in covered
+    ]
+
+
+def _not_found(tables: Tables, options: Sequence[str]) -> set[str]:
+    """Targets on which every cell of the options says that there is no such device."""
+    codes: dict[str, set[str]] = {}
+    for row in select(tables.rows, Scope(), options):
+        codes.setdefault(row.target, set()).add(row.reason_code)
+    return {target for target, seen in codes.items() if seen == {Reason.TARGET_ABSENT.value}}
+
+
+def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequence[str], absent: bool) -> Finding:
+    scope = " · ".join(targets)
+    if absent:
+        named = [tables.target_name(target) for target in targets]
+        needs = claim.needs or Text(
+            en=f"It needs: {', '.join(name.en for name in named)}.",
+            zh=f"需要：{'、'.join(name.zh for name in named)}。",
+        )
+        text = Text(
+            en=f"None of the machines of these runs can decide it. {needs.en.rstrip('.')}.",
+            zh=f"这些运行所用的机器都无法判定。{needs.zh.rstrip('。')}。",
+        )
+        return Finding(Verdict.UNTESTED_HERE, text, scope=scope)
+    names = ", ".join(tables.name(option) for option in options) or "-"
+    rows = [row for row in select(tables.rows, Scope(), options, targets) if row.status != Status.MEASURED.value]
+    codes = sorted({f"{row.status}: {row.reason_code}" for row in rows})
+    text = Text(
+        en=f"No measured row of {names} answers it" + (f" ({'; '.join(codes)})." if codes else "."),
+        zh=f"没有 {names} 的测量结果可以回答" + (f"（{'；'.join(codes)}）。" if codes else "。"),
+    )
+    return Finding(Verdict.INCONCLUSIVE, text, scope=scope)
+
+
+class Bounded(Parameters):
+    """Parameters of a check that holds a figure against a threshold."""
+
+    threshold: float

@@ -1,0 +1,176 @@
+"""Checks of how speed behaves: how steady it is, how it scales, and what a device adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from bench.decide.claims import gate
+from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, same_point, select, subjects
+from bench.decide.claims.estimates import latency_ratio, quotient, row_name, spread_ratio, time_ratio
+from bench.decide.claims.registry import Claim
+from bench.decide.claims.synthetic import cell, reference, results, timed
+from bench.decide.claims.tables import Tables, day
+from bench.decide.claims.verdicts import Estimate, Finding
+from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
+from bench.words.text import Text
+
+
+class Steady(Bounded):
+    """p90 / p50 at most `threshold` times the baseline's."""
+
+    threshold: PositiveFloat
+    baseline: str = REFERENCE_OPTION
+    baseline_precision: str = REFERENCE_PRECISION
+
+
+def steady(tables: Tables, claim: Claim, params: Steady) -> list[Finding]:
+    """The 90th percentile of the option's times over their median is at most `threshold` times the baseline's."""
+    options = subjects(claim, params.scope)
+    find = baselines(tables, params.baseline, params.baseline_precision)
+
+    def spreads() -> Iterator[tuple[Place, Estimate | None]]:
+        for row in select(tables.cells, params.scope, options):
+            other = find(row)
+            if other is not None and other.cell_id != row.cell_id and latency_ratio(tables, row) is not None:
+                yield Place.of(row), spread_ratio(tables, row.run_id, row, other)
+
+    name = tables.name(params.baseline)
+
+    def words(place: Place, figure: str) -> Text:
+        return Text(
+            en=f"p90/p50 of {tables.name(place.option)}'s times is {figure} times that of {name}'s.",
+            zh=f"{tables.name(place.option)} 耗时的 p90/p50 是 {name} 的 {figure} 倍。",
+        )
+
+    findings = held(tables, spreads(), params.threshold, "at_most", "x", words)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+
+
+class Scales(Bounded):
+    """Throughput grows by at least `threshold` along an axis."""
+
+    threshold: PositiveFloat
+    axis: Literal["threads", "batch"]
+    start: PositiveInt = Field(default=1, description="threads or images per inference to begin with")
+    end: PositiveInt | None = Field(default=None, description="... and to end with; absent: 2 threads, batch 4")
+
+
+def scales(tables: Tables, claim: Claim, params: Scales) -> list[Finding]:
+    """Images per second with more threads (or a larger batch) are at least `threshold` times those with fewer."""
+    options = subjects(claim, params.scope)
+    end = params.end or {"threads": 2, "batch": 4}[params.axis]
+
+    def gains() -> Iterator[tuple[Place, Estimate | None]]:
+        rows = [row for row in select(tables.cells, params.scope, options) if pd.notna(row.latency_ratio)]
+        key = {(*_along(row, params.axis), getattr(row, params.axis)): row for row in rows}
+        for row in rows:
+            more = key.get((*_along(row, params.axis), end))
+            if getattr(row, params.axis) == params.start and more is not None:
+                ratio = time_ratio(tables, row.run_id, row, more)
+                yield Place.of(row), None if ratio is None else _times(ratio, more.batch / row.batch)
+
+    axis = {"threads": "线程数", "batch": "批量"}[params.axis]
+
+    def words(place: Place, figure: str) -> Text:
+        option = tables.name(place.option)
+        return Text(
+            en=f"{option}: {figure} times the images per second from {params.start} to {end} {params.axis}.",
+            zh=f"{axis}从 {params.start} 增至 {end} 时，{option} 每秒处理的图像是原来的 {figure} 倍。",
+        )
+
+    findings = held(tables, gains(), params.threshold, "at_least", "x", words)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+
+
+def _along(row: Any, axis: str) -> tuple[Any, ...]:
+    return (*same_point(row, but=(axis,)), row.option, row.precision)
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    low, high = (None if end is None else end * factor for end in (estimate.low, estimate.high))
+    return Estimate(estimate.value * factor, low, high, estimate.rows, estimate.date)
+
+
+class OnTarget(Bounded):
+    """The same artifact is more than `threshold` times as fast on one target as on another."""
+
+    threshold: PositiveFloat = 1.0
+    target: str
+    baseline_target: str = "cpu"
+
+
+def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Finding]:
+    """Time on the baseline target over time on the target, same option and precision, in one run."""
+    options = subjects(claim, params.scope)
+
+    def gains() -> Iterator[tuple[Place, Estimate | None]]:
+        slow = select(tables.cells, params.scope, options, [params.baseline_target])
+        key = {(*same_point(row, but=("target",)), row.option, row.precision): row for row in slow}
+        for row in select(tables.cells, params.scope, options, [params.target]):
+            other = key.get((*same_point(row, but=("target",)), row.option, row.precision))
+            if other is not None:
+                yield Place.of(row), _between(tables, other, row)
+
+    where = tables.target_name(params.target), tables.target_name(params.baseline_target)
+
+    def words(place: Place, figure: str) -> Text:
+        return Text(
+            en=f"{tables.name(place.option)} is {figure} times as fast on {where[0].en} as on {where[1].en}.",
+            zh=f"{tables.name(place.option)} 在 {where[0].zh} 上的速度是在 {where[1].zh} 上的 {figure} 倍。",
+        )
+
+    findings = held(tables, gains(), params.threshold, "above", "x", words)
+    return findings + missing(tables, claim, findings, options, [params.target], timed=True)
+
+
+def _between(tables: Tables, slow: Any, fast: Any) -> Estimate | None:
+    """Time of `slow` over that of `fast`: by their ratios to one reference, else by samples, else by medians alone."""
+    ratios = latency_ratio(tables, fast), latency_ratio(tables, slow)
+    if ratios[0] is None or ratios[1] is None:
+        return None
+    if fast.reference_id == slow.reference_id:
+        return quotient(ratios[0], ratios[1])
+    by_samples = time_ratio(tables, fast.run_id, slow, fast)
+    if by_samples is not None or pd.isna(slow.latency_p50_ms) or pd.isna(fast.latency_p50_ms):
+        return by_samples
+    value = float(slow.latency_p50_ms / fast.latency_p50_ms)
+    exact = value if tables.origin == "published" else None
+    return Estimate(value, exact, exact, (row_name(slow), row_name(fast)), day(fast.started))
+
+
+_FIRST, _ONNX = reference(), cell("onnx", ratio=(2.0, 1.9, 2.1))
+_TWO = reference(threads=2), cell("onnx", ratio=(2.0, 1.9, 2.1), threads=2)
+_GPU = "browser-webgpu"
+
+gate.register(
+    "steady",
+    Steady,
+    steady,
+    threshold=1.1,
+    supports=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.2)),
+    refutes=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.8)),
+    wide=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.35, jitter=0.3)),
+)
+gate.register(
+    "scales",
+    Scales,
+    scales,
+    threshold=1.3,
+    axis="threads",
+    supports=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 22)),
+    refutes=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 39)),
+    wide=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 31, jitter=0.3)),
+)
+gate.register(
+    "speedup_on_target",
+    OnTarget,
+    speedup_on_target,
+    target=_GPU,
+    supports=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(6.0, 5.5, 6.5))),
+    refutes=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(1.0, 0.9, 1.1))),
+    wide=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(2.1, 1.5, 2.8))),
+)

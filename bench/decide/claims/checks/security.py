@@ -1,0 +1,78 @@
+"""Checks of what a runtime and its artifact need and do: Python, the network, code of their own, a sandbox.
+
+Each asks one probe of bench/probes, a finding per subject that the probe looked at.
+"""
+
+from __future__ import annotations
+
+from bench.decide.claims import gate
+from bench.decide.claims.checks._probes import answers
+from bench.decide.claims.registry import Parameters
+from bench.decide.claims.synthetic import probe, results
+from bench.words.text import Text
+
+SAID: dict[str, tuple[str, dict[str, Text]]] = {
+    "runs_without_python": (
+        "no_python",
+        {
+            "yes": Text(
+                en="It runs in a process without Python.",
+                zh="能在没有 Python 的进程中运行。",
+            ),
+            "no": Text(
+                en="It does not run without Python.",
+                zh="没有 Python 就无法运行。",
+            ),
+        },
+    ),
+    "no_network": (
+        "no_network",
+        {
+            "yes": Text(
+                en="Inference makes no connection and works without a network.",
+                zh="推理不建立任何连接，断网也能运行。",
+            ),
+            "no": Text(
+                en="Inference makes a connection, or fails without a network.",
+                zh="推理建立了连接，或断网时失败。",
+            ),
+        },
+    ),
+    "data_only": (
+        "data_only",
+        {
+            "yes": Text(
+                en="Loading the artifact runs no code of its own.",
+                zh="加载模型文件时不会运行文件自带的代码。",
+            ),
+            "no": Text(
+                en="Loading the artifact can run code that it carries.",
+                zh="加载模型文件时可能运行文件自带的代码。",
+            ),
+        },
+    ),
+    "sandboxed": (
+        "sandbox",
+        {
+            "yes": Text(
+                en="It runs under this restriction.",
+                zh="能在此限制下运行。",
+            ),
+            "no": Text(
+                en="It does not run under this restriction.",
+                zh="不能在此限制下运行。",
+            ),
+        },
+    ),
+}
+"""Check name to the probe it asks and the words for its answers."""
+
+for _name, (_probe, _said) in SAID.items():
+    gate.register(
+        _name,
+        Parameters,
+        answers(_probe, _said),
+        supports=results(probe(_probe, "onnx", "subject", "yes")),
+        refutes=results(probe(_probe, "onnx", "subject", "no")),
+        wide=results(probe(_probe, "onnx", "subject", "unavailable")),
+    )

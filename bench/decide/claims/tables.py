@@ -1,0 +1,193 @@
+"""The tables that checks look at: several runs side by side, each row with its run and its machine."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from bench import store
+from bench.grid import machine
+from bench.grid.matrix import Matrix
+from bench.reasons import Reason, Status, UsageError
+from bench.store.reading import optional
+from bench.words.text import Text
+
+Origin = Literal["measured", "published"]
+
+ORDER = {
+    "cells": ["run_id", "cell_id"],
+    "samples": ["run_id", "cell_id", "window", "launch", "round", "order", "index"],
+    "environment": ["run_id", "scope", "key"],
+    "probes": ["run_id", "probe", "option", "subject", "machine", "outcome"],
+    "packages": ["run_id", "package", "version", "kind", "python", "abi", "platform"],
+}
+
+# How bench.grid.machine.detect words the absence of a target.
+NOT_FOUND = " not found: "
+# Failures that say nothing of the target: they happen before the artifact reaches it.
+_BEFORE_TARGET = {Reason.EXPORT_FAILED.value, Reason.ENVIRONMENT_FAILED.value, Reason.REFERENCE_FAILED.value}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the matrix says of options and targets.
+
+    `options` maps the guide's options to the targets they exist on, `option_names` and `target_names` ids to what they
+    are called, `emulates` a target whose processor is emulated to the one it stands for.
+    """
+
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    option_names: Mapping[str, str] = field(default_factory=dict)
+    target_names: Mapping[str, Text] = field(default_factory=dict)
+    emulates: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Vocabulary:
+        """The vocabulary of a matrix."""
+        options, targets = matrix.options.values(), matrix.targets.items()
+        return cls(
+            {option.id: tuple(option.targets) for option in options if option.in_guide},
+            {option.id: option.name for option in options},
+            {name: Text(en=target.name, zh=target.name_zh or target.name) for name, target in targets},
+            {name: target.emulates for name, target in targets if target.emulates},
+        )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables of one or several runs, in an order that does not depend on that of the files.
+
+    `grid` holds every cell, `rows` the same as objects, `cells` those that were measured and whose attestation agreed:
+    only they count as results.
+    """
+
+    grid: pd.DataFrame
+    samples: pd.DataFrame
+    environment: pd.DataFrame
+    probes: pd.DataFrame
+    packages: pd.DataFrame
+    origin: Origin = "measured"
+    words: Vocabulary = field(default_factory=Vocabulary)
+
+    def __post_init__(self) -> None:
+        """Put every table into its order, so that no verdict depends on that of the rows; absent texts become empty."""
+        for name, keys in ORDER.items():
+            attribute = "grid" if name == "cells" else name
+            frame: pd.DataFrame = getattr(self, attribute)
+            texts = [field.name for field in store.TABLES[name] if pa.types.is_string(field.type)]
+            frame = frame.assign(**{column: frame[column].fillna("") for column in texts if column in frame})
+            object.__setattr__(self, attribute, frame.sort_values(keys, kind="stable", ignore_index=True))
+
+    @cached_property
+    def rows(self) -> list[Any]:
+        """Rows of the grid, one object each."""
+        return list(self.grid.itertuples(index=False))
+
+    @cached_property
+    def cells(self) -> list[Any]:
+        """Rows of measured cells."""
+        return [row for row in self.rows if row.status == Status.MEASURED.value]
+
+    @cached_property
+    def present(self) -> set[str]:
+        """Targets that at least one of the machines has: it was found there, or something reached it."""
+        reached = {Status.MEASURED.value, Status.INVALID.value}
+        machines = {row.machine for row in self.rows}
+        facts = self.environment[(self.environment.scope == "targets") & self.environment.machine.isin(machines)]
+        found = {key for key, said in zip(facts.key, facts.value, strict=True) if NOT_FOUND not in said}
+        return found | {
+            row.target
+            for row in self.rows
+            if row.status in reached or (row.status == Status.FAILED.value and row.reason_code not in _BEFORE_TARGET)
+        }
+
+    @cached_property
+    def timeable(self) -> set[str]:
+        """Targets that are present, without those that were measured beside timed cells and never timed themselves.
+
+        They are emulated, drawn in software, or otherwise of no use for speed: another machine is needed for it.
+        """
+        timed = {(row.run_id, row.target) for row in self.cells if pd.notna(row.latency_ratio)}
+        runs = {run for run, _ in timed}
+        never = {row.target for row in self.cells if row.run_id in runs} - {target for _, target in timed}
+        return self.present - never
+
+    def name(self, option: str) -> str:
+        """What an option is called."""
+        return self.words.option_names.get(option, option)
+
+    def target_name(self, target: str) -> Text:
+        """What a target is called."""
+        return self.words.target_names.get(target, Text(en=target, zh=target))
+
+    def with_emulated(self, targets: Sequence[str]) -> list[str]:
+        """Targets and those that emulate them: results count there too, speed does not."""
+        return [*targets, *(name for name, real in self.words.emulates.items() if real in targets)]
+
+    def on(self, machines: Sequence[str]) -> Tables:
+        """These tables with the cells of machines whose name holds one of the texts; empty: of all."""
+        if not machines:
+            return self
+        named = self.grid.machine.map(lambda name: any(text in name for text in machines)).astype(bool)
+        return replace(self, grid=self.grid[named])
+
+    def samples_of(self, run_id: str, cell_id: str) -> pd.DataFrame:
+        """Latency samples of a cell."""
+        return self.samples[(self.samples.run_id == run_id) & (self.samples.cell_id == cell_id)]
+
+
+def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
+    """Read runs from their folders.  `probes` and `packages` may be absent, `samples` too.
+
+    Raises UsageError for no folder or two runs of one name, store.StoreError for a table that cannot be read.
+    """
+    folders = list(dict.fromkeys(path.resolve() for path in directories))
+    if not folders:
+        raise UsageError("no run given; name the folder of at least one run")
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ORDER}
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        cells = store.read_table(folder, "cells")
+        run_id = str(cells.run_id.iloc[0]) if len(cells) else folder.name
+        if run_id in seen:
+            raise UsageError(f"{folder} and {seen[run_id]} are both run {run_id!r}; name each run once")
+        seen[run_id] = folder
+        environment = store.read_table(folder, "environment")
+        name_of_machine = machine_name(environment)
+        for name, frames in parts.items():
+            known = {"cells": cells, "environment": environment}.get(name)
+            frame = known if known is not None else optional(folder, name)
+            if "machine" not in frame:
+                frame = frame.assign(machine=name_of_machine)
+            frames.append(frame.assign(run_id=run_id))
+    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    tables["samples"]["cell_id"] = tables["samples"].cell_id.astype(str)
+    return Tables(
+        grid=tables["cells"],
+        samples=tables["samples"],
+        environment=tables["environment"],
+        probes=tables["probes"],
+        packages=tables["packages"],
+        words=Vocabulary.of(matrix),
+    )
+
+
+def machine_name(environment: pd.DataFrame) -> str:
+    """A short name of a run's machine: processor and system.  `environment` is the run's table."""
+    rows = environment[environment.scope == "machine"]
+    facts = dict(zip(rows.key, rows.value, strict=True))
+    return machine.short_name(facts.get("cpu", ""), facts.get("system", ""))
+
+
+def day(value: object) -> datetime.date | None:
+    """The UTC day of a timestamp; None for a missing one."""
+    if value is None or pd.isna(value):  # type: ignore[call-overload]
+        return None
+    return pd.Timestamp(value).date()  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Which measured option to deploy under given limits."""

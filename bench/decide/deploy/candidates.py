@@ -1,0 +1,147 @@
+"""What of a run may be ranked: its measured and timed cells as candidates of `recommend.py`, scope by scope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bench.decide.claims.estimates import LAUNCHES_MIN
+from bench.decide.deploy.recommend import QUANTITIES, Candidate, Figure
+from bench.grid import machine
+from bench.reasons import UsageError
+from bench.store.reading import Run, Scope, StoredCell
+from bench.words.numbers import megabytes
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A cell of the scope that could not be considered: not measured, or measured without a time."""
+
+    cell_id: str
+    name: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """All that was asked of one scope of one run: what can be ranked, and what could not be considered."""
+
+    point: Scope
+    machine: str
+    images: int
+    candidates: tuple[Candidate, ...]
+    passed: tuple[Passed, ...]
+
+
+def fields(run: Run) -> tuple[Field, ...]:
+    """Every scope of a run that has a timed cell, in the order of the run."""
+    points = dict.fromkeys(cell.scope for cell in run.cells)
+    every = (_field(run, point) for point in points)
+    return tuple(field for field in every if field.candidates)
+
+
+def select(run: Run, **wanted: str | int | None) -> Field:
+    """The one scope of a run in which model, imgsz, batch, target and threads are as given (None: whatever it is).
+
+    Raises UsageError, listing the scopes that were timed, when none or several remain.
+    """
+    keys = ("model", "imgsz", "batch", "target", "threads")
+    known = fields(run)
+    left = [
+        field
+        for field in known
+        if all(wanted.get(key) in (None, value) for key, value in zip(keys, field.point, strict=True))
+    ]
+    if len(left) == 1:
+        return left[0]
+    asked = " ".join(f"--{key} {value}" for key, value in wanted.items() if value is not None) or "the whole run"
+    shown = [
+        " ".join(f"--{key} {value}" for key, value in zip(keys, field.point, strict=True)) for field in left or known
+    ]
+    if not known:
+        raise UsageError(f"run {run.run_id!r} has no timed cell, so there is nothing to rank; `python -m bench show`")
+    problem = "more than one scope was timed; choose one" if left else "nothing was timed there; timed were"
+    raise UsageError(f"{asked}: {problem}:\n  " + "\n  ".join(shown))
+
+
+def only_in_guide(field: Field) -> Field:
+    """The same without candidates that the guide does not name."""
+    return replace(field, candidates=tuple(one for one in field.candidates if one.in_guide))
+
+
+def _field(run: Run, point: Scope) -> Field:
+    cells = [cell for cell in run.cells if cell.scope == point]
+    timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
+    return Field(
+        point=point,
+        machine=machine.short_name(run.fact("cpu", scope="machine"), run.fact("system", scope="machine")),
+        images=int(max((cell.images or 0 for cell in timed), default=0)),
+        candidates=tuple(_candidate(run, cell) for cell in timed),
+        passed=tuple(
+            Passed(cell.cell_id, cell.name, cell.status, cell.reason or cell.latency_stop)
+            for cell in cells
+            if cell not in timed
+        ),
+    )
+
+
+def _candidate(run: Run, cell: StoredCell) -> Candidate:
+    comparable = run.fewer_images(cell) is None
+    figures = {
+        "time": _time(cell),
+        "map": _map(cell) if comparable else None,
+        "loss": _loss(cell),
+        "size": _exact(megabytes(cell.size_bytes)),
+        "memory": _exact(megabytes(cell.peak_rss_bytes)),
+        "packages": _exact(megabytes(cell.env_bytes)),
+    }
+    rounded = {name: _rounded(figure, QUANTITIES[name].digits) for name, figure in figures.items()}
+    return Candidate(
+        cell.cell_id, cell.name, cell.option, cell.precision, not run.outside_guide(cell), rounded, cell.reproduce
+    )
+
+
+def _time(cell: StoredCell) -> Figure:
+    if cell.is_own_reference:
+        return Figure(1.0, 1.0, 1.0)
+    ratio, low, high = cell.latency_ratio, cell.latency_ratio_low, cell.latency_ratio_high
+    assert ratio, "only timed cells are candidates"
+    repeated = (cell.latency_launches or 0) >= LAUNCHES_MIN
+    if not repeated or not low or not high:
+        return Figure(1 / ratio, None, None)
+    return Figure(1 / ratio, 1 / high, 1 / low)
+
+
+def _map(cell: StoredCell) -> Figure | None:
+    """mAP50-95; its interval is that of the difference from PyTorch FP32, moved by PyTorch's own mAP."""
+    value, loss = cell.map50_95, _loss(cell)
+    if value is None:
+        return None
+    if loss is None or loss.low is None or loss.high is None:
+        return Figure(value, None, None)
+    own = value + loss.value
+    return Figure(value, own - loss.high, own - loss.low)
+
+
+def _loss(cell: StoredCell) -> Figure | None:
+    if cell.is_own_reference:
+        return Figure(0.0, 0.0, 0.0)
+    if cell.map_delta is None:
+        return None
+    if cell.map_delta_low is None or cell.map_delta_high is None:
+        return Figure(-cell.map_delta, None, None)
+    return Figure(-cell.map_delta, -cell.map_delta_high, -cell.map_delta_low)
+
+
+def _exact(value: float | None) -> Figure | None:
+    return None if value is None else Figure(value, value, value)
+
+
+def _rounded(figure: Figure | None, digits: int) -> Figure | None:
+    if figure is None:
+        return None
+    value, low, high = (
+        None if end is None else round(end, digits) + 0.0 for end in (figure.value, figure.low, figure.high)
+    )  # adding zero turns -0.0 into 0.0
+    assert value is not None
+    return Figure(value, low, high)

@@ -1,0 +1,246 @@
+"""Which measured options meet a deployer's limits, which of them is fastest, and why each other one is not it.
+
+Pure rules over candidates of one run and one scope (`candidates.py` takes them from a run): only cells of one scope may
+be ranked against each other.  The panel of the report (`reports/templates/recommend.js`) follows the same
+rules; a test holds the two together.  A limit is met when the worse end of a figure's interval meets it, and possibly
+met when only the estimate does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from bench.reasons import UsageError
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something a limit can be put on.  `option` is its command-line option, `digits` the decimals it is held to."""
+
+    id: str
+    side: Literal["at_most", "at_least"]
+    option: str
+    unit: str
+    digits: int
+    most: float | None = None
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    quantity.id: quantity
+    for quantity in (
+        Quantity("time", "at_most", "--max-latency-ratio", "", 3),
+        Quantity("map", "at_least", "--min-map", "", 4, 1.0),
+        Quantity("loss", "at_most", "--max-map-loss", "", 4, 1.0),
+        Quantity("size", "at_most", "--max-size", "MB", 2),
+        Quantity("memory", "at_most", "--max-rss", "MB", 2),
+        Quantity("packages", "at_most", "--max-env", "MB", 2),
+    )
+}
+FRONT = ("time", "loss", "size")
+"""What the Pareto front is drawn over; the loss stands for accuracy, because its interval is paired."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, rounded as it is shown, with its 95 % interval.
+
+    The ends equal the value where it is exact, and are None where it should have an interval and has none.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A measured and timed cell.  `figures` holds one per quantity, None where it was not measured.
+
+    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.
+    """
+
+    cell_id: str
+    name: str
+    option: str
+    precision: str
+    in_guide: bool
+    figures: Mapping[str, Figure | None]
+    reproduce: str = ""
+
+    @property
+    def time(self) -> Figure:
+        """Its time; a candidate always has one."""
+        figure = self.figures["time"]
+        assert figure is not None, "a cell without a time is no candidate"
+        return figure
+
+
+class Outcome(StrEnum):
+    """How a figure stands to its limit."""
+
+    MET = "met"
+    POSSIBLY = "possibly"
+    MISSED = "missed"
+    UNKNOWN = "unknown"
+
+
+class Standing(StrEnum):
+    """How a candidate stands to all limits."""
+
+    MEETS = "meets"
+    POSSIBLY = "possibly"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate with its place.
+
+    `held` says how each limited figure stands.  `rank` is one more than the number of surely faster ones that meet
+    every limit; `ties` are those whose time cannot be told from its own.  `beaten_by` is the first that is no worse at
+    the worse end of every figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on
+    the Pareto front.
+    """
+
+    candidate: Candidate
+    standing: Standing
+    held: Mapping[str, Outcome]
+    rank: int | None = None
+    ties: tuple[str, ...] = ()
+    beaten_by: str = ""
+    better_in: tuple[str, ...] = ()
+
+    @property
+    def on_front(self) -> bool:
+        """True when it meets every limit and no other that does is as good in everything and better in something."""
+        return self.standing is Standing.MEETS and not self.beaten_by
+
+
+@dataclass(frozen=True)
+class Excluding:
+    """The limit that leaves out most candidates, how many, and the candidate that comes nearest to it."""
+
+    quantity: str
+    count: int
+    nearest: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Everything there is to say under some limits, best first."""
+
+    limits: Mapping[str, float]
+    choices: tuple[Choice, ...]
+    excluding: Excluding | None
+
+    def of(self, standing: Standing) -> tuple[Choice, ...]:
+        """The choices of that standing, in their order."""
+        return tuple(choice for choice in self.choices if choice.standing is standing)
+
+
+def limits(**values: float | None) -> dict[str, float]:
+    """Limits by quantity, None left out.  Raises UsageError naming the option for a value that cannot be meant."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        quantity = QUANTITIES[name]
+        if value is None:
+            continue
+        most = quantity.most
+        if not math.isfinite(value) or value < 0 or (most is not None and value > most):
+            allowed = "a number from 0 up" if most is None else f"a number from 0 to {most:g}"
+            raise UsageError(f"{quantity.option} {value}: needs {allowed}")
+        found[name] = value
+    return found
+
+
+def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float]) -> Recommendation:
+    """Rank candidates of one scope under limits by quantity.
+
+    Order: those that meet every limit, those that possibly do, then the dropped ones; within the first two by the
+    worse end of their time, the dropped in the order given.
+    """
+    wanted = {name: wanted[name] for name in QUANTITIES if name in wanted}
+    held = {one.cell_id: {name: _hold(one.figures[name], name, wanted[name]) for name in wanted} for one in candidates}
+    standings = {one.cell_id: _standing(one, held[one.cell_id]) for one in candidates}
+    groups = {standing: [one for one in candidates if standings[one.cell_id] is standing] for standing in Standing}
+    for standing in (Standing.MEETS, Standing.POSSIBLY):
+        groups[standing].sort(key=_slowest)
+    meets = groups[Standing.MEETS]
+    choices = [_ranked(one, meets, held[one.cell_id]) for one in meets]
+    for standing in (Standing.POSSIBLY, Standing.DROPPED):
+        choices += [Choice(one, standing, held[one.cell_id]) for one in groups[standing]]
+    return Recommendation(wanted, tuple(choices), _most_excluding(candidates, held))
+
+
+def surely_better(one: Figure, other: Figure) -> bool:
+    """True when the whole interval of one lies below that of the other; less is better in everything on the front."""
+    return one.high is not None and other.low is not None and one.high < other.low
+
+
+def _ranked(one: Candidate, among: Sequence[Candidate], held: Mapping[str, Outcome]) -> Choice:
+    others = [other for other in among if other is not one]
+    faster = [other for other in others if surely_better(other.time, one.time)]
+    ties = [other for other in others if other not in faster and not surely_better(one.time, other.time)]
+    beaten_by, better_in = next(_beating(one, others), ("", ()))
+    return Choice(
+        one, Standing.MEETS, held, len(faster) + 1, tuple(other.cell_id for other in ties), beaten_by, better_in
+    )
+
+
+def _beating(one: Candidate, others: Sequence[Candidate]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Those that beat it, and in which figures they are surely better."""
+    for other in others:
+        pairs = [(name, other.figures[name], one.figures[name]) for name in FRONT]
+        if all(_no_worse(a, b) for _, a, b in pairs) and (
+            better := tuple(name for name, a, b in pairs if a and b and surely_better(a, b))
+        ):
+            yield other.cell_id, better
+
+
+def _no_worse(one: Figure | None, other: Figure | None) -> bool:
+    """True when the worse end of one is no worse than that of the other, both known."""
+    if one is None or other is None or one.high is None or other.high is None:
+        return False
+    return one.high <= other.high
+
+
+def _hold(figure: Figure | None, name: str, limit: float) -> Outcome:
+    if figure is None:
+        return Outcome.UNKNOWN
+    at_most = QUANTITIES[name].side == "at_most"
+    worse = figure.high if at_most else figure.low
+    if not (figure.value <= limit if at_most else figure.value >= limit):
+        return Outcome.MISSED
+    if worse is None or not (worse <= limit if at_most else worse >= limit):
+        return Outcome.POSSIBLY
+    return Outcome.MET
+
+
+def _standing(candidate: Candidate, held: Mapping[str, Outcome]) -> Standing:
+    outcomes = set(held.values())
+    if outcomes & {Outcome.MISSED, Outcome.UNKNOWN}:
+        return Standing.DROPPED
+    # Without an interval of its time a candidate cannot be ranked, so that nothing sure can be said of it.
+    return Standing.POSSIBLY if Outcome.POSSIBLY in outcomes or candidate.time.high is None else Standing.MEETS
+
+
+def _slowest(candidate: Candidate) -> tuple[float, float]:
+    time = candidate.time
+    return (math.inf if time.high is None else time.high, time.value)
+
+
+def _most_excluding(candidates: Sequence[Candidate], held: Mapping[str, Mapping[str, Outcome]]) -> Excluding | None:
+    """The first of the limits that drop most, with the candidate whose figure comes nearest to it."""
+    best: Excluding | None = None
+    for name, quantity in QUANTITIES.items():
+        failing = {Outcome.MISSED, Outcome.UNKNOWN}
+        count = sum(held[one.cell_id].get(name) in failing for one in candidates)
+        if count > (best.count if best else 0):
+            sign = 1 if quantity.side == "at_most" else -1
+            known = [(sign * figure.value, one.cell_id) for one in candidates if (figure := one.figures[name])]
+            best = Excluding(name, count, min(known, key=lambda pair: pair[0])[1] if known else "")
+    return best

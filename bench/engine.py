@@ -1,0 +1,109 @@
+"""A sweep from Python: pytest over the suites, in this process, apart from the user's own pytest settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import plugin
+from bench.grid.request import Request, expand
+from bench.places import ROOT, SUITES
+from bench.progress import Reporter
+from bench.reasons import UsageError
+
+_ADDED = "PYTEST_ADDOPTS"
+
+
+class BenchDefect(UsageError):
+    """The bench itself failed, not a cell; `trace` is where."""
+
+    def __init__(self, trace: str) -> None:
+        """Keep the traceback beside the message."""
+        super().__init__("this is a defect of the bench; please report it with the lines above")
+        self.trace = trace
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What became of a sweep: its folder, whether a cell failed or is invalid, and whether the user stopped it."""
+
+    directory: Path
+    failed: bool
+    interrupted: bool
+
+
+def sweep(request: Request, reporter: Reporter, keyword: str | None = None) -> Swept:
+    """Measure what `request` asks for; `keyword` is pytest's -k over the tests' names.
+
+    Whatever was measured is stored, also when this raises: UsageError for wrong usage, an environment that cannot
+    measure, or a selection without cells; BenchDefect for a fault of the bench.
+    """
+    expand(request)  # a wrong name is told before pytest starts
+    values = dict(request.given()) | {"run-id": request.run_id}
+    arguments = [str(SUITES), f"--rootdir={ROOT}", f"--config-file={SUITES / 'pytest.ini'}"]
+    arguments += ["--disable-plugin-autoload", "-p", plugin.__name__]
+    # The progress bar has the terminal; what pytest would print there, the table at the end says better.
+    arguments += ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=no"]
+    arguments += [f"--{name}={value}" for name, value in values.items()]
+    if keyword is not None:
+        arguments += ["-k", keyword]
+    seen = _Watcher(reporter)
+    with _without(_ADDED):
+        code = pytest.main(arguments, plugins=[seen])
+    directory = request.results / request.run_id
+    if seen.defect:
+        raise BenchDefect(seen.defect)
+    if seen.message:
+        raise UsageError(seen.message)
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError(f"-k {keyword}: no cell matches; `yolo11-bench list` shows their ids")
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not seen.interrupted:
+        raise UsageError(f"pytest ended with {pytest.ExitCode(code).name} before anything was measured")
+    return Swept(directory, code == pytest.ExitCode.TESTS_FAILED, seen.interrupted)
+
+
+class _Watcher:
+    """Gives the run its progress bar, and remembers what pytest would have printed."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        """Nothing seen yet."""
+        self.interrupted = False
+        self.message = ""
+        self.defect = ""
+        self._reporter = reporter
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Hand the progress bar to the plugin."""
+        config.stash[plugin.REPORTER] = self._reporter
+
+    def pytest_exception_interact(
+        self, node: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport
+    ) -> None:
+        """Stop at what is no cell's failure but a defect of the bench itself, and keep it."""
+        if call.excinfo is not None and not isinstance(call.excinfo.value, pytest.fail.Exception):
+            self.defect = report.longreprtext
+            node.session.shouldstop = "a defect of the bench"
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep whether the user stopped the run, or a `pytest.exit` did, and why."""
+        if isinstance(excinfo.value, pytest.exit.Exception):
+            self.message = excinfo.value.msg.removeprefix("bench: ")
+        else:
+            self.interrupted = True
+
+
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """The environment without a variable: what the user adds to their own pytest is not meant for this one."""
+    kept = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ[variable] = kept

@@ -1,0 +1,163 @@
+"""What this machine is, and which targets of the matrix it has."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from glob import glob
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from bench.grid.schema import Detection, Target
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether a target was found here: `found`, and in words what was seen or is missing."""
+
+    found: bool
+    text: str
+
+
+def detect(target: Target) -> Presence:
+    """Look for a target on this machine by the rule in its matrix entry; all its conditions must hold."""
+    rule = target.detect
+    checks = (_machine(rule), _system(rule), _executable(rule), _command(rule), _files(rule))
+    seen = [text for text in checks if text]
+    missing = [text.removeprefix("!") for text in seen if text.startswith("!")]
+    if missing:
+        return Presence(False, f"{target.name} not found: {'; '.join(missing)}. It needs {target.needs}.")
+    return Presence(True, "; ".join(seen))
+
+
+# Each check returns what it saw, "!" and what is missing, or nothing where the rule has no such condition.
+
+
+def _machine(rule: Detection) -> str:
+    machine = platform.machine()
+    if not rule.machine:
+        return ""
+    return machine if rule.on_processor(machine) else f"!the processor is {machine}"
+
+
+def _system(rule: Detection) -> str:
+    system = platform.system()
+    return "" if not rule.system else system if system in rule.system else f"!the system is {system}"
+
+
+def _executable(rule: Detection) -> str:
+    if not rule.executable:
+        return ""
+    found = next((path for name in rule.executable if (path := shutil.which(name))), None)
+    return found or f"!none of {', '.join(rule.executable)} is on PATH"
+
+
+def _command(rule: Detection) -> str:
+    if not rule.command:
+        return ""
+    line = " ".join(rule.command)
+    try:
+        done = subprocess.run(rule.command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return f"!{rule.command[0]} is not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"!`{line}` failed: {error}"
+    match = re.search(rule.prints, done.stdout)
+    if done.returncode or not match:
+        return f"!`{line}` exits with {done.returncode} and lists no device"
+    return done.stdout[match.start() :].splitlines()[0]
+
+
+def _files(rule: Detection) -> str:
+    if not rule.files:
+        return ""
+    for name in (name for pattern in rule.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
+        path = Path(name)
+        # A device node proves itself by being there; a regular file must hold the text.
+        if not rule.contains or path.is_char_device() or rule.contains in path.read_text(errors="replace"):
+            return name
+    return f"!no {' or '.join(rule.files)}" + (f" with {rule.contains}" if rule.contains else "")
+
+
+def fingerprint() -> dict[str, str]:
+    """Facts about the machine that a latency depends on, as text."""
+    frequency = psutil.cpu_freq()
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_flags": " ".join(cpu_flags()),
+        "cpu_cores_physical": str(psutil.cpu_count(logical=False) or ""),
+        "cpu_cores_logical": str(psutil.cpu_count() or ""),
+        "cpu_affinity": ",".join(map(str, available_cpus())),
+        "cpu_mhz": f"{frequency.current:.0f}" if frequency else "",
+        "memory_bytes": str(psutil.virtual_memory().total),
+        "python": sys.version.split()[0],
+        "virtual_machine": str("hypervisor" in cpu_flags()).lower(),
+    }
+
+
+def short_name(cpu: str, system: str) -> str:
+    """How people call a machine: processor and system.  `system` is as in `fingerprint`."""
+    return f"{cpu or 'unknown processor'}, {system.partition('-')[0] or 'unknown system'}"
+
+
+def core_versions() -> dict[str, str]:
+    """Versions of the packages in the core environment, by name."""
+    return {dist.name.lower(): dist.version for dist in metadata.distributions()}
+
+
+def available_cpus() -> list[int]:
+    """CPUs this process may run on, in order; all of them where the system has no affinity (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def cpu_name() -> str:
+    """Marketing name of the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    if platform.system() == "Darwin":
+        line = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+@cache
+def cpu_flags() -> tuple[str, ...]:
+    """Features of the processor, in the words of /proc/cpuinfo; empty where there is no such file."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return ()
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+    return tuple(sorted(match.group(1).split())) if match else ()
+
+
+def git_commit(directory: Path) -> str:
+    """Commit of the checkout, with `+changes` when the tree differs from it; empty outside git."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    head = subprocess.run([git, "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, check=False)
+    if head.returncode:
+        return ""
+    changed = subprocess.run(
+        [git, "status", "--porcelain", "--untracked-files=no"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

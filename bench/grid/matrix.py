@@ -1,0 +1,257 @@
+"""The grid: what `matrices/*.toml` says, checked, and expanded into cells.
+
+A cell is one model x image size x batch x threads x option x precision x target.  Everything a person may want to
+change is data in `matrices/`; this module only reads it.  A wrong file gives a `UsageError` that names the file,
+the key and the values allowed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.grid import entries, outside
+from bench.grid.schema import Compute, Option, Precision, Sweep, Target
+from bench.places import EXPORTERS, MATRICES, RUNTIMES
+from bench.reasons import UsageError, did_you_mean
+
+REFERENCE_OPTION, REFERENCE_PRECISION = "pytorch", "fp32"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    model: str
+    option: Option
+    precision: str
+    target: str
+    imgsz: int
+    batch: int
+    threads: int
+
+    @property
+    def id(self) -> str:
+        """Readable id of the cell, as in `test_latency[onnx-int8-cpu-320]`; defaults are left out."""
+        text = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
+        if self.batch != 1:
+            text += f"-b{self.batch}"
+        if self.threads != 1:
+            text += f"-t{self.threads}"
+        return text
+
+    @property
+    def cell_id(self) -> str:
+        """Full id, unique within a run and equal between runs of the same cell."""
+        where = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}-b{self.batch}-t{self.threads}"
+        return f"{self.model}/{where}"
+
+    @property
+    def spec(self) -> Precision:
+        """The matrix entry of the cell's precision."""
+        return self.option.precisions[self.precision]
+
+    @property
+    def compute(self) -> Compute:
+        """Arithmetic of the convolutions that must be attested on this target."""
+        return self.spec.compute_on.get(self.target, self.spec.compute)
+
+    @property
+    def runtime(self) -> str:
+        """Module of bench/guest/runtimes that runs the option on this target."""
+        return self.option.runtimes.get(self.target, self.option.runtime)
+
+    @property
+    def environment(self) -> str:
+        """Family of the run-only environment of the option on this target."""
+        return self.option.environments.get(self.target, self.option.environment)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the cell is PyTorch FP32, which others are compared with."""
+        return self.option.id == REFERENCE_OPTION and self.precision == REFERENCE_PRECISION
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All options, targets and sweeps of one matrices folder."""
+
+    directory: Path
+    options: dict[str, Option]
+    targets: dict[str, Target]
+    sweeps: dict[str, Path]
+    homes: dict[str, Path] = field(default_factory=dict)
+    """Folder of the package that an option from outside comes with, by option id."""
+
+    def sweep(self, name: str) -> Sweep:
+        """The sweep of that name.  Raises UsageError when there is none or its file is wrong."""
+        if name not in self.sweeps:
+            hint = did_you_mean([name], self.sweeps)
+            folder = self.directory / "sweeps"
+            raise UsageError(f"no sweep {name!r} in {folder}{hint}; there are: {', '.join(self.sweeps)}")
+        return entries.parse(Sweep, entries.read(self.sweeps[name]), self.sweeps[name])
+
+    def cells(self, model: str, sweep: Sweep) -> list[Cell]:
+        """Expand a sweep for a model, in table order; the PyTorch FP32 references it needs are always in it.
+
+        Raises UsageError on a name that is not in the matrix.
+        """
+        known = sorted({name for option in self.options.values() for name in option.precisions})
+        options = _pick("options", sweep.options, list(self.options))
+        precisions = _pick("precisions", sweep.precisions, known)
+        targets = _pick("targets", sweep.targets, list(self.targets))
+        targets = [name for name in targets if name in sweep.targets or not self.targets[name].emulator]
+        pairs = [(option, f"{option.id}-{name}") for option in self.options.values() for name in option.precisions]
+        triples = [f"{pair}-{target}" for option, pair in pairs for target in option.targets]
+        excluded = set(sweep.exclude)
+        _pick("exclude", sorted(excluded.difference(triples)), [pair for _, pair in pairs])
+        reference = self.options.get(REFERENCE_OPTION)
+        if reference is None or REFERENCE_PRECISION not in reference.precisions:
+            raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
+        found: dict[str, Cell] = {}
+        sizes = itertools.product(sweep.imgsz, sweep.batch, sweep.threads)
+        for imgsz, batch, threads in sizes:
+            wanted = [
+                (option, precision, target)
+                for option in (self.options[name] for name in options)
+                for target in targets
+                if target in option.targets
+                for precision, entry in option.precisions.items()
+                if precision in precisions and (not entry.targets or target in entry.targets)
+                if not {f"{option.id}-{precision}", f"{option.id}-{precision}-{target}"} & excluded
+            ]
+            references = [(reference, REFERENCE_PRECISION, self.reference_target(target)) for _, _, target in wanted]
+            for option, precision, target in references + wanted:
+                cell = Cell(model, option, precision, target, imgsz, batch, threads)
+                found.setdefault(cell.cell_id, cell)
+        if not found:
+            raise UsageError(
+                f"the selection has no cell: none of the options {', '.join(options)} has one of the precisions "
+                f"{', '.join(precisions)} on one of the targets {', '.join(targets)} (see `python -m bench list`)"
+            )
+        return sorted(found.values(), key=lambda c: (c.imgsz, c.batch, c.threads, c.option.order))
+
+    def emulated(self, emulators: Sequence[str]) -> list[str]:
+        """Ids of the targets that emulators of these names make.  Raises UsageError for a name that makes none."""
+        known = sorted({target.emulator for target in self.targets.values() if target.emulator})
+        unknown = [name for name in emulators if name not in known]
+        if unknown:
+            hint = did_you_mean(unknown, known)
+            raise UsageError(f"--emulate: unknown {', '.join(unknown)}{hint}; allowed: {', '.join(known) or 'none'}")
+        return [key for key, target in self.targets.items() if target.emulator in emulators]
+
+    def runtime(self, cell: Cell) -> Path:
+        """The adapter that runs a cell.  Raises UsageError when there is no such module."""
+        return self.module(cell.option, RUNTIMES, cell.runtime)
+
+    def exporter(self, option: Option, name: str) -> Path:
+        """An exporter of an option.  Raises UsageError when there is no such module."""
+        return self.module(option, EXPORTERS, name)
+
+    def module(self, option: Option, ours: Path, name: str) -> Path:
+        """A module of the option's own package, or of our folder `ours`.  Raises UsageError where neither has it."""
+        home = self.homes.get(option.id)
+        places = [ours] if home is None else [home / ours.name, ours]
+        found = next((path for place in places if (path := place / f"{name}.py").is_file()), None)
+        if found is None:
+            looked = " and ".join(str(place) for place in places)
+            raise UsageError(f"the option {option.id} names {ours.name}/{name}.py, which is not in {looked}")
+        return found
+
+    def reference_target(self, target: str) -> str:
+        """The target on which PyTorch FP32 is the reference for `target`: this machine's processor of those allowed."""
+        allowed, machine = self.targets[target].reference or [target], platform.machine()
+        return next((name for name in allowed if self.targets[name].detect.on_processor(machine)), allowed[0])
+
+    def reference_of(self, cell: Cell) -> Cell:
+        """The PyTorch FP32 cell that `cell` is compared with."""
+        option = self.options[REFERENCE_OPTION]
+        target = self.reference_target(cell.target)
+        return Cell(cell.model, option, REFERENCE_PRECISION, target, cell.imgsz, cell.batch, cell.threads)
+
+
+def load(directory: Path = MATRICES) -> Matrix:
+    """Read and check a matrices folder.
+
+    Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
+    """
+    targets_file = directory / "targets.toml"
+    targets = {
+        name: entries.parse(Target, value, targets_file, prefix=name)
+        for name, value in entries.read(targets_file).items()
+    }
+    options: dict[str, Option] = {}
+    homes: dict[str, Path] = {}
+    for home in (directory, *outside.folders().values()):
+        for path in sorted((home / "options").glob("*.toml")):
+            option = _option(path, list(targets), outside.lock_folders(directory))
+            if option.id in options:
+                raise UsageError(f"{path}: there is an option {option.id!r} already; give this one another id")
+            options[option.id] = option
+            if home is not directory:
+                homes[option.id] = home
+    if not options:
+        raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
+    for name, target in targets.items():
+        _pick(f"{name}.reference", target.reference, list(targets), targets_file)
+        if target.emulates:
+            _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
+    ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
+    sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
+    found = Matrix(directory, ordered, targets, sweeps, homes)
+    for option in ordered.values():
+        _require_modules(found, option)
+    return found
+
+
+def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option:
+    """The option in a file.  Raises UsageError when it is wrong or refers to something absent."""
+    option = entries.parse(Option, entries.read(path), path)
+    if option.id != path.stem:
+        raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
+    _pick("targets", option.targets, targets, path)
+    families = {"environment": option.environment, "export.environment": option.export.environment}
+    families |= {f"environments.{target}": family for target, family in option.environments.items()}
+    families |= {f"export, before it {exporter}": family for exporter, family in option.export.chain}
+    for key, family in families.items():
+        if not any((folder / f"{family}.txt").is_file() for folder in locks):
+            known = ", ".join(sorted(lock.stem for folder in locks for lock in folder.glob("*.txt")))
+            raise UsageError(f"{path}: {key} is {family!r}, but envs/{family}.txt is missing; locks: {known}")
+    packages = option.javascript
+    if packages is not None and not any((folder / packages / "package-lock.json").is_file() for folder in locks):
+        place = locks[0] / packages / "package-lock.json"
+        raise UsageError(f"{path}: javascript is {packages!r}, but {place} is missing")
+    return option
+
+
+def _require_modules(matrix: Matrix, option: Option) -> None:
+    """Raise UsageError when an adapter or exporter that an option names is not there."""
+    for name in (option.runtime, *option.runtimes.values()):
+        matrix.module(option, RUNTIMES, name)
+    for name in (option.export.exporter, *(exporter for exporter, _ in option.export.chain)):
+        matrix.module(option, EXPORTERS, name)
+
+
+def option_names(directory: Path = MATRICES) -> dict[str, str]:
+    """What each option of a matrices folder, or from outside, is called; nothing else of its file is looked at."""
+    files = [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
+    return {path.stem: str(entries.read(path).get("name", path.stem)) for path in files}
+
+
+def override(sweep: Sweep, source: str, **values: Any) -> Sweep:
+    """A copy of `sweep` with the given keys replaced (None: kept), checked as a file would be."""
+    changed = {key: value for key, value in values.items() if value is not None}
+    return entries.parse(Sweep, sweep.model_dump() | changed, source)
+
+
+def _pick(key: str, wanted: Sequence[str], known: Sequence[str], path: Path | None = None) -> list[str]:
+    unknown = [name for name in wanted if name != "*" and name not in known]
+    if unknown:
+        where = f"{path}: " if path else ""
+        hint = did_you_mean(unknown, known)
+        raise UsageError(f"{where}{key}: unknown {', '.join(unknown)}{hint}; allowed: {', '.join(known)}")
+    return list(known) if "*" in wanted else [name for name in known if name in wanted]

@@ -1,0 +1,182 @@
+"""What a run can be asked for: its options, declared once, and a request made of their values.
+
+pytest's options, the command line's and the parameters of `bench.run` are all made of `OPTIONS`.  Light on purpose: the
+command line reads it for `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.places import DEMO_CHECKPOINT, MATRICES
+from bench.reasons import UsageError
+
+if TYPE_CHECKING:
+    from bench.grid.matrix import Cell, Matrix
+    from bench.grid.schema import Sweep
+
+DEFAULT_SWEEP = "smoke"
+CACHE_VARIABLE = "YOLO11_BENCH_CACHE"
+
+
+@dataclass(frozen=True)
+class RunOption:
+    """An option of a run: how its value is called, and what it means.  Every value is text; `Request` reads it."""
+
+    metavar: str
+    help: str
+
+
+OPTIONS: Mapping[str, RunOption] = {
+    "sweep": RunOption("NAME", f"a file in matrices/sweeps without its ending (default: {DEFAULT_SWEEP})"),
+    "model": RunOption("PATH", "an Ultralytics detect checkpoint, or an official name such as yolo11n.pt "
+                       "(default: the embedded demo model)"),
+    "data": RunOption("YAML", "an Ultralytics data file; its train images calibrate, its val images are evaluated "
+                      "(default: the embedded demo set)"),
+    "options": RunOption("LIST", "deployment options, comma separated, for example onnx,openvino"),
+    "precisions": RunOption("LIST", "precisions, comma separated, for example fp32,int8"),
+    "targets": RunOption("LIST", "hardware targets, comma separated, for example cpu,cuda"),
+    "emulate": RunOption("NAME", "check results on an emulated machine, slowly: arm64; with --targets, beside these"),
+    "imgsz": RunOption("LIST", "sides of the square network input in pixels, comma separated"),
+    "batch": RunOption("LIST", "images per inference, comma separated"),
+    "threads": RunOption("LIST", "intra-op threads, comma separated; guests are pinned to as many CPUs"),
+    "images": RunOption("N", "evaluate on N validation images, evenly spaced over the set (default: the sweep's)"),
+    "results": RunOption("DIR", "folder for runs (default: results/runs in the current folder)"),
+    "cache": RunOption("DIR", f"environments, artifacts and images (default: ${CACHE_VARIABLE} or the user's cache)"),
+    "matrices": RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)"),
+    "run-id": RunOption("ID", "name of the run (default: date, time and sweep)"),
+}  # fmt: skip
+
+OF_THE_GRID = ("sweep", "options", "precisions", "targets", "emulate", "imgsz", "batch", "threads", "matrices")
+"""Those that say which cells there are; the rest says on what, and where results go."""
+
+
+def parameter(name: str) -> str:
+    """An option's name as a Python identifier: `run-id` is `run_id`."""
+    return name.replace("-", "_")
+
+
+class Request:
+    """What was asked for.  Raises UsageError for a value that cannot be meant."""
+
+    def __init__(self, values: Mapping[str, str | None]) -> None:
+        """Take option values by name; None where an option was not given."""
+        self._values = values
+
+    def given(self) -> dict[str, str]:
+        """The options that were given, by name."""
+        return {name: value for name, value in self._values.items() if value is not None}
+
+    def text(self, name: str) -> str | None:
+        """An option's value as given."""
+        return self._values.get(name)
+
+    def names(self, name: str) -> list[str] | None:
+        """A comma-separated option as a list."""
+        value = self.text(name)
+        if value is None:
+            return None
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts:
+            raise UsageError(f"--{name} is empty; give names separated by commas, or leave it out")
+        return parts
+
+    def integers(self, name: str) -> list[int] | None:
+        """A comma-separated option as integers."""
+        parts = self.names(name)
+        try:
+            return None if parts is None else [int(part) for part in parts]
+        except ValueError as error:
+            raise UsageError(f"--{name} {self.text(name)}: not whole numbers separated by commas") from error
+
+    @property
+    def sweep_name(self) -> str:
+        """Name of the sweep."""
+        return self.text("sweep") or DEFAULT_SWEEP
+
+    @property
+    def matrices(self) -> Path:
+        """The matrices folder."""
+        return Path(self.text("matrices") or MATRICES)
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder: the option, else the environment variable, else the user's cache."""
+        chosen = self.text("cache") or os.environ.get(CACHE_VARIABLE)
+        if chosen:
+            return Path(chosen).expanduser().resolve()
+        import platformdirs  # for the few who ask
+
+        return platformdirs.user_cache_path("yolo11-bench")
+
+    @property
+    def results(self) -> Path:
+        """The folder that holds runs."""
+        return Path(self.text("results") or "results/runs").resolve()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Name of the run; the random part keeps two runs of one second apart."""
+        given = self.text("run-id")
+        if given is None:
+            return f"{time.strftime('%Y%m%dT%H%M%S')}-{self.sweep_name}-{secrets.token_hex(2)}"
+        if Path(given).name != given or given.startswith("."):
+            raise UsageError(f"--run-id {given!r}: it becomes a folder's name, so it may not contain a slash")
+        return given
+
+    def again(self) -> str:
+        """Options that ask for this model, data and image count again; file names only, since folders differ."""
+        parts = []
+        for name in ("model", "data"):
+            value = self.text(name)
+            if value is not None:
+                parts.append(f"--{name} {shlex.quote(Path(value).name)}")
+        if self.text("images") is not None:
+            parts.append(f"--images {self.text('images')}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What would be measured."""
+
+    matrix: Matrix
+    sweep: Sweep
+    cells: list[Cell]
+
+
+def expand(request: Request) -> Grid:
+    """Read the matrix and expand the request's cells.  Raises UsageError.  Reads small files only."""
+    from bench.grid import matrix  # pydantic behind it takes longer to import than `--help` may take
+
+    read = matrix.load(request.matrices)
+    counts = request.integers("images")
+    sweep = matrix.override(
+        read.sweep(request.sweep_name),
+        "command line",
+        options=request.names("options"),
+        precisions=request.names("precisions"),
+        targets=_targets(request, read),
+        imgsz=request.integers("imgsz"),
+        batch=request.integers("batch"),
+        threads=request.integers("threads"),
+        images=counts[0] if counts else None,
+        # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose.
+        exclude=[] if request.text("precisions") else None,
+    )
+    name = Path(request.text("model") or DEMO_CHECKPOINT).stem
+    return Grid(read, sweep, read.cells(name, sweep))
+
+
+def _targets(request: Request, read: Matrix) -> list[str] | None:
+    """The targets asked for, with those of `--emulate`; None where the sweep's stand."""
+    emulators, named = request.names("emulate"), request.names("targets")
+    return named if emulators is None else [*(named or []), *read.emulated(emulators)]

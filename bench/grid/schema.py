@@ -1,0 +1,214 @@
+"""What a person writes in `matrices/`, as checked models: options, targets, sweeps.
+
+A model says what a key means and what it may hold; `bench/grid/matrix.py` reads the files and expands them into cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from bench.grid.entries import Entry
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Compute = Literal["f32", "f16", "bf16", "i8"]
+
+
+class Precision(Entry):
+    """One precision of an option."""
+
+    compute: Compute = Field(description="arithmetic of the convolutions that the runtime must attest")
+    compute_on: dict[Identifier, Compute] = Field(default_factory=dict, description="the same, where a target differs")
+    targets: list[Identifier] = Field(default_factory=list, description="targets it exists on; empty: the option's")
+    calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
+    artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
+    runtime_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    note: str = ""
+
+
+class Export(Entry):
+    """How an option's artifact is made."""
+
+    environment: Identifier = Field(description="environment family; matrices/envs/<family>.txt is its lock")
+    exporter: Identifier = Field(description="module bench/guest/exporters/<exporter>.py")
+    source: Identifier | None = Field(default=None, description="exporter module whose artifact this one converts")
+    source_environment: Identifier | None = Field(default=None, description="environment family of that exporter")
+    sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$")]] = Field(
+        default_factory=list, description="where more than one leads here: <exporter>:<environment family>, in order"
+    )
+    without_target: bool = Field(default=False, description="export also where the target is absent: exported only")
+
+    @model_validator(mode="after")
+    def _source_is_whole(self) -> Export:
+        if (self.source is None) != (self.source_environment is None):
+            raise ValueError("source and source_environment belong together: give both or neither")
+        if self.source is not None and self.sources:
+            raise ValueError("give either source or sources")
+        return self
+
+    @property
+    def chain(self) -> list[tuple[str, str]]:
+        """Exporters (module, environment family) that come before this one; each converts the artifact before it."""
+        if self.source is not None and self.source_environment is not None:
+            return [(self.source, self.source_environment)]
+        return [(exporter, family) for exporter, _, family in (entry.partition(":") for entry in self.sources)]
+
+
+class Option(Entry):
+    """One way to deploy: a row of the guide's table, or one beyond it."""
+
+    id: Identifier
+    name: str
+    order: int = Field(description="position in tables; the guide's own order")
+    in_guide: bool = Field(default=True, description="whether the guide names it; tables mark what it does not")
+    environment: Identifier = Field(description="run-only environment family")
+    runtime: Identifier = Field(description="module bench/guest/runtimes/<runtime>.py")
+    targets: list[Identifier]
+    runtimes: dict[Identifier, Identifier] = Field(default_factory=dict, description="runtime, where a target differs")
+    environments: dict[Identifier, Identifier] = Field(
+        default_factory=dict, description="run-only environment family, where a target differs"
+    )
+    javascript: Identifier | None = Field(
+        default=None, description="JavaScript packages the runtime serves; matrices/envs/<family>/package-lock.json"
+    )
+    batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
+    export: Export
+    precisions: dict[Identifier, Precision]
+
+    @model_validator(mode="after")
+    def _shared_artifacts_exist(self) -> Option:
+        for name, precision in self.precisions.items():
+            if precision.artifact and precision.artifact not in self.precisions:
+                allowed = ", ".join(self.precisions)
+                raise ValueError(f"precisions.{name}.artifact is {precision.artifact!r}; allowed: {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_name_its_targets(self) -> Option:
+        named = {"runtimes": list(self.runtimes), "environments": list(self.environments)}
+        for name, precision in self.precisions.items():
+            named[f"precisions.{name}.compute_on"] = list(precision.compute_on)
+            named[f"precisions.{name}.targets"] = precision.targets
+        for key, targets in named.items():
+            for target in targets:
+                if target not in self.targets:
+                    raise ValueError(f"{key} names {target!r}; allowed: {', '.join(self.targets)}")
+        return self
+
+
+class Detection(Entry):
+    """How a target is found on this machine; every condition given must hold (see bench/grid/machine.py)."""
+
+    machine: list[str] = Field(default_factory=list, description="platform.machine() is one of these, any case")
+    system: list[str] = Field(default_factory=list, description="platform.system() is one of these")
+    executable: list[str] = Field(default_factory=list, description="one of these is on PATH")
+    command: list[str] = Field(default_factory=list, description="this command exits with 0 ...")
+    prints: str = Field(default="", description="... and its output matches this regular expression")
+    files: list[str] = Field(default_factory=list, description="one of these glob patterns matches a file ...")
+    contains: str = Field(default="", description="... and one such file holds this text")
+
+    def on_processor(self, machine: str) -> bool:
+        """Whether `machine`, in the words of platform.machine(), is one of those asked for; any where none is."""
+        return not self.machine or machine.lower() in [name.lower() for name in self.machine]
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> Detection:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            raise ValueError(f"needs at least one condition of: {', '.join(type(self).model_fields)}")
+        return self
+
+
+class Target(Entry):
+    """One kind of hardware an option can run on."""
+
+    name: str
+    name_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
+    device: str = Field(description="what an attestation must name as the device")
+    needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
+    detect: Detection
+    timed: bool = Field(default=True, description="whether a latency here says anything about the target")
+    threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
+    images: PositiveInt | None = Field(default=None, description="most images evaluated where no latency is taken")
+    patience: PositiveFloat = Field(default=1.0, description="factor on the sweep's deadlines for load and inference")
+    reference: list[str] = Field(
+        default_factory=list,
+        description="processors on which PyTorch FP32 is the reference, this machine's of them; empty: this target",
+    )
+    arithmetic: dict[Compute, str] = Field(
+        default_factory=dict, description="processor feature, as in /proc/cpuinfo, that an arithmetic needs here"
+    )
+    emulator: str = Field(default="", description="table of emulators.toml; then it is measured only when asked for")
+    emulates: str = Field(default="", description="target that its guests are told to be")
+
+    @model_validator(mode="after")
+    def _emulation_is_whole(self) -> Target:
+        if bool(self.emulator) != bool(self.emulates) or (self.emulator and self.timed):
+            raise ValueError("emulator and emulates belong together, and with timed = false")
+        return self
+
+    def lacks(self, compute: Compute, flags: Collection[str]) -> bool:
+        """Whether a processor with these features cannot compute so; features that are not known lack nothing."""
+        feature = self.arithmetic.get(compute, "")
+        return bool(flags and feature) and feature not in flags
+
+
+class Parity(Entry):
+    """On how many images raw outputs are compared with PyTorch FP32."""
+
+    images: PositiveInt = 4
+
+
+class Latency(Entry):
+    """How long and how precisely latency is measured."""
+
+    samples: PositiveInt = Field(default=10, description="timed inferences per turn")
+    turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
+    warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
+    rounds: PositiveInt = Field(default=2, description="interleaved rounds before every guest is started anew")
+    min_launches: int = Field(default=5, ge=3, description="launches before the interval is looked at")
+    max_launches: PositiveInt = 20
+    half_width: PositiveFloat = Field(default=0.02, description="stop when every interval is this narrow, relative")
+    budget_s: PositiveFloat = Field(default=300.0, description="stop a time window after this many seconds")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Latency:
+        if self.max_launches < self.min_launches:
+            raise ValueError(f"max_launches ({self.max_launches}) must be at least min_launches ({self.min_launches})")
+        return self
+
+
+class Deadlines(Entry):
+    """Seconds after which a guest that has not answered is killed."""
+
+    export: PositiveFloat = 900.0
+    load: PositiveFloat = 180.0
+    infer: PositiveFloat = 60.0
+
+
+class Accuracy(Entry):
+    """When an accuracy counts as collapsed: the share of PyTorch FP32's mAP50-95 an artifact must keep."""
+
+    keep: float = Field(default=0.5, ge=0, le=1)
+
+
+class Sweep(Entry):
+    """Which part of the grid is measured, and how hard."""
+
+    description: str
+    options: list[str] = Field(default=["*"])
+    precisions: list[str] = Field(default=["*"])
+    targets: list[str] = Field(default=["*"])
+    exclude: list[str] = Field(
+        default=[], description="what to leave out: <option>-<precision>, or <option>-<precision>-<target>"
+    )
+    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = Field(default=[320])
+    batch: list[PositiveInt] = Field(default=[1])
+    threads: list[PositiveInt] = Field(default=[1])
+    images: PositiveInt | None = Field(default=None, description="validation images; absent: all")
+    calibration_images: PositiveInt = 64
+    parity: Parity = Parity()
+    accuracy: Accuracy = Accuracy()
+    latency: Latency = Latency()
+    deadlines: Deadlines = Deadlines()

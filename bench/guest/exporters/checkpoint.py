@@ -1,0 +1,93 @@
+"""Looks into a checkpoint before anything is made of it, so that a wrong file costs one sentence and not a sweep."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.modules import Detect
+from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+from ..refusals import CheckpointError
+
+
+def inspect(request: dict[str, Any]) -> dict[str, Any]:
+    """Facts about the checkpoint `weights`: task, classes, strides in px, parameters, what wrote it.
+
+    Raises CheckpointError when it is no Ultralytics checkpoint, no detector, or one with an end-to-end head.
+    """
+    path = Path(request["weights"])
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    if path.suffix != ".pt":
+        raise CheckpointError(
+            f"{path}: a checkpoint ends in .pt; give the file that training wrote, not an export of it."
+        )
+    try:
+        # First as data: a pickle can run any code, so only one that holds nothing but known classes is loaded.
+        torch_safe_load(str(path), safe_only=True)
+        model, checkpoint = load_checkpoint(str(path))
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        EOFError,
+        IndexError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ModuleNotFoundError,
+    ) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint that Ultralytics can load ({cause}). Give a .pt file written by Ultralytics "
+            f"training, such as best.pt; a plain state_dict or a TorchScript archive does not hold the network."
+        ) from error
+    if model.task != "detect":
+        raise CheckpointError(f"{path} is a model for '{model.task}'; this bench measures detection ('detect') only.")
+    head = model.model[-1]
+    if not isinstance(head, Detect):
+        raise CheckpointError(
+            f"{path} has the head {type(head).__name__}; only Detect, as in YOLO11, can be decoded here."
+        )
+    if getattr(head, "end2end", False):
+        raise CheckpointError(
+            f"{path} has an end-to-end head (YOLO26, YOLOv10), whose output is final detections. The bench compares "
+            f"raw outputs and decodes them itself; give a model without that head, such as YOLO11 or YOLOv8."
+        )
+    return {
+        "task": model.task,
+        "nc": len(model.names),
+        "names": {str(index): str(name) for index, name in model.names.items()},
+        "strides": [int(stride) for stride in model.stride.tolist()],
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "end2end": False,
+        "imgsz": model.args.get("imgsz"),
+        "architecture": Path(str(model.yaml.get("yaml_file", ""))).stem,
+        "ultralytics": str(checkpoint.get("version") or ""),
+        "date": str(checkpoint.get("date") or ""),
+    }
+
+
+def fetch(request: dict[str, Any]) -> dict[str, Any]:
+    """Download the published checkpoint `name`, such as yolo11n.pt, to the path `output`; whole or not at all.
+
+    Raises CheckpointError for a name that ultralytics does not publish or a download that fails.
+    """
+    name, output = request["name"], Path(request["output"])
+    if name not in GITHUB_ASSETS_NAMES:
+        raise CheckpointError(f"{name} is not among the checkpoints that Ultralytics publishes.")
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        try:
+            path = Path(attempt_download_asset(Path(folder) / name))
+            path.replace(output)
+        except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{name} could not be downloaded ({cause}).") from error
+    return {"path": str(output)}

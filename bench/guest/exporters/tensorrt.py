@@ -1,0 +1,130 @@
+"""TensorRT: the ONNX artifact, retyped or quantised, built into an engine for the GPU of this machine.
+
+TensorRT 11 builds strongly typed networks only, and 10 can: what each layer computes in is what the ONNX graph says.
+So the precision is put into the graph, on the processor, by `typed_graph`, and the builder chooses kernels, not types.
+int8 is explicit quantisation: pairs of QuantizeLinear and DequantizeLinear around the convolutions, symmetric and
+signed, weights per channel, since TensorRT takes no other.  An engine works with the TensorRT release and the kind of
+GPU it was built with.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from ..refusals import PrecisionUnsupported
+from ._calibration import batches
+
+PRECISIONS = ("fp32", "fp16", "int8")
+# The convolution that turns a distribution over 16 distances into one: 16 numbers, whose rounding moves every box.
+KEPT = "/dfl/"
+
+
+class EngineRefused(RuntimeError):
+    """TensorRT cannot parse or build the graph; the message is its own."""
+
+
+def export(request: dict[str, Any]) -> dict[str, Any]:
+    """Write model.engine in fp32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
+    output = Path(request["output_dir"])
+    graph = typed_graph({**request, "output": str(output / "typed.onnx")})
+    (output / "model.engine").write_bytes(_build(Path(graph["path"])))
+    Path(graph["path"]).unlink()
+    source = request["source"]["manifest"]
+    names = ("tensorrt-cu13", "onnx", "onnxruntime")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return {
+        "files": ["model.engine"],
+        "entry": "model.engine",
+        "input": source["input"],
+        "output": source["output"],
+        "versions": {**source["versions"], **versions, "tensorrt": versions["tensorrt-cu13"]},
+        "reproduce": f"{source['reproduce']}  # then bench/guest/exporters/tensorrt.py, {request['precision']}",
+    }
+
+
+def typed_graph(request: dict[str, Any]) -> dict[str, str]:
+    """The source's ONNX graph in the types of a precision, written to `output`; needs no GPU and no TensorRT.
+
+    `request` is an export request with `output`, the path to write.  Input and output stay float32.  Raises
+    PrecisionUnsupported or ExportRefused.
+    """
+    precision, output = request["precision"], Path(request["output"])
+    if precision not in PRECISIONS:
+        raise PrecisionUnsupported(f"The TensorRT exporter writes {', '.join(PRECISIONS)}, not {precision}.")
+    source = Path(request["source"]["directory"]) / request["source"]["manifest"]["entry"]
+    model = onnx.load(str(source))
+    if precision == "fp16":
+        model = convert_float_to_float16(model, keep_io_types=True)
+    if precision == "int8":
+        _quantise(source, output, model, request)
+    else:
+        onnx.save(model, str(output))
+    return {"path": str(output)}
+
+
+def _quantise(source: Path, output: Path, model: Any, request: Mapping[str, Any]) -> None:
+    (name,) = [tensor.name for tensor in model.graph.input]
+    quantize_static(
+        str(source),
+        str(output),
+        _Images(name, request),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        nodes_to_exclude=[node.name for node in model.graph.node if KEPT in node.name],
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            # What TensorRT reads: weights in float before their pair, biases in float, and only the inputs of a
+            # convolution quantised, so that what follows it can be fused into it.
+            "AddQDQPairToWeight": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": ["Conv"],
+        },
+    )
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]  # the core has no onnxruntime to type it with
+    """Calibration images as network inputs, one batch after another."""
+
+    def __init__(self, name: str, request: Mapping[str, Any]) -> None:
+        self._batches = batches(request)
+        self._name = name
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next batch by the input's name, None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
+
+
+def _build(graph: Path) -> bytes:
+    """The engine of a typed graph, with the details its inspector is asked for.  Raises EngineRefused."""
+    # Here and not above: what comes before it needs neither TensorRT nor a GPU, and is tested without them.
+    import tensorrt as trt
+
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    always_typed = int(trt.__version__.split(".")[0]) >= 11
+    flags = 0 if always_typed else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph.read_bytes()):
+        said = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise EngineRefused(f"TensorRT {trt.__version__} cannot parse the graph: {said}")
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # its 10-bit mantissa is not FP32
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineRefused(f"TensorRT {trt.__version__} built no engine; the log says why.")
+    return bytes(plan)

@@ -1,0 +1,120 @@
+"""What the SavedModel and GraphDef runtimes share: device, threads, layout, an attestation from a traced inference."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port as port
+
+from ..refusals import TargetAbsent, TargetUnsupported
+
+TARGETS = ("cpu", "arm-cpu", "cuda")
+DEVICES = {"GPU": "cuda"}
+COMPUTE = {"DT_FLOAT": "f32", "DT_HALF": "f16", "DT_BFLOAT16": "bf16", "DT_QINT8": "i8", "DT_QUINT8": "i8"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A function of one tensor, and how to load the same graph into a session that can be traced.
+
+    `run` takes float32 (B, S, S, 3) and returns (B, 4 + classes, anchors).  `restore` loads the graph into a session
+    and returns the names of its input and output tensor.
+    """
+
+    run: Callable[[Any], Any]
+    restore: Callable[[Any], tuple[str, str]]
+    input_shape: list[int]
+
+
+def set_up(spec: dict[str, Any]) -> None:
+    """Set device and threads before TensorFlow's first operation.
+
+    TF32 is off, as for PyTorch: TensorFlow lets cuDNN use it by default, and its 10-bit mantissa is not FP32.  Raises
+    TargetAbsent or TargetUnsupported.
+    """
+    if spec["target"] not in TARGETS:
+        raise TargetUnsupported(f"TensorFlow is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
+    if spec["target"] == "cuda":
+        if not tf.config.list_physical_devices("GPU"):
+            raise TargetAbsent("TensorFlow sees no CUDA device; install its CUDA build and a driver that fits it.")
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    else:
+        tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(int(spec["threads"]))
+    # One operator at a time: otherwise several would share the CPUs that the cell was given.
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def prepare(_model: Model, x: np.ndarray) -> Any:
+    """A host tensor in channels last; the copy to the device belongs to the inference."""
+    with tf.device("CPU:0"):
+        return tf.constant(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+
+
+def infer(model: Model, prepared: Any) -> np.ndarray:
+    """Raw output (B, 4 + classes, anchors), boxes in 0..1."""
+    output: np.ndarray = model.run(prepared).numpy()
+    return output
+
+
+def attest(model: Model) -> dict[str, Any]:
+    """Device, type and kernel of the convolutions in the graph that a traced inference executed.
+
+    The trace needs a session of its own; its graph goes through the same rewrites and kernels as the function's.
+    """
+    batch, channels, height, width = model.input_shape
+    v1 = tf.compat.v1
+    config = v1.ConfigProto(
+        intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+        inter_op_parallelism_threads=tf.config.threading.get_inter_op_parallelism_threads(),
+    )
+    metadata = v1.RunMetadata()
+    with tf.Graph().as_default(), v1.Session(config=config) as session:
+        source, target = model.restore(session)
+        session.run(
+            target,
+            {source: np.zeros((batch, height, width, channels), np.float32)},
+            options=v1.RunOptions(trace_level=v1.RunOptions.FULL_TRACE, output_partition_graphs=True),
+            run_metadata=metadata,
+        )
+    executed = {stats.node_name for device in metadata.step_stats.dev_stats for stats in device.node_stats}
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node if node.name in executed]
+    types = tf.compat.v1.AttrValue.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
+    convolutions = Counter(
+        (node.op, types[node.attr["T"].type].name, node.device.rsplit(":", 2)[-2])
+        for node in nodes
+        if "Conv" in node.op
+    )
+    by_compute = Counter[tuple[str, str]]()
+    for (_, kind, device), count in convolutions.items():
+        by_compute[COMPUTE.get(kind, kind), device.lower()] += count
+    (compute, device), _ = by_compute.most_common(1)[0]
+    if device == "gpu" and compute == "f32" and tf.config.experimental.tensor_float_32_execution_enabled():
+        compute = "tf32"
+    return {
+        "device": DEVICES.get(device.upper(), device),
+        "provider": _provider(device, convolutions),
+        "compute": compute,
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "input_shape": model.input_shape,
+        "version": tf.__version__,
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+        "onednn_enabled": bool(port.IsMklEnabled()),
+        "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
+        "operators": dict(sorted(Counter(node.op for node in nodes).items())),
+    }
+
+
+def _provider(device: str, convolutions: Counter[tuple[str, str, str]]) -> str:
+    if device == "gpu":
+        return f"cuDNN {tf.sysconfig.get_build_info().get('cudnn_version', '')}".strip()
+    onednn = sum(count for (op, _, _), count in convolutions.items() if op.startswith("_Mkl"))
+    return "oneDNN" if 2 * onednn > sum(convolutions.values()) else "Eigen"

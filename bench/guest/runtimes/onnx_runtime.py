@@ -1,0 +1,112 @@
+"""ONNX Runtime: one session, one execution provider, as many intra-op threads as asked."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ..refusals import TargetAbsent, TargetUnsupported
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
+DEVICES = {CPU: "cpu", CUDA: "cuda"}
+# Input types of convolution nodes as the profiler names them.
+COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A session and what it was made from."""
+
+    session: Any
+    path: Path
+    provider: tuple[str, dict[str, str]]
+    threads: int
+    entries: dict[str, str]
+
+
+def load(spec: dict[str, Any]) -> Model:
+    """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name.
+
+    CUDA's TF32, which ONNX Runtime has on by default, is off: its 10-bit mantissa is not FP32.
+    Raises TargetAbsent, TargetUnsupported or ONNX Runtime's errors.
+    """
+    target = spec["target"]
+    if target not in PROVIDERS:
+        raise TargetUnsupported(f"ONNX Runtime is run on {', '.join(PROVIDERS)} here, not on {target}.")
+    provider = PROVIDERS[target]
+    if provider == CUDA and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from the environment's own packages
+    if provider not in ort.get_available_providers():
+        available = ", ".join(ort.get_available_providers())
+        raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
+    path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
+    entries = {name: str(value) for name, value in spec["options"].items()}
+    chosen = (provider, {"use_tf32": "0"} if provider == CUDA else {})
+    session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
+    if session.get_providers()[0] != provider:
+        raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
+    return Model(session, path, chosen, spec["threads"], entries)
+
+
+def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
+    """The input as it is."""
+    return x
+
+
+def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
+    """Raw output (B, 4 + classes, anchors)."""
+    output: np.ndarray = model.session.run(None, {model.session.get_inputs()[0].name: prepared})[0]
+    return output
+
+
+def attest(model: Model) -> dict[str, Any]:
+    """Providers and types of the convolutions that a profiled inference executed, in a session of its own."""
+    meta = model.session.get_inputs()[0]
+    shape = [side if isinstance(side, int) else 1 for side in meta.shape]
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(model.threads, model.entries)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(str(model.path), options, providers=[model.provider])
+        session.run(None, {meta.name: np.zeros(shape, np.float32)})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
+    kernels = [node for node in nodes if node.get("provider") and node.get("input_type_shape")]
+    convolutions = Counter(
+        (node["op_name"], next(iter(node["input_type_shape"][0])), node["provider"])
+        for node in kernels
+        if "Conv" in node["op_name"]
+    )
+    (_, kind, provider), _ = convolutions.most_common(1)[0]
+    placed = Counter(node["provider"] for node in kernels)
+    tf32 = model.session.get_provider_options().get(CUDA, {}).get("use_tf32") == "1"
+    return {
+        "device": DEVICES.get(provider, provider),
+        "provider": provider,
+        "compute": "tf32" if tf32 and kind == "float" else COMPUTE.get(kind, kind),
+        "threads": model.session.get_session_options().intra_op_num_threads,
+        "input_shape": list(meta.shape),
+        "version": ort.__version__,
+        "providers": model.session.get_providers(),
+        "provider_nodes": dict(sorted(placed.items())),
+        "provider_share": round(placed[provider] / placed.total(), 4),
+        "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
+        "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
+    }
+
+
+def _options(threads: int, entries: dict[str, str]) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    for name, value in entries.items():
+        options.add_session_config_entry(name, value)
+    return options

@@ -1,0 +1,44 @@
+"""What the runtime says it ran is what was asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bench.grid.matrix import Cell
+from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.measure.workshop import Workshop
+from bench.reasons import CellProblem, Reason, Status
+
+
+class Attestation(CellInstrument):
+    """Asks the runtime and compares its answer with the matrix."""
+
+    name = "attestation"
+    needs = ("footprint",)
+    columns = ("attested", "expected", "compute")
+
+    def measure(self, subject: Subject) -> None:
+        """Store the answer.  Raises CellProblem (invalid) where it is not what was asked."""
+        workshop, cell = subject.workshop, subject.cell
+        timeout = 5 * workshop.deadlines(cell).infer  # a runtime may need some inferences to say it
+        with workshop.progress.timed(cell.id, self.name):
+            attested = subject.guest.stats(attest=True, timeout=timeout).attested
+        check_attestation(workshop, cell, attested)
+
+
+def check_attestation(workshop: Workshop, cell: Cell, attested: dict[str, Any]) -> None:
+    """Store what a runtime says it ran.  Raises CellProblem (invalid) when that is not what was asked."""
+    expected = workshop.expected(cell)
+    workshop.store.update(
+        cell,
+        attested=json.dumps(attested, sort_keys=True),
+        expected=json.dumps(expected, sort_keys=True),
+        compute=str(attested.get("compute", "")),
+    )
+    wrong = [key for key, value in expected.items() if attested.get(key) != value]
+    if wrong:
+        pairs = "; ".join(f"{key}: asked {expected[key]}, ran {attested.get(key)}" for key in wrong)
+        raise CellProblem(
+            Reason.ATTESTATION_MISMATCH, f"{cell.option.name} ran something else: {pairs}.", Status.INVALID
+        )

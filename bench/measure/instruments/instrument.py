@@ -1,0 +1,77 @@
+"""What an instrument is: one way of measuring a cell, with a pytest test of its own name.
+
+A module beside this one holds each; adding one means a module and an entry in `registry.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.environments.locked import Env
+from bench.grid.matrix import Cell
+from bench.measure.workshop import Workshop
+from bench.reasons import CellProblem
+from bench.wall.artifacts import Artifact
+from bench.wall.worker import Worker
+
+
+class Instrument(ABC):
+    """One way of measuring.  `name` is that of its test, `test_<name>[<cell>]`."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Instruments that must have measured the cell before."""
+    compares: ClassVar[bool] = False
+    """Whether the cell's reference must have been measured by this instrument before."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns of the table `cells` that it fills, where the table's own schema does not come from the task."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cell whose artifact is loaded: the guest that holds it, and the environment that the guest runs in."""
+
+    guest: Worker
+    env: Env
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A cell on the bench.  `running` is None for instruments that need no guest."""
+
+    workshop: Workshop
+    cell: Cell
+    artifact: Artifact
+    running: Running | None = None
+
+    @property
+    def guest(self) -> Worker:
+        """The guest that holds the artifact."""
+        assert self.running is not None, "only instruments with `in_guest` may use the guest"
+        return self.running.guest
+
+
+class CellInstrument(Instrument):
+    """Measures one cell at a time."""
+
+    in_guest: ClassVar[bool] = True
+    """Whether it needs a guest in which the artifact is loaded."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> None:
+        """Measure and store.  Raises CellProblem where there is no result."""
+
+
+class RunInstrument(Instrument):
+    """Measures all cells of a run together, once the others are done."""
+
+    @abstractmethod
+    def applies(self, workshop: Workshop, cell: Cell) -> str:
+        """Why a cell that was characterised is left out, or nothing where it is measured."""
+
+    @abstractmethod
+    def measure_all(self, workshop: Workshop, cells: Sequence[Cell]) -> dict[str, CellProblem]:
+        """Measure and store; why some cells have no result, by cell id."""

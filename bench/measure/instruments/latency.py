@@ -1,0 +1,35 @@
+"""Every cell timed in interleaved rounds with PyTorch FP32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.grid.matrix import Cell
+from bench.measure.instruments.instrument import RunInstrument
+from bench.measure.timing import Campaign
+from bench.measure.workshop import Workshop
+from bench.reasons import CellProblem
+
+
+class Latency(RunInstrument):
+    """Times the cells of a run together: only so do their ratios survive a machine whose speed drifts."""
+
+    name = "latency"
+    needs = ("export",)
+    compares = True
+    columns = (
+        "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio", "latency_ratio_low",
+        "latency_ratio_high", "latency_samples", "latency_launches", "latency_rounds", "latency_rounds_contaminated",
+        "latency_stop",
+    )  # fmt: skip
+
+    def applies(self, workshop: Workshop, cell: Cell) -> str:
+        """Why no latency is taken of a cell that runs, or nothing."""
+        untimed = workshop.why_untimed(cell)
+        if untimed:
+            workshop.store.update(cell, latency_stop=untimed)
+        return untimed
+
+    def measure_all(self, workshop: Workshop, cells: Sequence[Cell]) -> dict[str, CellProblem]:
+        """Time every cell; why some have no latency, by cell id."""
+        return Campaign(workshop, cells).run()

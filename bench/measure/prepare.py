@@ -1,0 +1,63 @@
+"""From a request to a session that is ready to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import demo
+from bench.environments.locked import Environments
+from bench.grid.request import Grid, Request
+from bench.measure.session import Session
+from bench.measure.workshop import Settings, Workshop
+from bench.progress import Reporter
+from bench.reasons import UsageError
+from bench.store.writing import RunStore
+from bench.tasks.registry import TASKS
+from bench.wall import checkpoint as checkpoints
+
+TASK = "detect"
+
+
+def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
+    """Everything a run needs before its first cell: checkpoint, images, environments folder, store.
+
+    Raises UsageError for a checkpoint or data file that cannot be used, CellProblem when the environment that reads
+    checkpoints cannot be built, StoreError when the results folder cannot be written.
+    """
+    directory = request.results / request.run_id
+    if directory.exists():
+        raise UsageError(f"{directory} exists already; runs are never overwritten: choose another --run-id")
+    task = TASKS[TASK]
+    environments = Environments(request.matrices, request.cache)
+    data = _data_file(request, progress)
+    validation = task.load(data, limit=wanted.sweep.images)
+    with progress.timed("", "reading the checkpoint", "data"):
+        given = request.text("model") or str(demo.CHECKPOINT)
+        checkpoint = checkpoints.resolve(given, environments, request.cache)
+    checkpoint.require_classes(validation.names, data)
+    settings = Settings(
+        sweep_name=request.sweep_name,
+        sweep=wanted.sweep,
+        results=request.results,
+        cache=request.cache,
+        run_id=request.run_id,
+        reproduce=request.again(),
+    )
+    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+    store = RunStore(directory, request.run_id, wanted.cells, references)
+    workshop = Workshop(settings, wanted.matrix, task, checkpoint, validation, environments, store, progress)
+    return Session(workshop, wanted.cells)
+
+
+def _data_file(request: Request, progress: Reporter) -> Path:
+    given = request.text("data")
+    if given is not None:
+        return Path(given)
+    if request.text("model") is not None:
+        raise UsageError("--model needs --data: a model can only be judged on images of the classes it knows")
+
+    def show(done: int, total: int) -> None:
+        progress.phase("", f"rendering images {done}/{total}")
+
+    with progress.timed("", "rendering the demo images", "data"):
+        return demo.prepare(request.cache / "demo", on_progress=show)

@@ -1,0 +1,24 @@
+"""Where the project's own files are: beside the package in a checkout, inside it where a wheel was installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+ROOT = PACKAGE.parent
+"""The checkout, or the folder that an installed package lies in."""
+IN_CHECKOUT = (ROOT / "matrices" / "targets.toml").is_file()
+
+_DATA = ROOT if IN_CHECKOUT else PACKAGE / "data"
+MATRICES = _DATA / "matrices"
+"""What people edit: options, targets, sweeps, claims, locks."""
+REPORTS = _DATA / "reports"
+"""Templates, texts and vendored files of the pages."""
+RECORDED = ROOT / "results" / "reference"
+"""Recorded runs; only a checkout has them."""
+
+GUEST = PACKAGE / "guest"
+"""All that runs behind the wall."""
+EXPORTERS, RUNTIMES, GUEST_PROBES = GUEST / "exporters", GUEST / "runtimes", GUEST / "probes"
+SUITES = PACKAGE / "suites"
+DEMO_CHECKPOINT = PACKAGE / "demo" / "yolo11n-demo.pt"

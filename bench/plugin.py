@@ -1,0 +1,154 @@
+"""pytest as the engine: options of a run, one test per cell and instrument, and the run's beginning and end.
+
+`pytest bench --sweep smoke -k "onnx and int8"` measures a part of the grid; `--collect-only` shows it.  Where the
+project is installed, pytest finds this by its entry point; in a checkout the root conftest.py names it.  For other
+projects' tests it registers its options and does nothing else: nothing heavy is imported before a cell is collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.grid.request import OPTIONS, Grid, Request, expand, parameter
+from bench.places import SUITES
+from bench.reasons import CellProblem, Status, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from bench.measure.session import Session
+    from bench.progress import Reporter
+
+REQUEST = pytest.StashKey[Request]()
+GRID = pytest.StashKey[Grid]()
+SESSION = pytest.StashKey["Session"]()
+REPORTER = pytest.StashKey["Reporter"]()
+"""Progress on the terminal, where whoever started pytest has turned its own lines off (`bench/engine.py`)."""
+USAGE = 2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options of a run."""
+    group = parser.getgroup("bench", "YOLO11 deployment bench")
+    for name, option in OPTIONS.items():
+        group.addoption(f"--{name}", dest=_dest(name), metavar=option.metavar, help=option.help)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise the suites' tests with the cells of the sweep."""
+    if metafunc.definition.path.parent != SUITES:
+        return
+    config = metafunc.config
+    if GRID not in config.stash:
+        try:
+            config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name)) for name in OPTIONS})
+            config.stash[GRID] = expand(config.stash[REQUEST])
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+    cells = config.stash[GRID].cells
+    metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells], scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cell by cell, by its instruments in order; those that measure all cells together come last."""
+    if not any(_instrument(item) for item in items):
+        return
+    from bench.measure.instruments.registry import INSTRUMENTS, of_runs
+
+    order = list(INSTRUMENTS)
+    together = {one.name for one in of_runs()}
+
+    def key(item: pytest.Item) -> tuple[bool, int, int]:
+        name = _instrument(item)
+        if not name:
+            return False, -1, 0
+        cell = item.callspec.params["cell"]  # type: ignore[attr-defined]  # set by parametrize
+        return name in together, item.config.stash[GRID].cells.index(cell), order.index(name)
+
+    items.sort(key=key)
+
+
+@pytest.fixture(scope="session")
+def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """The run: prepared when the first cell is reached, finished (also after Ctrl-C) with whatever was measured."""
+    from bench.measure.prepare import prepare
+
+    config = request.config
+    progress = config.stash.get(REPORTER, None) or _silent()
+    with progress:
+        try:
+            session = prepare(config.stash[REQUEST], config.stash[GRID], progress)
+        except (UsageError, CellProblem, StoreError) as error:
+            pytest.exit(f"bench: {error}", returncode=USAGE)
+        config.stash[SESSION] = session
+        for item in request.session.items:
+            if name := _instrument(item):
+                session.want(item.callspec.params["cell"], name)  # type: ignore[attr-defined]  # as above
+        progress.expect(sum(len(names) for names in session.wanted.values()))
+        try:
+            yield session
+        finally:
+            try:
+                _finish(session)
+            except (UsageError, StoreError) as error:
+                pytest.exit(f"bench: {error}", returncode=USAGE)
+
+
+@pytest.fixture
+def measured(bench_session: Session, request: pytest.FixtureRequest) -> None:
+    """Measure the test's cell by its instrument: passed when measured, else skipped or failed with the reason."""
+    try:
+        bench_session.outcome(request.getfixturevalue("cell"), _instrument(request.node))
+    except CellProblem as problem:
+        if problem.status in (Status.SKIPPED, Status.EXPORTED):
+            pytest.skip(str(problem))
+        pytest.fail(str(problem), pytrace=False)
+    except StoreError as error:
+        pytest.exit(f"bench: {error}; what was written before is complete", returncode=USAGE)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say where the results are."""
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        directory = session.workshop.store.directory
+        shown = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
+        terminalreporter.write_line(f"bench: results in {shown}")
+
+
+def _finish(session: Session) -> None:
+    """Close a run: last rows, the pytest-benchmark file and the report.
+
+    Raises StoreError, or UsageError where the report's place cannot be written.
+    """
+    from bench import report
+    from bench.store import benchmark_json
+
+    session.finish()
+    workshop = session.workshop
+    directory = workshop.store.directory
+    benchmark_json.write(directory)
+    with workshop.progress.timed("", "report"):
+        report.build(directory, directory / "report.html", image=workshop.dataset.busiest_image())
+
+
+def _silent() -> Reporter:
+    from rich.console import Console
+
+    from bench.progress import Reporter
+
+    return Reporter(Console(), enabled=False)
+
+
+def _dest(name: str) -> str:
+    return f"bench_{parameter(name)}"
+
+
+def _instrument(item: pytest.Item) -> str:
+    """The instrument a test measures by, from its name (`test_latency[...]`); empty for tests of other folders."""
+    if item.path.parent != SUITES:
+        return ""
+    return str(item.originalname.removeprefix("test_"))  # type: ignore[attr-defined]  # a Function has it

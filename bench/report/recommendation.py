@@ -1,0 +1,214 @@
+"""A recommendation in words, on the terminal and as JSON.
+
+The panel of the report puts the same sentences together (`reports/templates/recommend.js`), from the same texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Line
+
+from bench.decide.deploy.candidates import Field
+from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
+from bench.places import REPORTS
+from bench.words.locale import Locale, load
+from bench.words.numbers import MISSING, interval, number
+
+Language = Literal["en", "zh"]
+TEXTS = REPORTS / "locale" / "recommend"
+CAVEATS = ("place", "elsewhere", "time", "accuracy", "ends", "footprint")
+
+
+def words(language: Language) -> Locale:
+    """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
+    return load(TEXTS)[language]
+
+
+def shown(name: str, figure: Figure | None) -> str:
+    """A figure with its interval and unit: `0.544 [0.525, 0.567]`, `10.74 MB`; an en dash when there is none."""
+    if figure is None:
+        return MISSING
+    quantity = QUANTITIES[name]
+    text = number(figure.value, quantity.digits)
+    if quantity.unit:
+        return f"{text}\N{NO-BREAK SPACE}{quantity.unit}"
+    exact = figure.low == figure.value == figure.high
+    return text if exact else f"{text} {interval(figure.low, figure.high, quantity.digits)}".strip()
+
+
+def limit(value: float) -> str:
+    """A limit as its user wrote it: `20`, `0.55`."""
+    return repr(value).removesuffix(".0")
+
+
+def reasons(choice: Choice, found: Recommendation, locale: Locale, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Why a choice stands where it does, a clause each.  `names` gives each cell id the name it is shown by."""
+    told = []
+    for name, wanted in found.limits.items():
+        outcome, figure = choice.held[name], choice.candidate.figures[name]
+        key = _clause(choice.standing, outcome, name, figure)
+        if key:
+            gaps = {"quantity": locale(f"quantity.{name}"), "figure": shown(name, figure), "limit": limit(wanted)}
+            told.append(locale(key, **gaps))
+    if choice.standing is Standing.POSSIBLY and choice.candidate.time.high is None:
+        told.append(locale("why.unranked"))
+    if choice.standing is not Standing.MEETS:
+        return tuple(told)
+    if choice.ties:
+        told.append(locale("why.tie", options=_list(locale, (names[one] for one in choice.ties))))
+    if choice.on_front:
+        told.append(locale("why.front"))
+    else:
+        better = _list(locale, (locale(f"better.{name}") for name in FRONT if name in choice.better_in))
+        told.append(locale("why.beaten", option=names[choice.beaten_by], quantities=better))
+    return tuple(told)
+
+
+def summary(found: Recommendation, locale: Locale, names: Mapping[str, str]) -> tuple[str, ...]:
+    """The answer in one or a few sentences."""
+    meets = found.of(Standing.MEETS)
+    if meets:
+        first = meets[0]
+        key = "single" if len(meets) == 1 else "tied" if first.ties else "alone"
+        return (
+            locale(
+                f"summary.{key}",
+                option=names[first.candidate.cell_id],
+                options=_list(locale, (names[one] for one in first.ties)),
+            ),
+        )
+    told = [locale("summary.nothing")]
+    possible = found.of(Standing.POSSIBLY)
+    if possible:
+        told.append(
+            locale("summary.possible", options=_list(locale, (names[one.candidate.cell_id] for one in possible)))
+        )
+    worst = found.excluding
+    if worst is not None:
+        gaps = {"quantity": locale(f"quantity.{worst.quantity}"), "count": worst.count, "total": len(found.choices)}
+        if not worst.nearest:
+            return (*told, locale("summary.excluding_unmeasured", **gaps))
+        nearest = next(one.candidate for one in found.choices if one.candidate.cell_id == worst.nearest)
+        figure = shown(worst.quantity, nearest.figures[worst.quantity])
+        told.append(locale("summary.excluding", option=names[worst.nearest], figure=figure, **gaps))
+    return tuple(told)
+
+
+def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
+    """What the ranking holds for, and what it cannot know."""
+    model, imgsz, batch, target, threads = field.point
+    gaps = {
+        "model": model, "imgsz": imgsz, "batch": batch, "target": target, "threads": threads,
+        "machine": field.machine or MISSING, "images": field.images,
+    }  # fmt: skip
+    return tuple(locale(f"caveat.{key}", **gaps) for key in CAVEATS)
+
+
+def names_of(field: Field, locale: Locale) -> dict[str, str]:
+    """The name of every candidate by cell id; options outside the guide are marked."""
+    return {
+        one.cell_id: one.name if one.in_guide else f"{one.name} ({locale('panel.outside')})" for one in field.candidates
+    }
+
+
+def print_recommendation(field: Field, found: Recommendation, locale: Locale, console: Console) -> None:
+    """Print the answer, a table of those that meet every limit, why each other one does not, and the caveats.
+
+    Names and reasons are shown as text, never as markup.
+    """
+    names = names_of(field, locale)
+    for sentence in summary(found, locale, names):
+        console.print(Line(sentence, style="bold"))
+    if found.of(Standing.MEETS):
+        console.print(_table(found, locale, names))
+    for standing in Standing:
+        group = found.of(standing)
+        if group:
+            heading = "column.why" if standing is Standing.MEETS else f"standing.{standing}"
+            console.print(Line(f"\n{locale(heading)}", style="bold"))
+        for choice in group:
+            because = locale("clauses").join(reasons(choice, found, locale, names))
+            console.print(Line(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}"))
+    if field.passed:
+        console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
+    for one in field.passed:
+        console.print(Line(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}"))
+    console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
+    for sentence in caveats(field, locale):
+        console.print(Line(f"  {sentence}"))
+
+
+def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) -> str:
+    """The same as JSON: figures as numbers with the ends of their intervals, and the words."""
+    names = names_of(field, locale)
+    model, imgsz, batch, target, threads = field.point
+    value: dict[str, Any] = {
+        "run_id": run_id,
+        "machine": field.machine,
+        "scope": {"model": model, "imgsz": imgsz, "batch": batch, "target": target, "threads": threads},
+        "limits": dict(found.limits),
+        "summary": summary(found, locale, names),
+        "choices": [_choice(choice, found, locale, names) for choice in found.choices],
+        "not_considered": [
+            {"cell_id": one.cell_id, "name": one.name, "status": one.status, "reason": one.reason}
+            for one in field.passed
+        ],
+        "caveats": caveats(field, locale),
+    }
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def _table(found: Recommendation, locale: Locale, names: Mapping[str, str]) -> Table:
+    """Those that meet every limit, in order."""
+    table = Table(title=Line(locale("standing.meets")), title_justify="left")
+    for column in ("rank", "option", *QUANTITIES):
+        table.add_column(Line(locale(f"column.{column}")), overflow="fold", no_wrap=column == "option")
+    for choice in found.of(Standing.MEETS):
+        figures = choice.candidate.figures
+        values = (shown(name, figures[name]) for name in QUANTITIES)
+        own = (str(choice.rank), names[choice.candidate.cell_id], *values)
+        table.add_row(*(Line(text) for text in own))
+    return table
+
+
+def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mapping[str, str]) -> dict[str, Any]:
+    candidate = choice.candidate
+    return {
+        "cell_id": candidate.cell_id,
+        "name": names[candidate.cell_id],
+        "option": candidate.option,
+        "precision": candidate.precision,
+        "in_guide": candidate.in_guide,
+        "standing": choice.standing,
+        "rank": choice.rank,
+        "on_front": choice.on_front,
+        "ties": choice.ties,
+        "beaten_by": choice.beaten_by or None,
+        "figures": {
+            name: None if figure is None else {"value": figure.value, "low": figure.low, "high": figure.high}
+            for name, figure in candidate.figures.items()
+        },
+        "limits": dict(choice.held),
+        "why": reasons(choice, found, locale, names),
+        "reproduce": candidate.reproduce,
+    }
+
+
+def _clause(standing: Standing, outcome: Outcome, name: str, figure: Figure | None) -> str:
+    """Key of the clause that says how a limited figure stands, where that decided the choice's standing."""
+    if standing is Standing.DROPPED and outcome is Outcome.UNKNOWN:
+        return "why.unknown"
+    if standing is Standing.DROPPED and outcome is Outcome.MISSED:
+        return "why.above" if QUANTITIES[name].side == "at_most" else "why.below"
+    if standing is Standing.POSSIBLY and outcome is Outcome.POSSIBLY:
+        return "why.bare" if figure is None or figure.low is None else "why.possibly"
+    return ""
+
+
+def _list(locale: Locale, items: Iterable[str]) -> str:
+    return locale("separator").join(items)

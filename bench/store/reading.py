@@ -1,0 +1,286 @@
+"""One run read from its Parquet tables into the shapes the report works on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.grid import matrix
+from bench.reasons import Status
+from bench.store import tables
+from bench.words.numbers import clean, precision_name
+
+Scope = tuple[str, int, int, str, int]
+REFERENCE = ("pytorch", "fp32")
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A row of the `cells` table; units and meanings are those of `bench.store.tables.CELLS`, null is None or ''.
+
+    `option_name` is what its option is called: as the run recorded it, else as the matrix does now.
+    """
+
+    cell_id: str
+    model: str
+    option: str
+    precision: str
+    target: str
+    imgsz: int
+    batch: int
+    threads: int
+    reference_id: str
+    status: str
+    reason_code: str
+    reason: str
+    map50_95: float | None
+    map50: float | None
+    map_small: float | None
+    map_medium: float | None
+    map_large: float | None
+    map_delta: float | None
+    map_delta_low: float | None
+    map_delta_high: float | None
+    images: float | None
+    evaluator: str
+    latency_p50_ms: float | None
+    latency_p90_ms: float | None
+    latency_p99_ms: float | None
+    latency_ratio: float | None
+    latency_ratio_low: float | None
+    latency_ratio_high: float | None
+    latency_samples: float | None
+    latency_launches: float | None
+    latency_rounds: float | None
+    latency_rounds_contaminated: float | None
+    latency_stop: str
+    size_bytes: float | None
+    env_bytes: float | None
+    import_ms: float | None
+    load_ms: float | None
+    first_inference_ms: float | None
+    peak_rss_bytes: float | None
+    parity_images: float | None
+    parity_box_max: float | None
+    parity_box_p999: float | None
+    parity_score_max: float | None
+    compute: str
+    calibration: str
+    reproduce: str
+    seconds: float | None
+    map_per_class: Mapping[str, float]
+    attested: Mapping[str, str]
+    expected: Mapping[str, str]
+    option_name: str
+
+    @property
+    def measured(self) -> bool:
+        """True when the cell has numbers."""
+        return self.status == Status.MEASURED
+
+    @property
+    def is_reference(self) -> bool:
+        """True for PyTorch FP32, which the other cells of its scope are compared with."""
+        return (self.option, self.precision) == REFERENCE
+
+    @property
+    def is_own_reference(self) -> bool:
+        """True when the cell was compared with itself; PyTorch FP32 on one target may be compared with another's."""
+        return self.is_reference and self.latency_ratio in (None, 1.0) and not self.map_delta
+
+    @property
+    def correctness_only(self) -> bool:
+        """True when results were checked on a target whose latency says nothing, so that none was taken."""
+        return self.measured and self.latency_p50_ms is None and bool(self.latency_stop)
+
+    @property
+    def scope(self) -> Scope:
+        """What must be equal before two cells may be ranked: model, image size, batch, target, threads."""
+        return (self.model, self.imgsz, self.batch, self.target, self.threads)
+
+    @property
+    def name(self) -> str:
+        """Option and precision as a reader knows them, without the scope."""
+        return f"{self.option_name} {precision_name(self.precision)}"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One row of the `environment` table."""
+
+    scope: str
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run.  `labels` names each cell as briefly as this run allows without two cells sharing a name."""
+
+    run_id: str
+    cells: tuple[StoredCell, ...]
+    labels: Mapping[str, str]
+    facts: tuple[Fact, ...]
+    samples: pd.DataFrame
+    detections: pd.DataFrame
+    ground_truth: pd.DataFrame
+
+    @property
+    def measured(self) -> tuple[StoredCell, ...]:
+        """Cells that have numbers, in the order of the run."""
+        return tuple(cell for cell in self.cells if cell.measured)
+
+    def with_status(self, status: Status) -> tuple[StoredCell, ...]:
+        """Cells of that status, in the order of the run."""
+        return tuple(cell for cell in self.cells if cell.status == status)
+
+    def scopes(self) -> dict[Scope, tuple[StoredCell, ...]]:
+        """Measured cells grouped by what makes them comparable, in the order of the run."""
+        groups: dict[Scope, list[StoredCell]] = {}
+        for cell in self.measured:
+            groups.setdefault(cell.scope, []).append(cell)
+        return {scope: tuple(cells) for scope, cells in groups.items()}
+
+    def reference_for(self, cell: StoredCell) -> StoredCell | None:
+        """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
+        return next((other for other in self.measured if other.cell_id == cell.reference_id), None)
+
+    def fewer_images(self, cell: StoredCell) -> int | None:
+        """Images that `cell` was evaluated on where its reference was on more, else None."""
+        reference = self.reference_for(cell)
+        if reference is None or cell.images is None or cell.images >= (reference.images or 0):
+            return None
+        return int(cell.images)
+
+    def outside_guide(self, cell: StoredCell) -> bool:
+        """True when the guide does not name the cell's option."""
+        return cell.option in self._outside_guide
+
+    @cached_property
+    def _outside_guide(self) -> frozenset[str]:
+        recorded = self.fact("outside_guide")
+        return frozenset(json.loads(recorded)) if recorded else frozenset()
+
+    def fact(self, *keys: str, scope: str = "run") -> str:
+        """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
+        known = {fact.key: fact.value for fact in reversed(self.facts) if fact.scope == scope}
+        return next((known[key] for key in keys if known.get(key)), "")
+
+
+def load(run_dir: Path) -> Run:
+    """Read the run in `run_dir`.
+
+    `cells` and `environment` must be there; a run that measured nothing may lack the other tables.
+    Raises bench.reasons.StoreError when a table is missing, damaged or of another schema version.
+    """
+    facts = tuple(
+        Fact(_text(record["scope"]), _text(record["key"]), _text(record["value"]))
+        for record in tables.read_table(run_dir, "environment").to_dict("records")
+    )
+    names = _option_names(facts)
+    cells = tuple(_cell(record, names) for record in tables.read_table(run_dir, "cells").to_dict("records"))
+    run_ids = {_text(value) for value in tables.read_table(run_dir, "cells")["run_id"]} - {""}
+    return Run(
+        run_id=next(iter(run_ids)) if len(run_ids) == 1 else clean(run_dir.name),
+        cells=cells,
+        # Measured cells are shown among themselves, so what varies only among the others is left out of their names.
+        labels=label(cells) | label(cell for cell in cells if cell.measured),
+        facts=facts,
+        samples=optional(run_dir, "samples"),
+        detections=optional(run_dir, "detections"),
+        ground_truth=optional(run_dir, "ground_truth"),
+    )
+
+
+def label(cells: Iterable[StoredCell]) -> dict[str, str]:
+    """Shortest name per cell id: option and precision, and every part of the scope that varies within the run.
+
+    Two cells that would still share a name (a second adapter for one option) are told apart by their id.
+    """
+    cells = tuple(cells)
+    scopes = [cell.scope for cell in cells]
+    varies = [len({scope[i] for scope in scopes}) > 1 for i in range(5)]
+    names: dict[str, str] = {}
+    for cell in cells:
+        model, imgsz, batch, target, threads = cell.scope
+        parts = (model, f"{imgsz} px", f"batch {batch}", target, f"{threads} thr")
+        names[cell.cell_id] = " · ".join([cell.name, *(part for part, show in zip(parts, varies, strict=True) if show)])
+    shared = Counter(names.values())
+    return {cell_id: name if shared[name] == 1 else f"{name} ({cell_id})" for cell_id, name in names.items()}
+
+
+def optional(run_dir: Path, name: str) -> pd.DataFrame:
+    """A table that a run may lack: it is then empty.  Raises StoreError for one that cannot be read."""
+    if (run_dir / f"{name}.parquet").exists():
+        return tables.read_table(run_dir, name)
+    empty: pd.DataFrame = tables.TABLES[name].empty_table().to_pandas()
+    return empty
+
+
+def _option_names(facts: Iterable[Fact]) -> Mapping[str, str]:
+    """What options are called: as the run recorded it; a run of before it did takes the matrix's names."""
+    recorded = next((fact.value for fact in facts if (fact.scope, fact.key) == ("run", "option_names")), "")
+    names: Mapping[str, str] = json.loads(recorded) if recorded else matrix.option_names()
+    return {option: clean(str(name)) for option, name in names.items()}
+
+
+def _cell(record: Mapping[Any, Any], names: Mapping[str, str]) -> StoredCell:
+    option = _text(record["option"])
+    values: dict[str, Any] = {"option_name": names.get(option, option)}
+    for field in fields(StoredCell):
+        if field.name in values:
+            continue
+        raw = record[field.name]
+        match field.type:
+            case "str":
+                values[field.name] = _text(raw)
+            case "int":
+                values[field.name] = int(_number(raw) or 0)
+            case "float | None":
+                values[field.name] = _number(raw)
+            case "Mapping[str, float]":
+                values[field.name] = _per_class(raw)
+            case _:
+                values[field.name] = _json_object(raw)
+    return StoredCell(**values)
+
+
+def _text(value: object) -> str:
+    return clean(value) if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    if value is None or value is pd.NA:
+        return None
+    result = float(value)  # type: ignore[arg-type]  # a numeric column of the schema
+    return result if math.isfinite(result) else None
+
+
+def _per_class(value: object) -> dict[str, float]:
+    if not isinstance(value, list):
+        return {}
+    return {clean(str(name)): score for name, raw in value if (score := _number(raw)) is not None}
+
+
+def _json_object(value: object) -> dict[str, str]:
+    """A JSON object as text per key.  What is not an object is kept whole under one key, so that it is seen."""
+    if not isinstance(value, str) or not value.strip():
+        return {}
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        return {"unreadable": clean(value)}
+    if not isinstance(parsed, dict):
+        return {"value": clean(value)}
+    return {
+        clean(key): clean(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False))
+        for key, item in parsed.items()
+    }

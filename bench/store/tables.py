@@ -1,0 +1,327 @@
+"""Results on disk: a directory of Parquet tables per run, each with an explicit, versioned schema.
+
+`results/runs/<run id>/` holds `cells`, `metrics`, `samples`, `detections`, `ground_truth` and `environment`, one
+Parquet file each, and what `probe` and `claims` add: `probes`, `packages` and `claims`.  `docs/results-format.md` is
+generated from the schemas below (`python -m bench schema`), so a column cannot exist without its unit and meaning.  A
+table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last complete version and never half a
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.files import replacing
+from bench.reasons import StoreError
+
+SCHEMA_VERSION = 2
+
+_DICT = pa.dictionary(pa.int32(), pa.string())
+
+
+def _field(name: str, kind: pa.DataType, unit: str, meaning: str, better: str = "") -> pa.Field:
+    """A column; `better` (higher or lower) makes it a metric, whose interval is in the columns _low and _high."""
+    return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning} | ({"better": better} if better else {}))
+
+
+_CELL_KEY = [
+    _field("run_id", pa.string(), "", "Name of the run; also its directory"),
+    _field("cell_id", pa.string(), "", "model/option-precision-target-imgsz-bBATCH-tTHREADS, unique within a run"),
+]
+
+CELLS = pa.schema(
+    [
+        *_CELL_KEY,
+        _field("model", pa.string(), "", "File stem of the checkpoint"),
+        _field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
+        _field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
+        _field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
+        _field("imgsz", pa.int32(), "px", "Side of the square network input"),
+        _field("batch", pa.int32(), "images", "Images per inference"),
+        _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
+        _field("cpus", pa.string(), "", "CPUs the guest was pinned to; on systems without affinity, those it shared"),
+        _field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
+        _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
+        _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
+        _field("reason", pa.string(), "", "The cause in words; empty when measured"),
+        _field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes", "higher"),
+        _field("map50", pa.float64(), "0..1", "COCO mAP at IoU 0.50", "higher"),
+        _field("map75", pa.float64(), "0..1", "COCO mAP at IoU 0.75", "higher"),
+        _field(
+            "map_small", pa.float64(), "0..1", "mAP50-95 of objects under 32x32 px; null when there are none", "higher"
+        ),
+        _field(
+            "map_medium", pa.float64(), "0..1", "mAP50-95 of objects from 32x32 to 96x96 px; null when none", "higher"
+        ),
+        _field(
+            "map_large", pa.float64(), "0..1", "mAP50-95 of objects over 96x96 px; null when there are none", "higher"
+        ),
+        _field("map_per_class", pa.map_(pa.string(), pa.float64()), "0..1", "mAP50-95 of each class that has objects"),
+        _field("map_delta", pa.float64(), "0..1", "map50_95 minus that of PyTorch FP32 on the same images", "higher"),
+        _field("map_delta_low", pa.float64(), "0..1", "Lower end of the 95 % paired bootstrap interval of map_delta"),
+        _field("map_delta_high", pa.float64(), "0..1", "Upper end of that interval"),
+        _field("images", pa.int32(), "images", "Validation images evaluated"),
+        _field("evaluator", pa.string(), "", "COCO evaluator and its version"),
+        _field(
+            "latency_p50_ms",
+            pa.float64(),
+            "ms",
+            "Median latency of one inference of `batch` images, clean rounds",
+            "lower",
+        ),
+        _field("latency_p90_ms", pa.float64(), "ms", "90th percentile; null under 64 samples", "lower"),
+        _field("latency_p99_ms", pa.float64(), "ms", "99th percentile; null under 662 samples", "lower"),
+        _field(
+            "latency_ratio",
+            pa.float64(),
+            "",
+            "Time of PyTorch FP32 over this cell's, per image; above 1 is faster",
+            "higher",
+        ),
+        _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % interval over launches"),
+        _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
+        _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
+        _field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
+        _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
+        _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
+        _field(
+            "latency_stop",
+            pa.string(),
+            "",
+            "Why it stopped: interval (narrow enough), budget, launches (the cap); or why none was taken",
+        ),
+        _field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
+        _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
+        _field("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process", "lower"),
+        _field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done", "lower"),
+        _field("first_inference_ms", pa.float64(), "ms", "The first inference after loading", "lower"),
+        _field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
+        _field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference", "lower"),
+        _field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
+        _field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
+        _field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
+        _field(
+            "parity_box_p999", pa.float64(), "px", "99.9th percentile of the difference of raw box coordinates", "lower"
+        ),
+        _field("parity_score_max", pa.float64(), "0..1", "Largest difference of a raw class score", "lower"),
+        _field("parity_score_mean", pa.float64(), "0..1", "Mean difference of raw class scores", "lower"),
+        _field(
+            "parity_score_p999",
+            pa.float64(),
+            "0..1",
+            "99.9th percentile of the difference of raw class scores",
+            "lower",
+        ),
+        _field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
+        _field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
+        _field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        _field("artifact_key", pa.string(), "sha256", "Content address of the artifact in the cache"),
+        _field("artifact_sha256", pa.string(), "sha256", "Hash over the artifact's files"),
+        _field("export_seconds", pa.float64(), "s", "Time the export took when the artifact was made", "lower"),
+        _field("calibration", pa.string(), "", "Split and number of images used for calibration; empty when none"),
+        _field("reproduce", pa.string(), "", "Command that measures this cell again"),
+        _field("started", pa.timestamp("ms", tz="UTC"), "UTC", "When the first measurement of the cell began"),
+        _field("seconds", pa.float64(), "s", "Wall time spent on the cell, its share of latency rounds included"),
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Cell the sample belongs to"),
+        _field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
+        _field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
+        _field("round", pa.int16(), "", "Round within the window; the reference runs once in every round"),
+        _field("order", pa.int16(), "", "Position of the cell's turn within the round (random)"),
+        _field("index", pa.int16(), "", "Position of the sample within the turn"),
+        _field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
+        _field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
+        _field("load1", pa.float32(), "", "System load average over one minute at the start of the turn"),
+        _field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
+        _field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
+    ]
+)
+
+METRICS = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Cell that was measured"),
+        _field("metric", _DICT, "", "Which figure: the name of its column in cells, where it has one"),
+        _field("value", pa.float64(), "see unit", "The figure"),
+        _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
+        _field("high", pa.float64(), "see unit", "Upper end of that interval"),
+        _field("unit", _DICT, "", "Unit of the three columns before"),
+        _field("direction", _DICT, "", "Which way is better: higher or lower"),
+    ]
+)
+
+DETECTIONS = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Cell that produced the detection"),
+        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        _field("category_id", pa.int16(), "", "Class index"),
+        _field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
+        _field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
+        _field("y", pa.float32(), "px", "Top edge, likewise"),
+        _field("w", pa.float32(), "px", "Width, likewise"),
+        _field("h", pa.float32(), "px", "Height, likewise"),
+        _field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
+    ]
+)
+
+GROUND_TRUTH = pa.schema(
+    [
+        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        _field("file_name", _DICT, "", "File name of the image, without its folder"),
+        _field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
+        _field("objects", pa.int32(), "objects", "Objects of that class in the image"),
+    ]
+)
+
+ENVIRONMENT = pa.schema(
+    [
+        _field(
+            "scope",
+            pa.string(),
+            "",
+            "run, machine, core, targets, time (seconds by step), env:<family> or emulator:<name>",
+        ),
+        _field("key", pa.string(), "", "Name of the fact"),
+        _field("value", pa.string(), "", "Its value as text; lists as JSON"),
+    ]
+)
+
+_TIME = pa.timestamp("ms", tz="UTC")
+
+PROBES = pa.schema(
+    [
+        _field("probe", pa.string(), "", "Which probe of bench/probes made the observation"),
+        _field("option", pa.string(), "", "Deployment option it is about"),
+        _field("subject", pa.string(), "", "What of that option was looked at: a runtime, a device, a package, a file"),
+        _field("outcome", pa.string(), "", "yes, no, or unavailable (the probe could not be made here; text says why)"),
+        _field("value", pa.float64(), "see unit", "The figure behind the outcome, where there is one"),
+        _field("unit", pa.string(), "", "Unit of value"),
+        _field("text", pa.string(), "", "What was seen, in words"),
+        _field("date", _TIME, "UTC", "When it was observed"),
+        _field("machine", pa.string(), "", "Machine it was observed on"),
+    ]
+)
+
+PACKAGES = pa.schema(
+    [
+        _field("package", pa.string(), "", "Runtime package, as its index names it"),
+        _field("version", pa.string(), "", "Version of the release"),
+        _field("uploaded", _TIME, "UTC", "When the file was uploaded; null where the index does not say"),
+        _field("kind", pa.string(), "", "wheel, sdist, or npm"),
+        _field("python", pa.string(), "", "Python tags of a wheel, as in its name (cp311, py3, py2.py3)"),
+        _field("abi", pa.string(), "", "ABI tags of a wheel"),
+        _field("platform", pa.string(), "", "Platform tags of a wheel (any, manylinux_2_28_x86_64, win_amd64)"),
+        _field("yanked", pa.bool_(), "", "Whether its publisher has withdrawn the file"),
+        _field("snapshot", _TIME, "UTC", "When the index was asked"),
+    ]
+)
+
+CLAIMS = pa.schema(
+    [
+        _field("claim_id", pa.string(), "", "Statement of the guide, as in matrices/claims"),
+        _field("option", pa.string(), "", "Option the statement is about; empty where it is about several"),
+        _field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
+        _field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
+        _field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
+        # As in the files that are committed, whose metadata this is part of; the module is bench.decide.claims.verdicts.
+        _field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
+        _field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
+        _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
+        _field("high", pa.float64(), "see unit", "Upper end of that interval"),
+        _field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
+        _field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
+        _field("scope", pa.string(), "", "Where the finding holds; empty on the combining row"),
+        _field("machine", pa.string(), "", "Machine the figures are from"),
+        _field("reason", pa.string(), "", "The finding in words, English"),
+        _field("reason_zh", pa.string(), "", "The same in Chinese"),
+        _field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
+        _field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
+        _field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
+        _field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "cells": CELLS,
+    "metrics": METRICS,
+    "samples": SAMPLES,
+    "detections": DETECTIONS,
+    "ground_truth": GROUND_TRUTH,
+    "environment": ENVIRONMENT,
+    "probes": PROBES,
+    "packages": PACKAGES,
+    "claims": CLAIMS,
+}
+
+
+def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
+    """Replace table `name` of a run atomically.
+
+    `rows` are mappings keyed by column (absent columns become null) or a ready Arrow table.
+    Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
+    """
+    schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
+    path = directory / f"{name}.parquet"
+    try:
+        table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+        table = table.replace_schema_metadata(schema.metadata)
+        with replacing(path) as sink:
+            # A dictionary of floats would hide from the compressor that cells repeat each other's.
+            low = [field.name for field in schema if not pa.types.is_floating(field.type)]
+            pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=low)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def read_table(directory: Path, name: str) -> pd.DataFrame:
+    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
+
+    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
+    """
+    path = directory / f"{name}.parquet"
+    try:
+        # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
+        # And in this thread alone: a thread of Arrow's that lets go of the bytes while Python ends aborts the process
+        # (apache/arrow issue 34314).
+        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
+    if version != str(SCHEMA_VERSION):
+        raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame
+
+
+def document() -> str:
+    """The page that explains every table and column, as Markdown."""
+    lines = [
+        "# Results format",
+        "",
+        "Generated by `python -m bench schema` from `bench/store/tables.py`; a test keeps it current.",
+        "",
+        f"A run is a folder with one Parquet file per table. Schema version {SCHEMA_VERSION}, kept in each file's",
+        "metadata with the unit and meaning of every column. One line reads a table:",
+        "",
+        "```python",
+        'pandas.read_parquet("results/runs/RUN/cells.parquet")',
+        "duckdb.sql(\"select option, precision, latency_ratio from 'results/runs/*/cells.parquet'\")",
+        "```",
+    ]
+    for name, table in TABLES.items():
+        lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for column in table:
+            kind = "string" if pa.types.is_dictionary(column.type) else str(column.type)
+            unit, meaning = column.metadata[b"unit"].decode(), column.metadata[b"meaning"].decode()
+            lines.append(f"| `{column.name}` | {kind} | {unit} | {meaning} |")
+    return "\n".join(lines) + "\n"

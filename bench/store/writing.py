@@ -1,0 +1,146 @@
+"""One run being written: rows appear as they are measured, and what is on disk is always whole.
+
+Every cell has a row from the start ("interrupted": not reached yet), so that a run that is killed leaves a full
+grid and every finished measurement behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bench.grid.matrix import Cell
+from bench.reasons import EXPLANATIONS, CellProblem, Reason, Status
+from bench.stats.turns import Turn, contaminated_rounds
+from bench.store import metrics, tables
+
+
+class RunStore:
+    """Tables of one run under `directory`.  Every method that writes raises StoreError when it cannot."""
+
+    def __init__(self, directory: Path, run_id: str, cells: Sequence[Cell], references: Mapping[str, str]) -> None:
+        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's."""
+        self.directory = directory
+        self.run_id = run_id
+        self._rows: dict[str, dict[str, Any]] = {
+            cell.cell_id: {
+                "run_id": run_id,
+                "cell_id": cell.cell_id,
+                "model": cell.model,
+                "option": cell.option.id,
+                "precision": cell.precision,
+                "target": cell.target,
+                "imgsz": cell.imgsz,
+                "batch": cell.batch,
+                "threads": cell.threads,
+                "reference_id": references[cell.cell_id],
+                "status": Status.SKIPPED.value,
+                "reason_code": Reason.INTERRUPTED.value,
+                "reason": EXPLANATIONS[Reason.INTERRUPTED],
+            }
+            for cell in cells
+        }
+        self._detections: list[pa.Table] = []
+        self._turns: list[Turn] = []
+        self._environment: dict[tuple[str, str], str] = {}
+        self._flush()
+
+    def row(self, cell: Cell) -> Mapping[str, Any]:
+        """What is known of a cell so far, by column."""
+        return self._rows[cell.cell_id]
+
+    def begin(self, cell: Cell) -> None:
+        """Note when the first measurement of a cell began."""
+        self._rows[cell.cell_id].setdefault("started", datetime.now(UTC))
+
+    def update(self, cell: Cell, **columns: Any) -> None:
+        """Set columns of a cell's row and write the table."""
+        unknown = columns.keys() - set(tables.CELLS.names)
+        if unknown:
+            raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+        self._rows[cell.cell_id].update(columns)
+        self._flush()
+
+    def add_seconds(self, cell: Cell, seconds: float) -> None:
+        """Add wall time spent on a cell; written with the next update."""
+        row = self._rows[cell.cell_id]
+        row["seconds"] = row.get("seconds", 0.0) + seconds
+
+    def conclude(self, cell: Cell, problem: CellProblem | None) -> None:
+        """Set a cell's status: measured, or what the problem says.  A problem is never overwritten by a success."""
+        row = self._rows[cell.cell_id]
+        if problem is None:
+            if row["reason_code"] in (Reason.INTERRUPTED.value, Reason.OK.value):
+                self.update(cell, status=Status.MEASURED.value, reason_code="", reason="")
+        else:
+            self.update(cell, status=problem.status.value, reason_code=problem.reason.value, reason=problem.text)
+
+    def add_detections(self, rows: pa.Table) -> None:
+        """Append the detections of a cell and write the table."""
+        self._detections.append(rows)
+        self.write("detections", pa.concat_tables(self._detections).unify_dictionaries())
+
+    def write_metrics(self) -> None:
+        """Write the figures of all cells as the long table `metrics`."""
+        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values()))
+
+    def arrange_detections(self) -> None:
+        """Write the detections image by image, each cell's in the order they came: a third smaller.
+
+        Cells of equal outputs repeat each other's boxes, and a compressor sees that only where they are close by.
+        """
+        if self._detections:
+            rows = pa.concat_tables(self._detections).unify_dictionaries()
+            order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
+            self.write("detections", rows.take(order))
+
+    def write(self, name: str, rows: pa.Table) -> None:
+        """Write a whole table."""
+        tables.write_table(self.directory, name, rows)
+
+    def add_turns(self, turns: Sequence[Turn]) -> None:
+        """Append latency turns; `write_turns` writes them."""
+        self._turns.extend(turns)
+
+    def write_turns(self) -> None:
+        """Write every latency sample so far, each marked when its turn was contaminated."""
+        groups: dict[tuple[str, int], list[Turn]] = {}
+        for turn in self._turns:
+            groups.setdefault((turn.cell_id, turn.window), []).append(turn)
+        bad = {key: contaminated_rounds(group) for key, group in groups.items()}
+        rows = [
+            {
+                "cell_id": turn.cell_id,
+                "window": turn.window,
+                "launch": turn.launch,
+                "round": turn.round,
+                "order": turn.order,
+                "index": index,
+                "latency_ms": sample,
+                "cpu_per_wall": turn.cpu_per_wall,
+                "load1": turn.load1,
+                "steal": turn.steal,
+                "contaminated": turn.round in bad[turn.cell_id, turn.window],
+            }
+            for turn in self._turns
+            for index, sample in enumerate(turn.samples_ms)
+        ]
+        tables.write_table(self.directory, "samples", rows)
+
+    def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
+        """Record facts about the run, the machine or an environment, and write the table."""
+        texts = {(scope, key): value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+        if texts.items() <= self._environment.items():
+            return  # told before: every cell of a family names the same environment
+        self._environment |= texts
+        rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
+        tables.write_table(self.directory, "environment", rows)
+
+    def _flush(self) -> None:
+        tables.write_table(self.directory, "cells", self._rows.values())

@@ -1,0 +1,82 @@
+"""Detection as a task: boxes with a class and a score, judged by COCO mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bench.guest.server import OUTPUT
+from bench.stats import Interval
+from bench.tasks import dataset
+from bench.tasks.dataset import Dataset
+from bench.tasks.detect import score as coco
+from bench.tasks.detect.boxes import Detections, decode
+from bench.tasks.detect.labels import to_boxes
+from bench.tasks.detect.resampling import bootstrap_delta
+from bench.tasks.letterbox import Letterbox, letterbox
+from bench.tasks.task import Metric, Output, Outputs, ParityGroup, Score, Tensor
+
+_SIDES = 4
+
+
+class Detect:
+    """The task `detect` of Ultralytics."""
+
+    name = "detect"
+    metrics = (
+        Metric("map50_95", "0..1", "higher", "COCO mAP over IoU 0.50:0.95, all sizes"),
+        Metric("map50", "0..1", "higher", "COCO mAP at IoU 0.50"),
+        Metric("map75", "0..1", "higher", "COCO mAP at IoU 0.75"),
+        Metric("map_small", "0..1", "higher", "mAP50-95 of objects under 32x32 px"),
+        Metric("map_medium", "0..1", "higher", "mAP50-95 of objects from 32x32 to 96x96 px"),
+        Metric("map_large", "0..1", "higher", "mAP50-95 of objects over 96x96 px"),
+    )
+    outputs = (Output(OUTPUT, "(B, 4 + classes, anchors)", "box centre, width and height in px; class scores 0..1"),)
+    parity = (
+        ParityGroup("box", "px", lambda outputs: outputs[OUTPUT][:, :_SIDES]),
+        ParityGroup("score", "0..1", lambda outputs: outputs[OUTPUT][:, _SIDES:]),
+    )
+    resampled = "image"
+
+    def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
+        """Images and boxes of one split of a data file; see `bench.tasks.dataset.load`."""
+        return dataset.load(path, to_boxes, split, limit)
+
+    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
+        """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""
+        return letterbox(image, imgsz)
+
+    def decode(self, outputs: Outputs, box: Letterbox) -> Detections:
+        """Boxes of one image from its raw output (4 + classes, anchors)."""
+        return decode(outputs[OUTPUT], box)
+
+    def score(self, cell_id: str, data: Dataset, predictions: Mapping[int, Detections]) -> Score:
+        """COCO mAP of detections, keyed by image id."""
+        accuracy = coco.evaluate(data, predictions)
+        values = {
+            "map50_95": accuracy.map50_95,
+            "map50": accuracy.map50,
+            "map75": accuracy.map75,
+            "map_small": accuracy.small,
+            "map_medium": accuracy.medium,
+            "map_large": accuracy.large,
+        }
+        rows = coco.detection_table(cell_id, predictions, accuracy)
+        return Score(values, accuracy.per_class, accuracy.evaluator, rows)
+
+    def ground_truth(self, data: Dataset) -> pa.Table:
+        """Objects per image and class."""
+        return coco.ground_truth_table(data)
+
+    def difference(self, mine: pd.DataFrame, theirs: pd.DataFrame, truth: pd.DataFrame) -> Interval:
+        """Difference in mAP50-95 with its paired bootstrap interval over images."""
+        return bootstrap_delta(mine, theirs, truth)
+
+
+DETECT = Detect()
+load = DETECT.load

@@ -1,0 +1,266 @@
+"""Exported artifacts in a content-addressed cache: the same inputs are exported once, and never half.
+
+An artifact lives in `<cache>/artifacts/<key>/`.  The key is the SHA-256 over everything that decides what comes out:
+the weights, option, precision, image size, batch, the export environment's lock, the exporter's source and the
+calibration images.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
+export happens in a temporary directory that is renamed when its manifest is written; what is found in the cache is
+checked against that manifest, sizes and hashes, each time it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.environments.locked import Environments
+from bench.files import locked
+from bench.places import EXPORTERS, GUEST
+from bench.reasons import CellProblem, Reason, UsageError
+from bench.wall.worker import Worker
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+LETTERBOX = GUEST / "letterbox.py"
+_LOG = "export.log"
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to export and how.
+
+    `exporter` is an exporter module, `environment` the family it runs in.  `calibration` are the images for a static
+    quantisation, empty for other precisions, and `calibration_split` is the split they were taken from.
+    `source` is the artifact that this one is converted from, for exporters that do not start at the checkpoint.
+    """
+
+    weights: Path
+    option: str
+    precision: str
+    imgsz: int
+    batch: int
+    exporter: Path
+    environment: str
+    calibration: tuple[Path, ...] = ()
+    calibration_split: str = "train"
+    source: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported artifact, checked.
+
+    `manifest` holds inputs, files (path, bytes, sha256), entry, input, output, calibration, versions, seconds,
+    reproduce, details (whatever else the exporter found out) and log_tail.  `warnings` says what was wrong with a
+    cached copy that had to be replaced.
+    """
+
+    key: str
+    directory: Path
+    manifest: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """All files of the artifact, the manifest and the log left out."""
+        return int(self.manifest["size_bytes"])
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the names and hashes of its files."""
+        return str(self.manifest["sha256"])
+
+
+class Artifacts:
+    """The cache of artifacts below one directory."""
+
+    def __init__(self, cache_dir: Path, environments: Environments) -> None:
+        """Nothing is written before the first export."""
+        self._root = cache_dir / "artifacts"
+        self._environments = environments
+        self._hashes: dict[tuple[Path, int, int], str] = {}
+
+    def key(self, request: ExportRequest) -> str:
+        """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
+        return hashlib.sha256(_canonical(self._inputs(request)).encode()).hexdigest()
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
+        directory = self._root / key
+        if not directory.is_dir() or _damage(directory) is not None:
+            return None
+        return Artifact(key, directory, _read_manifest(directory))
+
+    def ensure(self, request: ExportRequest, *, timeout: float = 900.0) -> Artifact:
+        """The artifact from the cache, or exported now within `timeout` seconds.
+
+        A cached copy that is damaged is replaced, and `Artifact.warnings` says so.  Raises UsageError (unreadable
+        input), CellProblem(EXPORT_FAILED) or another reason the exporter had, with its last lines.
+        """
+        inputs = self._inputs(request)
+        key = hashlib.sha256(_canonical(inputs).encode()).hexdigest()
+        directory = self._root / key
+        try:
+            with locked(directory):
+                warnings: tuple[str, ...] = ()
+                if directory.exists():
+                    damage = _damage(directory)
+                    if damage is None:
+                        return Artifact(key, directory, _read_manifest(directory))
+                    warnings = (f"The cached artifact {directory} was damaged ({damage}) and is exported again.",)
+                    shutil.rmtree(directory)
+                for leftover in self._root.glob(f".{key[:12]}-*"):  # of a run that was killed; the lock is ours
+                    shutil.rmtree(leftover)
+                self._export(request, inputs, key, timeout)
+                return Artifact(key, directory, _read_manifest(directory), warnings)
+        except OSError as error:
+            raise CellProblem(
+                Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {directory}: {error}"
+            ) from error
+
+    def _export(self, request: ExportRequest, inputs: Mapping[str, Any], key: str, timeout: float) -> None:
+        env = self._environments.ensure(request.environment)
+        source = request.source
+        temporary = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=self._root))
+        try:
+            output = temporary / "artifact"
+            output.mkdir()
+            arguments = {
+                "weights": str(request.weights.resolve()),
+                "output_dir": str(output),
+                "imgsz": request.imgsz,
+                "batch": request.batch,
+                "precision": request.precision,
+                "calibration": [str(path.resolve()) for path in request.calibration],
+                "source": {"directory": str(source.directory), "manifest": source.manifest} if source else None,
+            }
+            packages = env.freeze()
+            started = time.monotonic()
+            with Worker(
+                env.python,
+                request.exporter,
+                variables=self._environments.variables(),
+                threads=os.cpu_count() or 1,
+                log_path=temporary / _LOG,
+            ) as worker:
+                reply = worker.call("export", arguments, timeout)
+                tail = worker.log_tail()
+            env.require_unchanged(packages)
+            seconds = time.monotonic() - started
+            manifest = _manifest(request, inputs, key, output, reply) | {"seconds": seconds, "log_tail": tail}
+            (output / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            output.rename(self._root / key)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _inputs(self, request: ExportRequest) -> dict[str, Any]:
+        # Files whose name starts with an underscore are shared by exporters, by those from outside too.
+        shared = {path for folder in (request.exporter.parent, EXPORTERS) for path in folder.glob("_[!_]*.py")}
+        sources = sorted({request.exporter, *shared, LETTERBOX})
+        return {
+            "schema": SCHEMA_VERSION,
+            "weights": self._sha256(request.weights, "weights"),
+            "option": request.option,
+            "precision": request.precision,
+            "imgsz": request.imgsz,
+            "batch": request.batch,
+            "environment": self._environments.identity(request.environment),
+            "exporter": [self._sha256(path, "exporter") for path in sources],
+            "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
+            "source": request.source.key if request.source else None,
+        }
+
+    def _sha256(self, path: Path, what: str) -> str:
+        """Hash of an input file, kept while its size and time of change stay."""
+        try:
+            info = path.stat()
+            known = (path, info.st_size, info.st_mtime_ns)
+            if known not in self._hashes:
+                self._hashes[known] = _file_sha256(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot read this {what}: {error.strerror}. Check the path.") from error
+        return self._hashes[known]
+
+
+def _manifest(
+    request: ExportRequest, inputs: Mapping[str, Any], key: str, output: Path, reply: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest of what an exporter wrote.  Raises CellProblem when it is not what it says it wrote."""
+    files = []
+    for name in sorted(reply["files"]):
+        path = output / name
+        if not path.is_file() or path.stat().st_size == 0:
+            raise CellProblem(
+                Reason.EXPORT_FAILED, f"{request.exporter.stem} says it wrote {name}, which is empty or absent"
+            )
+        files.append({"path": name, "bytes": path.stat().st_size, "sha256": _file_sha256(path)})
+    extra = sorted(str(p.relative_to(output)) for p in output.rglob("*") if p.is_file())
+    extra = [name for name in extra if name not in reply["files"]]
+    if extra:
+        text = f"{request.exporter.stem} left files that it does not list: {', '.join(extra)}"
+        raise CellProblem(Reason.EXPORT_FAILED, text)
+    calibration = None
+    if request.calibration:
+        calibration = {"split": request.calibration_split, "images": len(request.calibration)}
+    return {
+        "schema": SCHEMA_VERSION,
+        "key": key,
+        "inputs": dict(inputs),
+        "files": files,
+        "size_bytes": sum(file["bytes"] for file in files),
+        "sha256": _files_sha256(files),
+        "entry": reply["entry"],
+        "input": reply["input"],
+        "output": reply["output"],
+        "calibration": calibration,
+        "versions": reply["versions"],
+        "reproduce": reply["reproduce"],
+        "details": reply.get("details", {}),
+    }
+
+
+def _damage(directory: Path) -> str | None:
+    """What is wrong with a cached artifact, or None when every file is as its manifest says."""
+    try:
+        manifest = _read_manifest(directory)
+        for file in manifest["files"]:
+            path = directory / file["path"]
+            size = path.stat().st_size
+            if size != file["bytes"]:
+                return f"{file['path']} has {size} bytes instead of {file['bytes']}"
+            if _file_sha256(path) != file["sha256"]:
+                return f"the content of {file['path']} has changed"
+        if manifest["sha256"] != _files_sha256(manifest["files"]):
+            return f"{MANIFEST} contradicts itself"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read: {error!r}"
+    return None
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def _files_sha256(files: list[dict[str, Any]]) -> str:
+    lines = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,248 @@
+"""A guest process: started in a session of its own, spoken to in lines of JSON, ended without leaving anything behind.
+
+Whatever ends it - a signal, an exit code, the deadline of a call, memory, an answer that is no protocol - becomes a
+`CellProblem` with the right reason code and the last lines the guest wrote.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.guest import refusals
+from bench.guest.server import PROTOCOL
+from bench.reasons import CellProblem, Reason, Status
+
+_TAIL_LINES = 20
+_TAIL_BYTES = 16_384
+_MAX_ANSWER = 16 * 1024 * 1024  # bytes; far above any honest answer, far below what would hurt the core
+_POLL_S = 0.25  # how often a wait for an answer also looks whether the process is still there
+_GRACE_S = 2.0  # how long a guest may take to end after it was asked to
+
+# A guest names the class of what it raised.  These say that a cell cannot exist rather than that it failed ...
+_REFUSALS = {
+    refusals.PrecisionUnsupported.__name__: Reason.PRECISION_UNSUPPORTED,
+    refusals.BatchUnsupported.__name__: Reason.BATCH_UNSUPPORTED,
+    refusals.TargetAbsent.__name__: Reason.TARGET_ABSENT,
+    refusals.TargetUnsupported.__name__: Reason.TARGET_UNSUPPORTED,
+}
+# ... and the message of these says all there is to say; a traceback would only bury it.
+_EXPLAINED = (refusals.CheckpointError.__name__, refusals.ExportRefused.__name__)
+_MEMORY_KINDS = ("MemoryError", "OutOfMemoryError")
+_MEMORY_WORDS = (
+    "std::bad_alloc",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+)
+
+_LIVE: weakref.WeakSet[GuestProcess] = weakref.WeakSet()
+
+
+class GuestProcess:
+    """One guest and the pipe to it.  Not thread-safe; a call waits for its answer."""
+
+    def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str], cwd: Path, log: Path) -> None:
+        """Start `command` with exactly `variables`; its standard error is appended to `log`.
+
+        Raises CellProblem(ENVIRONMENT_FAILED) when the interpreter cannot be started.
+        """
+        self._name = name
+        self._log_path = log
+        self._buffer = bytearray()
+        self._calls = 0
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as sink:
+                self._log_start = sink.tell()
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=sink,
+                    env=dict(variables),
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot start {command[0]}: {error}") from error
+        _LIVE.add(self)
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of the guest's process group."""
+        return self._process.pid
+
+    def greet(self, timeout: float) -> None:
+        """Wait until the adapter is imported.  Raises CellProblem, LOAD_FAILED when the import raised."""
+        answer = self._answer(0, "import", time.monotonic() + timeout, timeout, _oom_kills(), Reason.LOAD_FAILED)
+        if answer.get("protocol") != PROTOCOL:
+            self.fail(Reason.PROTOCOL, f"speaks protocol {answer.get('protocol')!r}, not {PROTOCOL}")
+
+    def exchange(self, verb: str, fields: Mapping[str, Any], timeout: float, reason: Reason) -> dict[str, Any]:
+        """Send one request and wait for its answer; `reason` is the code of an error that the guest reports."""
+        assert self._process.stdin is not None
+        deadline = time.monotonic() + timeout
+        self._calls += 1
+        oom_before = _oom_kills()
+        try:
+            self._process.stdin.write(json.dumps({"id": self._calls, "verb": verb, **fields}).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            self._died(verb, oom_before)
+        return self._answer(self._calls, verb, deadline, timeout, oom_before, reason)
+
+    def _answer(
+        self, number: int, verb: str, deadline: float, timeout: float, oom_before: int, reason: Reason
+    ) -> dict[str, Any]:
+        try:
+            line = self._line(verb, deadline, timeout, oom_before)
+        except BaseException:  # Ctrl-C too: a guest with an unread answer is of no further use
+            self.kill()
+            raise
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or answer.get("id") != number:
+            self.fail(Reason.PROTOCOL, f"answered '{verb}' with {line[:200]!r}")
+        error = answer.get("error")
+        if error is not None:
+            self._raise(verb, error, reason)
+        return answer
+
+    def _line(self, verb: str, deadline: float, timeout: float, oom_before: int) -> bytes:
+        """The next line of the guest, read as it comes and never past the deadline."""
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            end = self._buffer.find(b"\n")
+            while end < 0:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.kill()
+                    self.fail(Reason.TIMED_OUT, f"did not answer '{verb}' within {timeout:g} s and was ended")
+                if not selector.select(min(left, _POLL_S)):
+                    if self._process.poll() is not None and not selector.select(0):
+                        self._died(verb, oom_before)  # a child of it still holds the pipe open
+                    continue
+                chunk = os.read(descriptor, 1 << 16)
+                if not chunk:
+                    self._died(verb, oom_before)
+                end = chunk.find(b"\n")
+                if end >= 0:
+                    end += len(self._buffer)
+                self._buffer += chunk
+                if end < 0 and len(self._buffer) > _MAX_ANSWER:
+                    self.fail(Reason.PROTOCOL, f"answered '{verb}' with {len(self._buffer)} bytes and no end of line")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def close(self) -> None:
+        """End the guest and its children.  Safe to call twice."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if process.poll() is None:
+            with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):  # it is killed below
+                process.stdin.write(b'{"id": -1, "verb": "quit"}\n')
+                process.stdin.flush()
+                process.wait(_GRACE_S)
+        self.kill()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # unsent bytes for a process that is gone
+                pipe.close()
+        _LIVE.discard(self)
+
+    def log_tail(self) -> str:
+        """The last lines of what this guest wrote to standard error (and to standard output, which goes there)."""
+        try:
+            with self._log_path.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, end - _TAIL_BYTES))
+                lines = log.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-_TAIL_LINES:])
+
+    def _raise(self, verb: str, error: Any, reason: Reason) -> NoReturn:
+        """Turn an error that the guest reported into a CellProblem."""
+        if not isinstance(error, dict) or not {"kind", "message"} <= error.keys():
+            self.fail(Reason.PROTOCOL, f"answered '{verb}' with the malformed error {str(error)[:200]!r}")
+        kind, message = str(error["kind"]), str(error["message"])
+        if kind in _REFUSALS:
+            raise CellProblem(_REFUSALS[kind], message, Status.SKIPPED)
+        if kind in _EXPLAINED:
+            raise CellProblem(reason, message)
+        text = f"{self._name}: '{verb}' raised {kind}: {message}"
+        if kind in _MEMORY_KINDS or any(words in message.lower() for words in _MEMORY_WORDS):
+            raise CellProblem(Reason.OUT_OF_MEMORY, text)
+        raise CellProblem(reason, f"{text}\n{error.get('traceback', '')}".rstrip())
+
+    def _died(self, verb: str, oom_before: int) -> NoReturn:
+        try:
+            code = self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.fail(Reason.PROTOCOL, f"closed its output during '{verb}' but went on running")
+        if code == -signal.SIGKILL and _oom_kills() > oom_before:
+            self.fail(Reason.OUT_OF_MEMORY, f"was killed by the kernel for memory during '{verb}'")
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            self.fail(Reason.CRASHED, f"died of {name} during '{verb}'")
+        self.fail(Reason.CRASHED, f"ended with exit code {code} during '{verb}'")
+
+    def fail(self, reason: Reason, what: str) -> NoReturn:
+        """End the guest and raise, with the last lines it wrote."""
+        self.kill()
+        tail = self.log_tail()
+        raise CellProblem(reason, f"{self._name} {what}" + (f". Its last lines:\n{tail}" if tail else ""))
+
+    def kill(self) -> None:
+        """Kill the guest's whole process group and reap the guest."""
+        # On macOS a group that holds only a zombie is a PermissionError.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for memory, on this machine and in this control group."""
+    files = [Path("/proc/vmstat")]
+    try:
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            if line.startswith("0::"):
+                files.append(Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.events")
+    except OSError:
+        pass  # not Linux
+    total = 0
+    for file in files:
+        try:
+            for line in file.read_text(encoding="ascii").splitlines():
+                if line.startswith("oom_kill "):
+                    total += int(line.split()[1])
+        except OSError:
+            continue  # this kernel does not count them there
+    return total
+
+
+@atexit.register
+def _end_all() -> None:
+    """No guest outlives the core (SIGKILL of the core is covered by the guest, which ends when its input does)."""
+    for guest in list(_LIVE):
+        guest.close()

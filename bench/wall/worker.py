@@ -1,0 +1,300 @@
+"""The core's side of the worker protocol: one guest process, a deadline on every call, a reason for every death.
+
+`Worker` starts `bench/guest/server.py` with an environment's interpreter in a session of its own and talks to it in
+lines of JSON; tensors go through memory-mapped files.  Whatever the guest does - die, hang, print, run out of
+memory, answer nonsense - becomes a `CellProblem` with the right reason code and the last lines it wrote, and neither
+a process nor a file is left behind: it works in a folder of its own, which also holds its temporary files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.guest.server import OUTPUT, described_outputs
+from bench.places import GUEST
+from bench.reasons import CellProblem, Reason
+from bench.wall.process import GuestProcess
+
+SERVER = GUEST / "server.py"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+# Where the libraries that guests are made of look for a place for temporary files.
+_TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
+_REMOVALS, _REMOVAL_PAUSE_S = 20, 0.05
+
+T = TypeVar("T")
+
+_LIVE: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
+
+    `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
+    """
+
+    import_ms: float
+    load_ms: float
+    emulated: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Timed inferences: `samples_ms` float64 (n,) by the guest's monotonic clock, CPU and wall seconds of the whole.
+
+    `cpu_s` counts all threads of the guest, so `cpu_s / wall_s` is the number of CPUs it kept busy.
+    """
+
+    samples_ms: NDArray[np.float64]
+    cpu_s: float
+    wall_s: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
+
+    `attested` is empty unless it was asked for.
+    """
+
+    peak_rss_bytes: int
+    threads: int
+    attested: dict[str, Any]
+
+
+class Worker:
+    """A guest process as a context manager; leaving it ends the process and its children."""
+
+    def __init__(
+        self,
+        env_python: Path,
+        adapter: Path,
+        *,
+        variables: Mapping[str, str],
+        threads: int = 1,
+        cpus: Sequence[int] = (),
+        log_path: Path | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        """Nothing is started yet.
+
+        `variables` is the guest's whole environment; the thread variables are set from `threads` here.  `cpus` pins
+        it (empty: not pinned; no effect on macOS).  Its standard error goes to `log_path`, appended, or is kept only
+        for messages.  `wrapper` is a command that runs the guest's own, which follows it (a tracer, a namespace).
+        """
+        self._command = [*wrapper, str(env_python), "-s", "-P", str(SERVER), str(adapter)]
+        if cpus:
+            self._command += ["--cpus", ",".join(map(str, cpus))]
+        self._variables = {name: value for name, value in variables.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+        self._variables |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        self._name = adapter.stem
+        self._log_path = log_path
+        self._scratch: Path | None = None
+        self._guest: GuestProcess | None = None
+        self._expected: dict[str, tuple[int, ...]] = {}
+        # Of `infer`, measured in the guest and without the preparation of the input; None before it.
+        self.first_inference_ms: float | None = None
+        self.last_inference_ms: float | None = None
+
+    def __enter__(self) -> Self:
+        """Start the guest."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the guest; at once when an exception passes through."""
+        if kind is not None and self._guest is not None:
+            self._guest.kill()
+        self.close()
+
+    def start(self, timeout: float = 300.0) -> None:
+        """Start the process and import the adapter.  Raises CellProblem, LOAD_FAILED when the import raised."""
+        self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
+        _LIVE.add(self)
+        log = self._log_path or self._scratch / "stderr.log"
+        temporary = self._scratch / "tmp"
+        temporary.mkdir()
+        variables = self._variables | dict.fromkeys(_TEMPORARY_VARIABLES, str(temporary))
+        try:
+            self._guest = GuestProcess(self._name, self._command, variables, self._scratch, log)
+            self._guest.greet(timeout)
+        except BaseException:  # Ctrl-C too
+            self.close()
+            raise
+
+    def load(self, spec: Mapping[str, Any], timeout: float = 300.0) -> Loaded:
+        """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options."""
+        answer = self._exchange("load", {"spec": dict(spec)}, timeout, Reason.LOAD_FAILED)
+        self.first_inference_ms = self.last_inference_ms = None
+        described = described_outputs(spec["manifest"])
+        self._expected = {name: tuple(about.get("shape") or ()) for name, about in described.items()}
+        return self._read(
+            lambda: Loaded(float(answer["import_ms"]), float(answer["load_ms"]), str(answer.get("emulated", ""))),
+            answer,
+        )
+
+    def infer(self, x: NDArray[np.float32], timeout: float = 300.0) -> NDArray[np.float32]:
+        """The only raw output for `x` (B, 3, S, S), RGB 0..1: (B, 4 + classes, anchors), boxes cx, cy, w, h in px.
+
+        Raises CellProblem as `outputs` does, and where the network has several outputs.
+        """
+        outputs = self.outputs(x, timeout)
+        if len(outputs) != 1:
+            text = f"{self._name}: has the outputs {', '.join(outputs)}; one was asked for"
+            raise CellProblem(Reason.OUTPUT_INVALID, text)
+        return next(iter(outputs.values()))
+
+    def outputs(self, x: NDArray[np.float32], timeout: float = 300.0) -> dict[str, NDArray[np.float32]]:
+        """Raw outputs for `x` (B, 3, S, S), RGB 0..1, by name and in the order of the manifest.
+
+        Raises CellProblem(OUTPUT_INVALID) on NaN, infinity or a shape other than the manifest's.
+        """
+        self._running(Reason.INFERENCE_FAILED)
+        assert self._scratch is not None
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        path = self._scratch / "request"
+        try:
+            x.tofile(path)
+        except OSError as error:
+            raise CellProblem(Reason.INFERENCE_FAILED, f"cannot write the input to {path}: {error}") from error
+        fields = {
+            "request": {"path": str(path), "dtype": "float32", "shape": list(x.shape)},
+            "reply_path": str(self._scratch / "reply"),
+        }
+        answer = self._exchange("infer", fields, timeout, Reason.INFERENCE_FAILED)
+        outputs = self._read(lambda: self._replies(answer["replies"]), answer)
+        self.last_inference_ms = self._read(lambda: float(answer["infer_ms"]), answer)
+        if self.first_inference_ms is None:
+            self.first_inference_ms = self.last_inference_ms
+        for name, output in outputs.items():
+            self._check(name, output, len(x))
+        return outputs
+
+    def _check(self, name: str, output: NDArray[np.float32], batch: int) -> None:
+        """Raise CellProblem(OUTPUT_INVALID) unless an output is finite and of its shape."""
+        expected = self._expected.get(name)
+        called = self._name if name == OUTPUT else f"{self._name}: {name}"
+        fits = output.shape[1:] == expected[1:] if expected else name != OUTPUT or output.ndim == 3
+        if not fits or output.shape[:1] != (batch,):
+            wanted = (batch, *expected[1:]) if expected else f"({batch}, 4 + classes, anchors)"
+            raise CellProblem(Reason.OUTPUT_INVALID, f"{called}: the output is {output.shape}, expected {wanted}")
+        bad = int(output.size - np.isfinite(output).sum())
+        if bad:
+            text = f"{called}: {bad} of {output.size} output values are not finite"
+            raise CellProblem(Reason.OUTPUT_INVALID, text)
+
+    def time(self, n: int, warmup: int = 0, timeout: float | None = None) -> Timing:
+        """Time `n` inferences of the last `infer`'s input, after `warmup` untimed ones.
+
+        The default deadline is the larger of 60 s and twenty times what the last inference suggests, so that a slow
+        machine is measured as slow and only a hang is ended.
+        """
+        if timeout is None:
+            timeout = max(60.0, 20.0 * (n + warmup) * (self.last_inference_ms or 0.0) / 1e3)
+        answer = self._exchange("time", {"n": n, "warmup": warmup}, timeout, Reason.INFERENCE_FAILED)
+
+        def timing() -> Timing:
+            samples = np.asarray(answer["samples_ns"], dtype=np.float64) / 1e6
+            if samples.shape != (n,):
+                raise ValueError(f"{samples.size} samples for n={n}")
+            return Timing(samples, answer["cpu_ns"] / 1e9, answer["wall_ns"] / 1e9, int(answer["threads"]))
+
+        return self._read(timing, answer)
+
+    def stats(self, attest: bool = False, timeout: float = 300.0) -> Stats:
+        """Memory and threads; `attest=True` also asks the runtime what it ran.
+
+        That costs memory, so the peak reported with it is the one from before.
+        """
+        answer = self._exchange("stats", {"attest": attest}, timeout, Reason.INFERENCE_FAILED)
+        return self._read(
+            lambda: Stats(int(answer["peak_rss_bytes"]), int(answer["threads"]), answer.get("attested", {})), answer
+        )
+
+    def call(
+        self, function: str, arguments: Mapping[str, Any], timeout: float, reason: Reason = Reason.EXPORT_FAILED
+    ) -> dict[str, Any]:
+        """Call an exporter's function with one JSON object; `reason` is the code when it raises."""
+        answer = self._exchange("call", {"function": function, "arguments": dict(arguments)}, timeout, reason)
+        return self._read(lambda: dict(answer["result"]), answer)
+
+    def close(self) -> None:
+        """End the guest and its children and remove the shared and its temporary files.  Safe to call twice."""
+        if self._guest is not None:
+            self._guest.close()
+            self._guest = None
+        if self._scratch is not None:
+            _remove(self._scratch)
+            self._scratch = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running guest."""
+        return self._running(Reason.CRASHED).pid
+
+    def log_tail(self) -> str:
+        """The last lines that the running guest wrote to standard error, where its standard output goes too."""
+        return self._running(Reason.CRASHED).log_tail()
+
+    def _running(self, reason: Reason) -> GuestProcess:
+        if self._guest is None:
+            raise CellProblem(reason, f"{self._name}: the guest is not running")
+        return self._guest
+
+    def _exchange(self, verb: str, fields: Mapping[str, Any], timeout: float, reason: Reason) -> dict[str, Any]:
+        return self._running(reason).exchange(verb, fields, timeout, reason)
+
+    def _replies(self, headers: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[np.float32]]:
+        if list(headers) != list(self._expected):
+            raise ValueError(f"replies {list(headers)}, not {list(self._expected)}")
+        return {name: self._reply(number, header) for number, (name, header) in enumerate(headers.items())}
+
+    def _reply(self, number: int, header: Mapping[str, Any]) -> NDArray[np.float32]:
+        assert self._scratch is not None
+        shape = tuple(int(side) for side in header["shape"])
+        if header["dtype"] != "float32":
+            raise ValueError(f"reply of {header['dtype']}")
+        if 0 in shape:
+            return np.zeros(shape, np.float32)
+        return np.array(np.memmap(self._scratch / f"reply-{number}", dtype=np.float32, mode="r", shape=shape))
+
+    def _read(self, build: Callable[[], T], answer: Mapping[str, Any]) -> T:
+        """Build a result from an answer; a field that is missing or of another kind is a breach of the protocol."""
+        try:
+            return build()
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            self._running(Reason.PROTOCOL).fail(
+                Reason.PROTOCOL, f"sent an answer that does not fit ({error!r}): {str(dict(answer))[:200]}"
+            )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a guest's folder; what its killed children were just writing may take a moment to end."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVAL_PAUSE_S)
+
+
+@atexit.register
+def _close_all() -> None:
+    """No folder outlives the core (SIGKILL of the core is covered by the guest, which removes its folder itself)."""
+    for worker in list(_LIVE):
+        worker.close()

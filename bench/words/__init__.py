@@ -1,0 +1,1 @@
+"""What people read, in the languages of the guide and ours: texts, numbers, quotes."""
