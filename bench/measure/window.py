@@ -8,7 +8,6 @@ the same kind by more than rounds do.  What is stored is every sample of every t
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,7 +113,6 @@ class Window:
         return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
 
     def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> None:
-        load1 = os.getloadavg()[0]
         before = _cpu_times(self._cpus)
         try:
             timing = guest.time(*self._inferences(name, guest))
@@ -131,7 +129,6 @@ class Window:
             order,
             tuple(float(sample) for sample in timing.samples_ms),
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
-            load1,
             (after[1] - before[1]) / total if total else 0.0,
         )
         self.turns[name].append(turn)

@@ -33,7 +33,6 @@ class Turn:
     order: int
     samples_ms: tuple[float, ...]
     cpu_per_wall: float
-    load1: float
     steal: float
 
 

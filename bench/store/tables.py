@@ -141,7 +141,6 @@ SAMPLES = pa.schema(
         _field("index", pa.int16(), "", "Position of the sample within the turn"),
         _field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
         _field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
-        _field("load1", pa.float32(), "", "System load average over one minute at the start of the turn"),
         _field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
         _field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
     ]

@@ -124,7 +124,6 @@ class RunStore:
                 "index": index,
                 "latency_ms": sample,
                 "cpu_per_wall": turn.cpu_per_wall,
-                "load1": turn.load1,
                 "steal": turn.steal,
                 "contaminated": turn.round in bad[turn.cell_id, turn.window],
             }

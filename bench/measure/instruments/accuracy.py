@@ -12,7 +12,7 @@ from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.reasons import CellProblem, Reason
 from bench.tasks.dataset import read_image
 from bench.tasks.letterbox import Letterbox
-from bench.tasks.task import Tensor
+from bench.tasks.task import AnyTask, Tensor
 
 
 class Accuracy(CellInstrument):
@@ -24,7 +24,13 @@ class Accuracy(CellInstrument):
     name = "accuracy"
     needs = ("footprint",)
     compares = True
-    columns = ("map_per_class", "map_delta", "map_delta_low", "map_delta_high", "images", "evaluator")
+
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        """What it fills."""
+        return (
+            *(metric.name for metric in task.metrics),
+            *("map_per_class", "map_delta", "map_delta_low", "map_delta_high", "images", "evaluator"),
+        )
 
     def measure(self, subject: Subject) -> None:
         """Store the metrics and the predictions behind them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.tasks.task import AnyTask
 
 
 class Export(CellInstrument):
@@ -10,7 +11,11 @@ class Export(CellInstrument):
 
     name = "export"
     in_guest = False
-    columns = ("size_bytes", "artifact_key", "artifact_sha256", "export_seconds", "calibration", "reproduce")
+
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        """What it fills; the same for every task."""
+        del task
+        return ("size_bytes", "artifact_key", "artifact_sha256", "export_seconds", "calibration", "reproduce")
 
     def measure(self, subject: Subject) -> None:
         """Store the facts of the artifact, which was made before this is called."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.tasks.task import AnyTask
 
 
 class Footprint(CellInstrument):
@@ -10,9 +11,13 @@ class Footprint(CellInstrument):
 
     name = "footprint"
     needs = ("export",)
-    columns = (
-        "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
-    )  # fmt: skip
+
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        """What it fills; the same for every task."""
+        del task
+        return (
+            "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
+        )  # fmt: skip
 
     def measure(self, subject: Subject) -> None:
         """Load, infer once, and store times and memory of the guest's process."""

@@ -14,6 +14,7 @@ from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem
+from bench.tasks.task import AnyTask
 from bench.wall.artifacts import Artifact
 from bench.wall.worker import Worker
 
@@ -26,8 +27,10 @@ class Instrument(ABC):
     """Instruments that must have measured the cell before."""
     compares: ClassVar[bool] = False
     """Whether the cell's reference must have been measured by this instrument before."""
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Columns of the table `cells` that it fills, where the table's own schema does not come from the task."""
+
+    @abstractmethod
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        """Columns of the table `cells` that it fills, for cells of a task."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.tasks.task import AnyTask
+
+KINDS = ("max", "mean", "p999")
+"""What is stored of the differences of a group: the largest, the mean, the 99.9th percentile."""
 
 
 class Parity(CellInstrument):
@@ -13,7 +17,10 @@ class Parity(CellInstrument):
     name = "parity"
     needs = ("footprint",)
     compares = True
-    columns = ("parity_images",)
+
+    def columns(self, task: AnyTask) -> tuple[str, ...]:
+        """What it fills."""
+        return ("parity_images", *(f"parity_{group.name}_{kind}" for group in task.parity for kind in KINDS))
 
     def measure(self, subject: Subject) -> None:
         """Store the largest, the mean and the 99.9th percentile of the differences of each group."""
