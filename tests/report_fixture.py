@@ -126,7 +126,6 @@ def _samples(rows: list[Any], generator: np.random.Generator) -> tuple[list[dict
                         "index": index,
                         "latency_ms": float(value),
                         "cpu_per_wall": 1.9,
-                        "load1": 0.4,
                         "steal": 0.0,
                         "contaminated": disturbed,
                     }

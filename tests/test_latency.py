@@ -62,7 +62,7 @@ def ignore(launch: int, number: int, name: str) -> None:
 
 def turn(number: int, *, cell: str = "a", ms: float = 10.0, cpu: float = 1.0, steal: float = 0.0) -> Turn:
     """A turn of round `number`, two rounds a launch."""
-    return Turn(cell, 0, number // 2, number, 0, (ms,) * 10, cpu, 0.1, steal)
+    return Turn(cell, 0, number // 2, number, 0, (ms,) * 10, cpu, steal)
 
 
 QUIET = (10.0, 0.001, 0.0)
