@@ -56,7 +56,9 @@ def run(
     request: Request,
     keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
 ) -> None:
-    """Sweep, measure, store and report: makes environments and artifacts as needed, prints a table at the end.
+    """Sweep, measure, store and report.
+
+    Makes environments and artifacts as needed, shows progress, and prints a table at the end.
 
     Examples:
 
@@ -108,7 +110,7 @@ def _anything_measured(directory: Path) -> bool:
 @app.command("list")
 @takes(*OF_THE_GRID)
 def list_cells(request: Request) -> None:
-    """Show the grid of a sweep and which cells this machine can run."""
+    """Show a sweep's cells and which can run here."""
     from bench.grid import machine
 
     grid = expand(request)
@@ -131,7 +133,10 @@ def list_cells(request: Request) -> None:
 @app.command()
 @takes("cache", "matrices")
 def doctor(request: Request) -> None:
-    """Check this machine: what is installed, what is missing, and how to get it."""
+    """Check this machine.
+
+    What is installed, what is missing, and how to get it; which targets were found; which environments are built.
+    """
     from bench.cli.doctor import examine
 
     if not examine(request, Console()):
@@ -145,7 +150,10 @@ def clean(
     days: Annotated[float, typer.Option(min=1, help="what was used within as many days is kept")] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
 ) -> None:
-    """Delete environments and artifacts in the cache that no run has used for a while; they can be made again."""
+    """Delete what the cache has not used lately.
+
+    Environments and artifacts that no run has used for a while go; they can be made again.
+    """
     from bench.environments import unused
 
     console, freed = Console(), 0
@@ -188,7 +196,10 @@ app.add_typer(guide.app)
 
 @app.command()
 def schema() -> None:
-    """Print the documentation of every table and column (docs/results-format.md)."""
+    """Print what tables and columns hold.
+
+    As Markdown: the page docs/results-format.md.
+    """
     from bench import store
 
     typer.echo(store.document(), nl=False)
@@ -200,7 +211,10 @@ def lock(
     request: Request,
     families: Annotated[list[str] | None, typer.Argument(help="environment families (default: all of Python)")] = None,
 ) -> None:
-    """Remake the locks in matrices/envs from their .in files, or package.json, with the newest versions these allow."""
+    """Remake the locks of environments.
+
+    From the .in files in matrices/envs, or package.json, with the newest versions that these allow.
+    """
     from bench.environments import javascript, locked
 
     folder = request.matrices
@@ -220,7 +234,10 @@ def train_demo(
     device: Annotated[str, typer.Option(help="cpu, or the index of a CUDA device")] = "cpu",
     out: Annotated[Path, typer.Option(help="folder for checkpoint, curve and facts")] = Path("bench/demo"),
 ) -> None:
-    """Train the embedded demo model again from nothing: hours on two cores, minutes on a GPU."""
+    """Train the embedded demo model again.
+
+    From nothing: hours on two cores, minutes on a GPU.
+    """
     from bench.demo import training
 
     raise typer.Exit(training.run(request.cache, epochs, images, device, out))

@@ -28,7 +28,10 @@ def claims_command(
     document: Guide = None,
     lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the table")] = "en",
 ) -> None:
-    """Judge every statement of the guide by one or several runs; the verdicts are stored in the last one."""
+    """Judge the guide's statements by runs.
+
+    Every statement gets a verdict with its evidence; the verdicts are stored in the last run.
+    """
     from bench.decide.claims import judge
     from bench.report import verdicts
 
@@ -75,7 +78,9 @@ def recommend_command(
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="how to print it")] = "table",
     lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the words")] = "en",
 ) -> None:
-    """Say which measured option to deploy under your limits, and why not each other one.
+    """Say what to deploy under your limits.
+
+    And why not each other option that was measured.
 
     A limit is met when the worse end of the 95 % interval meets it. Exit code 0: at least one option surely meets
     every limit; 1: none does, and the text says which limit leaves out most; 2: nothing was timed at that scope.
@@ -114,7 +119,9 @@ def annotate_command(
     out: Annotated[Path | None, typer.Option(help="file to write (default: standard output)")] = None,
     lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the notes")] = "zh",
 ) -> None:
-    """Put the verdicts stored with a run (`yolo11-bench claims`) on the guide's own lines.
+    """Put verdicts on the guide's own lines.
+
+    They are those stored with a run by `yolo11-bench claims`.
 
     A statement whose words have changed is said to be stale, whatever was judged.
     """
@@ -137,7 +144,10 @@ def site_command(
     document: Guide = None,
     out: Annotated[Path, typer.Option(help="folder of the site; a site that is there is replaced")] = SITE,
 ) -> None:
-    """Write the guide's table with a verdict and its evidence in every cell, as static pages in Chinese and English."""
+    """Write the comparison site.
+
+    The guide's table with a verdict and its evidence in every cell, as static pages in Chinese and English.
+    """
     from bench import site
 
     page = site.build(find_all(runs, request), out, guide=document, matrices=request.matrices)
@@ -154,7 +164,10 @@ def probe_command(
         bool, typer.Option(help="first ask the package indexes again and replace the committed snapshot")
     ] = False,
 ) -> None:
-    """Observe what no benchmark cell shows: devices, formats, network, Python; stored with a run."""
+    """Observe what no benchmark cell shows.
+
+    Devices, interchange of formats, network, Python; stored with a run.
+    """
     from bench.probes import command as probes
 
     console = Console()

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.grid.request import OPTIONS, Request, parameter
+from bench.places import MATRICES
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -45,8 +46,24 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 def _annotation(name: str) -> Any:
-    option = OPTIONS[name]
-    return Annotated[str | None, typer.Option(f"--{name}", metavar=option.metavar, help=option.help)]
+    option, complete = OPTIONS[name], _COMPLETIONS.get(name)
+    return Annotated[
+        str | None, typer.Option(f"--{name}", metavar=option.metavar, help=option.help, autocompletion=complete)
+    ]
+
+
+def _stems(folder: str) -> Callable[[str], list[str]]:
+    """Completes the names of files in a folder of the matrix; of a list, what stands after its last comma."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        names = sorted(path.stem for path in (MATRICES / folder).glob("*.toml"))
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
+_COMPLETIONS = {"sweep": _stems("sweeps"), "options": _stems("options")}
 
 
 def find_all(runs: list[str] | None, request: Request) -> list[Path]:
