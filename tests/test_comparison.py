@@ -37,6 +37,7 @@ from bench.site.evidence import Evidence
 from bench.words import locale
 from bench.words.locale import LANGUAGES, Locale
 from bench.words.numbers import MINUS, TIMES
+from bench.words.spans import spans
 from bench.words.text import Text
 
 RUN = ROOT / "results" / "reference" / "coco128-640-cpu"
@@ -148,7 +149,7 @@ def test_a_statement_stands_with_words_reading_threshold_and_evidence(
 def test_every_general_statement_and_every_lint_is_shown(files: dict[str, str], found: Evidence) -> None:
     text, printed = (Html(files[f"zh/{name}.html"]).text for name in ("general", "published"))
     for judged in found.general:
-        words = "".join(span.text for span in wording.spans(judged.claim.quote))
+        words = "".join(span.text for span in spans(judged.claim.quote))
         assert re.sub(r"\s", "", words) in re.sub(r"\s", "", text)
     assert found.lints
     for lint in found.lints:
@@ -233,8 +234,8 @@ def test_figures_read_as_their_unit_is(
 
 def test_a_quotes_links_become_words_and_its_code_stays_code() -> None:
     quote = "强调[数据隐私](https://example.invalid/x)和 `model.export()` <b>安全</b>。"
-    assert "".join(span.text for span in wording.spans(quote)) == "强调数据隐私和 model.export() <b>安全</b>。"
-    assert [span.text for span in wording.spans(quote) if span.kind == "code"] == ["model.export()"]
+    assert "".join(span.text for span in spans(quote)) == "强调数据隐私和 model.export() <b>安全</b>。"
+    assert [span.text for span in spans(quote) if span.kind == "code"] == ["model.export()"]
 
 
 # Two languages

@@ -100,5 +100,5 @@ def test_an_installation_that_fails_is_told_with_its_last_lines(
 
 
 def test_a_family_without_a_lock_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"bench\.jsenvs lock nothing"):
+    with pytest.raises(UsageError, match="bench lock nothing"):
         JsEnvironments(MATRICES, tmp_path).ensure("nothing")

@@ -223,7 +223,7 @@ def test_the_command_answers_scripts_by_its_exit_code(folder: Path) -> None:
     nothing = ask(str(folder), "--max-size", "2")
     assert nothing.exit_code == 1
     assert "No option surely meets every limit." in nothing.output
-    assert "artifact leaves out most: 9 of 9. Nearest to it is ONNX Runtime INT8 with 3.10" in nothing.output
+    assert "artifact leaves out most: 9 of 9. Nearest to it is ONNX INT8 with 3.10" in nothing.output
     assert isinstance(ask(str(folder), "--target", "cuda").exception, UsageError)
 
 

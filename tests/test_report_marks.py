@@ -62,7 +62,7 @@ def test_what_the_guide_does_not_name_is_marked(marked: Path) -> None:
     assert notes[cell_id("onnx", "fp32")].note == "not in the guide"
     assert notes[cell_id("openvino", "fp32")].note == ""
     said = shown(marked)
-    assert "ONNX Runtime*" in said
+    assert "ONNX*" in said
     assert "OpenVINO*" not in said
     assert "* not in the guide" in said
 
@@ -88,7 +88,7 @@ def test_correctness_only_is_said_and_ranked_nowhere(marked: Path, tmp_path: Pat
     assert cell.size_bytes == min(other.size_bytes or 0 for other in read.measured)
     assert cell.name not in [finding.answer for finding in findings.findings(read.measured)]
     page = build(marked, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Correctness only, so in no ranking and in no figure of speed: ONNX Runtime INT8" in page
+    assert "Correctness only, so in no ranking and in no figure of speed: ONNX INT8" in page
     assert "browser-webgl, 2 threads" not in page  # no section of its own
 
 
@@ -99,7 +99,7 @@ def test_filters_see_the_option_and_not_its_mark(marked: Path, tmp_path: Path) -
         page = browser.new_page()
         page.goto(page_file.as_uri())
         for table, rows in (("comparison-table", 3), ("grid-table", 3)):
-            page.locator(f'[data-controls="{table}"] select').first.select_option("ONNX Runtime")
+            page.locator(f'[data-controls="{table}"] select').first.select_option("ONNX")
             expect(page.locator(f"#{table} tbody tr")).to_have_count(rows)
         browser.close()
 

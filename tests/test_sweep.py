@@ -139,7 +139,7 @@ def test_pytest_users_get_what_they_expect(matrices: Path, tmp_path: Path) -> No
         return subprocess.run([*base, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     shown = go("--collect-only", "-q").stdout
-    assert "bench/suites/test_latency.py::test_latency[onnx-int8-cpu-320]" in shown
+    assert "bench/suites/test_cells.py::test_latency[onnx-int8-cpu-320]" in shown
     assert not list(tmp_path.iterdir()), "--collect-only must measure nothing"
     some = go("--collect-only", "-q", "-k", "onnx and int8 and cuda").stdout
     assert "[onnx-int8-cuda-320]" in some

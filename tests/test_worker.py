@@ -306,7 +306,7 @@ import tempfile
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, {root!r})
-from bench.worker import Worker
+from bench.wall.worker import Worker
 guest = Worker(Path(sys.executable), Path({adapter!r}), variables={{}})
 guest.start()
 spec = {spec!r}

@@ -164,7 +164,7 @@ class Artifacts:
     def _inputs(self, request: ExportRequest) -> dict[str, Any]:
         # Files whose name starts with an underscore are shared by exporters, by those from outside too.
         shared = {path for folder in (request.exporter.parent, EXPORTERS) for path in folder.glob("_[!_]*.py")}
-        sources = sorted({request.exporter, *shared, LETTERBOX})
+        sources = {request.exporter, *shared, LETTERBOX}
         return {
             "schema": SCHEMA_VERSION,
             "weights": self._sha256(request.weights, "weights"),
@@ -173,7 +173,7 @@ class Artifacts:
             "imgsz": request.imgsz,
             "batch": request.batch,
             "environment": self._environments.identity(request.environment),
-            "exporter": [self._sha256(path, "exporter") for path in sources],
+            "exporter": sorted(self._sha256(path, "exporter") for path in sources),  # wherever they lie
             "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
             "source": request.source.key if request.source else None,
         }
