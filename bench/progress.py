@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,7 +46,7 @@ class Reporter:
         )
         self._task = self._progress.add_task("", total=None, left="", visible=True)
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         """Show the bar."""
         self._started = time.monotonic()
         if self._live:

@@ -268,7 +268,10 @@ def _interruptible(command: Sequence[str], env: dict[str, str]) -> subprocess.Po
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     output = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, preexec_fn=restore)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT,
+        preexec_fn=restore,  # noqa: PLW1509 - all it does is one system call
+    )  # fmt: skip
 
 
 def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None:

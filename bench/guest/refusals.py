@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class TargetAbsent(RuntimeError):
-    """This machine, or this build of the runtime, has no such device.  The cell is skipped."""
+    """There is no such device in this machine, or for this build of the runtime.  The cell is skipped."""
 
 
 class TargetUnsupported(ValueError):

@@ -56,7 +56,7 @@ class Window:
         self._launch = launch
         self._reference_of = reference_of
         self._cpus = cpus
-        self._shuffle = random.Random(seed + number)
+        self._shuffle = random.Random(seed + number)  # noqa: S311 - an order of turns that can be had again
 
     def run(self, on_turn: Callable[[int, int, str], None]) -> None:
         """Launch again and again until each interval is narrow enough, the budget is spent or the cap is reached.

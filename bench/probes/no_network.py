@@ -74,7 +74,8 @@ def observe(context: Context) -> Iterator[Observation]:
             output, traffic = traced(start, spec, x)
             yield connections(context, subject, x, traffic)
             if possible:
-                raise Unavailable(possible)
+                yield unavailable(option, "network removed", Unavailable(possible))
+                continue
             yield isolated(option, start, spec, x, output, context.settings.parity)
         except (Unavailable, CellProblem) as problem:
             yield unavailable(option, "network removed", problem)
@@ -211,7 +212,7 @@ def queried_name(packet: bytes) -> str:
 
 def is_outside(address: str, port: int) -> bool:
     """Whether an address belongs to a network: anything but the loopback, and a resolver on it."""
-    parsed = ipaddress.ip_address(address.split("%")[0])
+    parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return port == _DNS or not (mapped or parsed).is_loopback
 

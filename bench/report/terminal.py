@@ -119,8 +119,10 @@ def _table(run: Run, columns: list[_Column]) -> Table:
 
 
 def _print_blocks(run: Run, console: Console) -> None:
-    """One block per cell, for a terminal in which not even the narrowest table fits; a figure that does not fit
-    beside its name stands below it, and sticks out rather than break."""
+    """One block per cell, for a terminal in which not even the narrowest table fits.
+
+    A figure that does not fit beside its name stands below it, and sticks out rather than break.
+    """
     columns = _columns(run)[2:]
     for cell in run.cells:
         console.print(Text(run.labels[cell.cell_id], style="bold"))

@@ -231,7 +231,7 @@ CLAIMS = pa.schema(
         _field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
         _field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
         _field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
-        # As in the files that are committed, whose metadata this is part of; the module is bench.decide.claims.verdicts.
+        # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
         _field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
         _field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
         _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),

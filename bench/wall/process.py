@@ -225,9 +225,9 @@ def _oom_kills() -> int:
     """How many processes the kernel has killed for memory, on this machine and in this control group."""
     files = [Path("/proc/vmstat")]
     try:
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("0::"):
-                files.append(Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.events")
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        own = [line[3:].lstrip("/") for line in groups if line.startswith("0::")]
+        files += [Path("/sys/fs/cgroup") / group / "memory.events" for group in own]
     except OSError:
         pass  # not Linux
     total = 0

@@ -68,12 +68,13 @@ class Timing:
 class Stats:
     """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
 
-    `attested` is empty unless it was asked for.
+    `attested` is empty unless it was asked for; `huge_bytes` is what of the guest lies on huge pages now.
     """
 
     peak_rss_bytes: int
     threads: int
     attested: dict[str, Any]
+    huge_bytes: int = 0
 
 
 class Worker:
@@ -217,14 +218,25 @@ class Worker:
 
         return self._read(timing, answer)
 
-    def stats(self, attest: bool = False, timeout: float = 300.0) -> Stats:
+    def once(self, timeout: float = 60.0) -> float:
+        """Time of one inference of the last `infer`'s input, ms; for guests that take turns inference by inference."""
+        answer = self._exchange("once", {}, timeout, Reason.INFERENCE_FAILED)
+        return self._read(lambda: int(answer["ns"]) / 1e6, answer)
+
+    def stats(self, *, attest: bool = False, timeout: float = 300.0) -> Stats:
         """Memory and threads; `attest=True` also asks the runtime what it ran.
 
         That costs memory, so the peak reported with it is the one from before.
         """
         answer = self._exchange("stats", {"attest": attest}, timeout, Reason.INFERENCE_FAILED)
         return self._read(
-            lambda: Stats(int(answer["peak_rss_bytes"]), int(answer["threads"]), answer.get("attested", {})), answer
+            lambda: Stats(
+                int(answer["peak_rss_bytes"]),
+                int(answer["threads"]),
+                answer.get("attested", {}),
+                int(answer["huge_bytes"]),
+            ),
+            answer,
         )
 
     def call(

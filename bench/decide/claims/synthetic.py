@@ -32,7 +32,7 @@ class Results:
 
     rows: tuple[Row, ...]
 
-    def tables(self, origin: Origin = "measured", reverse: bool = False) -> Tables:
+    def tables(self, origin: Origin = "measured", *, reverse: bool = False) -> Tables:
         """As tables with the store's schema; `reverse` turns the order of the rows round."""
         rows = self.rows[::-1] if reverse else self.rows
         frames = {}

@@ -80,7 +80,11 @@ def convert(onnx_path: Path, folder: Path, work: Path) -> None:
         )
     archive = tf_keras.export.ExportArchive()
     signature = [_renamed(tensor) for tensor in model.inputs]
-    archive.add_endpoint(name=SIGNATURE, fn=lambda images: model(images), input_signature=signature)
+    archive.add_endpoint(
+        name=SIGNATURE,
+        fn=lambda images: model(images),  # noqa: PLW0108 - of one parameter, as the signature has one input
+        input_signature=signature,
+    )
     archive.write_out(str(folder))
 
 

@@ -14,9 +14,9 @@ from ._tensorflow import SIGNATURE, describe, require, saved_model
 
 # isort: split
 # tensorflowjs must find these imported: it would else import a Keras that does not fit the tensorflow beside it.
-import keras  # noqa: F401
-import tensorflow as tf  # noqa: F401
-import tf_keras  # noqa: F401
+import keras  # noqa: F401 - see above
+import tensorflow as tf  # noqa: F401 - likewise
+import tf_keras  # noqa: F401 - likewise
 
 # tensorflowjs imports what it converts from these, unconditionally; a SavedModel needs none of them.
 _ABSENT = ("tensorflow_decision_forests", "jax", "jax.experimental", "jax.experimental.jax2tf")

@@ -46,7 +46,7 @@ class Handler(_page_server.Handler):  # type: ignore[misc, name-defined]  # impo
             self.send_header("Content-Security-Policy", self.server.policy)
         super().end_headers()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         """The report of the page, else its output tensor."""
         if self.path != "/report":
             super().do_POST()

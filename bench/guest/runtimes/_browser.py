@@ -72,8 +72,8 @@ class Page:
         self.version: str = self._browser.version
         self._page = self._browser.new_page()
         self._complaints: list[str] = []
-        self._page.on("console", lambda message: print(message.text))
-        self._page.on("pageerror", lambda error: print(error))
+        self._page.on("console", lambda message: print(message.text))  # noqa: T201 - into the guest's log
+        self._page.on("pageerror", lambda error: print(error))  # noqa: T201, PLW0108 - playwright counts parameters
         self._page.goto(f"{self.server.url}/page/page.html?script={script}&processors={processors}")
 
     def ask(self, function: str, argument: Any = None) -> Any:

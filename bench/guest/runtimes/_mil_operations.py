@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 CASTS = {"fp32": torch.float32, "fp16": torch.float16, "int32": torch.int32, "bool": torch.bool}
 
@@ -32,13 +32,13 @@ def _conv(
 ) -> torch.Tensor:
     terms = None if bias is None else bias.float()
     padded = _padded(x, pad_type, pad, 0.0)
-    return F.conv2d(padded.float(), weight.float(), terms, strides, 0, dilations, groups).to(x.dtype)
+    return functional.conv2d(padded.float(), weight.float(), terms, strides, 0, dilations, groups).to(x.dtype)
 
 
 def _max_pool(
     *, x: torch.Tensor, kernel_sizes: list[int], strides: list[int], pad_type: str, pad: list[int], ceil_mode: bool
 ) -> torch.Tensor:
-    return F.max_pool2d(_padded(x, pad_type, pad, -float("inf")), kernel_sizes, strides, ceil_mode=ceil_mode)
+    return functional.max_pool2d(_padded(x, pad_type, pad, -float("inf")), kernel_sizes, strides, ceil_mode=ceil_mode)
 
 
 def _padded(x: torch.Tensor, pad_type: str, pad: list[int] | None, value: float) -> torch.Tensor:
@@ -48,7 +48,7 @@ def _padded(x: torch.Tensor, pad_type: str, pad: list[int] | None, value: float)
     if pad_type != "custom" or pad is None:
         raise OperationUnknown(f"The program pads by {pad_type!r}; known are 'valid' and 'custom'.")
     top, bottom, left, right = pad
-    return F.pad(x, (left, right, top, bottom), value=value)
+    return functional.pad(x, (left, right, top, bottom), value=value)
 
 
 def _matmul(*, x: torch.Tensor, y: torch.Tensor, transpose_x: bool, transpose_y: bool) -> torch.Tensor:
@@ -64,7 +64,9 @@ def _split(
 
 
 def _upsample(*, x: torch.Tensor, scale_factor_height: float, scale_factor_width: float) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest")
+    return functional.interpolate(
+        x, scale_factor=(float(scale_factor_height), float(scale_factor_width)), mode="nearest"
+    )
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -78,7 +80,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "real_div": lambda *, x, y: x / y,
     "reshape": lambda *, x, shape: x.reshape(shape),
     "sigmoid": lambda *, x: torch.sigmoid(x),
-    "silu": lambda *, x: F.silu(x),
+    "silu": lambda *, x: functional.silu(x),
     "softmax": lambda *, x, axis: torch.softmax(x, axis),
     "split": _split,
     "sub": lambda *, x, y: x - y,

@@ -136,7 +136,7 @@ def _gpu() -> Any:
     return ncnn.get_gpu_info(ncnn.get_default_gpu_index())
 
 
-def _extract(extractor: Any, name: str, raw: bool = False) -> Any:
+def _extract(extractor: Any, name: str, *, raw: bool = False) -> Any:
     """A matrix of the network, computed now; `raw` leaves its elements as they are stored."""
     status, matrix = extractor.extract(name, int(raw))
     if status != 0:

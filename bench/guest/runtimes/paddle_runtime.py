@@ -152,9 +152,8 @@ def _logged(model: Model) -> list[str]:
     finally:
         onednn.dnnl_set_verbose(0)
     lines = [line for line in text.splitlines() if line.startswith("onednn_verbose,")]
-    for line in lines:
-        if _THREADS in line and "nthr:" in line:
-            _threads_seen.append(int(line.rpartition("nthr:")[2]))
+    told = [line for line in lines if _THREADS in line and "nthr:" in line]
+    _threads_seen.extend(int(line.rpartition("nthr:")[2]) for line in told)
     return lines
 
 

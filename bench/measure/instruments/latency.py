@@ -24,8 +24,8 @@ class Latency(RunInstrument):
         del task
         return (
             "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio", "latency_ratio_low",
-            "latency_ratio_high", "latency_samples", "latency_launches", "latency_rounds", "latency_rounds_contaminated",
-            "latency_stop",
+            "latency_ratio_high", "latency_samples", "latency_launches", "latency_rounds",
+            "latency_rounds_contaminated", "latency_stop",
         )  # fmt: skip
 
     def applies(self, workshop: Workshop, cell: Cell) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pycocotools.coco import COCO as PycocoSet
+from pycocotools.coco import COCO as PycocoSet  # noqa: N811 - a class, though in capitals
 from pycocotools.cocoeval import COCOeval as PycocoEval
 
 from bench.store.tables import DETECTIONS, GROUND_TRUTH
