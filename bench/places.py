@@ -22,3 +22,11 @@ GUEST = PACKAGE / "guest"
 EXPORTERS, RUNTIMES, GUEST_PROBES = GUEST / "exporters", GUEST / "runtimes", GUEST / "probes"
 SUITES = PACKAGE / "suites"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "yolo11n-demo.pt"
+
+
+def lacking() -> list[Path]:
+    """What of the data is not here; nothing in a whole checkout or installation."""
+    folders = ("options", "envs", "sweeps", "claims")
+    wanted = [MATRICES / "targets.toml", *(MATRICES / name for name in folders)]
+    wanted += [REPORTS / name for name in ("templates", "locale", "vendor")]
+    return [path for path in [*wanted, DEMO_CHECKPOINT] if not path.exists()]

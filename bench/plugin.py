@@ -1,8 +1,13 @@
 """pytest as the engine: options of a run, one test per cell and instrument, and the run's beginning and end.
 
-`pytest bench --sweep smoke -k "onnx and int8"` measures a part of the grid; `--collect-only` shows it.  Where the
-project is installed, pytest finds this by its entry point; in a checkout the root conftest.py names it.  For other
-projects' tests it registers its options and does nothing else: nothing heavy is imported before a cell is collected.
+In a checkout `pytest bench --sweep smoke -k "onnx and int8"` measures a part of the grid, and `--collect-only` shows
+it.  Where the project is installed the suites are named as a package, from any folder:
+
+    pytest --pyargs bench.suites --sweep smoke -k "onnx and int8"
+
+pytest finds this plugin by its entry point; in a checkout the root conftest.py names it.  It does nothing for other
+projects' tests in the same environment: its options, whose names others may want for theirs, are registered where the
+suites are named or pytest is started in the checkout, and nothing heavy is imported before a cell is collected.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.grid.request import OPTIONS, Grid, Request, expand, parameter
-from bench.places import SUITES
+from bench.places import IN_CHECKOUT, PACKAGE, ROOT, SUITES
 from bench.reasons import CellProblem, Status, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -23,14 +28,19 @@ if TYPE_CHECKING:
 
 REQUEST = pytest.StashKey[Request]()
 GRID = pytest.StashKey[Grid]()
+WRONG = pytest.StashKey[UsageError]()
+"""Why the grid could not be expanded: told when collection is over, since pytest prints a traceback within it."""
 SESSION = pytest.StashKey["Session"]()
 REPORTER = pytest.StashKey["Reporter"]()
 """Progress on the terminal, where whoever started pytest has turned its own lines off (`bench/engine.py`)."""
 USAGE = 2
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Register the options of a run."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Register the options of a run, where one is asked for."""
+    config = pluginmanager.get_plugin("pytestconfig")
+    if config is None or not _ours(config):
+        return
     group = parser.getgroup("bench", "YOLO11 deployment bench")
     for name, option in OPTIONS.items():
         group.addoption(f"--{name}", dest=_dest(name), metavar=option.metavar, help=option.help)
@@ -43,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     if GRID not in config.stash:
         try:
-            config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name)) for name in OPTIONS})
+            config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name), None) for name in OPTIONS})
             config.stash[GRID] = expand(config.stash[REQUEST])
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
@@ -141,6 +151,18 @@ def _silent() -> Reporter:
     from bench.progress import Reporter
 
     return Reporter(Console(), enabled=False)
+
+
+def _ours(config: pytest.Config) -> bool:
+    """Whether pytest was started in the project's checkout, or for its suites."""
+    here, known = config.invocation_params.dir, getattr(config, "known_args_namespace", None)
+    # As typed, and with what settings add.  Values of other options stand there too; none of them looks like ours.
+    words = [*map(str, config.invocation_params.args), *(known.file_or_dir if known else ())]
+    pyargs = "--pyargs" in words or (known is not None and known.pyargs)
+    if pyargs and any(word.partition(".")[0] == PACKAGE.name for word in words):
+        return True
+    place = ROOT if IN_CHECKOUT else PACKAGE
+    return any((here / word.partition("::")[0]).resolve().is_relative_to(place) for word in ["", *words])
 
 
 def _dest(name: str) -> str:

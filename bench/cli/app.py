@@ -217,7 +217,7 @@ def lock(
     """
     from bench.environments import javascript, locked
 
-    folder = request.matrices
+    folder = request.own_matrices
     # `core` first: `dev` is resolved against its lock.
     every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
     for name in families or every:
@@ -232,7 +232,10 @@ def train_demo(
     epochs: Annotated[int, typer.Option(help="training epochs")] = 100,
     images: Annotated[int, typer.Option(help="training images")] = 4000,
     device: Annotated[str, typer.Option(help="cpu, or the index of a CUDA device")] = "cpu",
-    out: Annotated[Path, typer.Option(help="folder for checkpoint, curve and facts")] = Path("bench/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder for checkpoint, curve and facts (default: the project's in a checkout, else ./demo)"),
+    ] = None,
 ) -> None:
     """Train the embedded demo model again.
 

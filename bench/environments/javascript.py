@@ -53,11 +53,11 @@ class JsEnvironments:
     def ensure(self, family: str) -> JsEnv:
         """The packages of `family`, installed when they are missing, incomplete or changed since.
 
-        Raises UsageError (no lock), CellProblem(ENVIRONMENT_FAILED): skipped where there is no npm, failed where npm
-        fails, with its last lines.
+        Raises UsageError (no lock, or more than one), CellProblem(ENVIRONMENT_FAILED): skipped where there is no npm,
+        failed where npm fails, with its last lines.
         """
-        places = [folder / family for folder in self._locks]
-        source = next((place for place in places if place.is_dir()), places[0])
+        lock = outside.the_one(self._locks, f"{family}/{_LOCK}") or self._locks[0] / family / _LOCK
+        source = lock.parent
         try:
             texts = {name: (source / name).read_bytes() for name in ("package.json", _LOCK)}
         except OSError as error:

@@ -127,9 +127,8 @@ class Environments:
         self._brought: dict[str, Env | None] = {}
 
     def lock_text(self, family: str) -> str:
-        """The lock of `family`.  Raises UsageError when there is none."""
-        places = [folder / f"{family}.txt" for folder in self._locks]
-        path = next((place for place in places if place.is_file()), places[0])
+        """The lock of `family`.  Raises UsageError when there is none, or more than one."""
+        path = outside.the_one(self._locks, f"{family}.txt") or self._locks[0] / f"{family}.txt"
         try:
             return path.read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -146,12 +146,19 @@ def cpu_flags() -> tuple[str, ...]:
 
 
 def git_commit(directory: Path) -> str:
-    """Commit of the checkout, with `+changes` when the tree differs from it; empty outside git."""
+    """Commit of the checkout at `directory`, with `+changes` when the tree differs from it; empty outside git.
+
+    Empty too where the folder only lies somewhere in a checkout: that one is somebody else's.
+    """
     git = shutil.which("git")
     if git is None:
         return ""
-    head = subprocess.run([git, "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, check=False)
+    asked = [git, "rev-parse", "HEAD", "--show-toplevel"]
+    head = subprocess.run(asked, cwd=directory, capture_output=True, text=True, check=False)
     if head.returncode:
+        return ""
+    commit, top = head.stdout.splitlines()
+    if Path(top).resolve() != directory.resolve():
         return ""
     changed = subprocess.run(
         [git, "status", "--porcelain", "--untracked-files=no"],
@@ -160,4 +167,4 @@ def git_commit(directory: Path) -> str:
         text=True,
         check=False,
     )
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    return commit + ("+changes" if changed.stdout.strip() else "")

@@ -190,10 +190,12 @@ def load(directory: Path = MATRICES) -> Matrix:
         for path in sorted((home / "options").glob("*.toml")):
             option = _option(path, list(targets), outside.lock_folders(directory))
             if option.id in options:
-                raise UsageError(f"{path}: there is an option {option.id!r} already; give this one another id")
-            options[option.id] = option
+                other = homes.get(option.id, directory) / "options" / path.name
+                raise UsageError(f"{path}: there is an option {option.id!r} already, {other}; give this one another id")
             if home is not directory:
                 homes[option.id] = home
+                option = option.model_copy(update={"in_guide": False})  # the guide names none of them
+            options[option.id] = option
     if not options:
         raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
     for name, target in targets.items():
@@ -218,11 +220,11 @@ def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option
     families |= {f"environments.{target}": family for target, family in option.environments.items()}
     families |= {f"export, before it {exporter}": family for exporter, family in option.export.chain}
     for key, family in families.items():
-        if not any((folder / f"{family}.txt").is_file() for folder in locks):
+        if outside.the_one(locks, f"{family}.txt") is None:
             known = ", ".join(sorted(lock.stem for folder in locks for lock in folder.glob("*.txt")))
             raise UsageError(f"{path}: {key} is {family!r}, but envs/{family}.txt is missing; locks: {known}")
     packages = option.javascript
-    if packages is not None and not any((folder / packages / "package-lock.json").is_file() for folder in locks):
+    if packages is not None and outside.the_one(locks, f"{packages}/package-lock.json") is None:
         place = locks[0] / packages / "package-lock.json"
         raise UsageError(f"{path}: javascript is {packages!r}, but {place} is missing")
     return option

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.places import DEMO_CHECKPOINT, MATRICES
+from bench.places import DEMO_CHECKPOINT, IN_CHECKOUT, MATRICES, lacking
 from bench.reasons import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,15 @@ class Request:
     """What was asked for.  Raises UsageError for a value that cannot be meant."""
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
-        """Take option values by name; None where an option was not given."""
+        """Take option values by name; None where an option was not given.
+
+        Raises UsageError where the bench itself is not whole.
+        """
+        if absent := lacking():
+            raise UsageError(
+                f"this installation of the bench lacks {', '.join(map(str, absent))}; install yolo11-deployment-bench "
+                "again, or run it in a whole checkout"
+            )
         self._values = values
 
     def given(self) -> dict[str, str]:
@@ -106,6 +114,16 @@ class Request:
     def matrices(self) -> Path:
         """The matrices folder."""
         return Path(self.text("matrices") or MATRICES)
+
+    @property
+    def own_matrices(self) -> Path:
+        """The matrices folder, to write in.  Raises UsageError where that would be inside an installed package."""
+        if self.text("matrices") is None and not IN_CHECKOUT:
+            raise UsageError(
+                f"the matrices of an installed bench are part of it and are not changed: copy {MATRICES}, or make a "
+                "folder of your own, and name it with --matrices"
+            )
+        return self.matrices
 
     @property
     def cache(self) -> Path:

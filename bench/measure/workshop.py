@@ -6,7 +6,7 @@ Instruments get a workshop; the session that goes through the cells owns it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from bench.environments.emulated import EmulatedEnvironments
 from bench.environments.javascript import JsEnvironments
 from bench.environments.locked import Env, Environments
 from bench.grid import machine
-from bench.grid.matrix import REFERENCE_PRECISION, Cell, Matrix
+from bench.grid.matrix import Cell, Matrix
 from bench.grid.schema import Deadlines, Sweep
+from bench.measure.exporting import calibration, export
+from bench.places import IN_CHECKOUT
 from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason
 from bench.store.writing import RunStore
 from bench.tasks.dataset import Dataset, read_image
 from bench.tasks.task import AnyTask, Outputs, Tensor
-from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.artifacts import Artifact, Artifacts
 from bench.wall.checkpoint import Checkpoint
 from bench.wall.spec import load_spec
 from bench.wall.worker import Worker
@@ -92,34 +94,11 @@ class Workshop:
         """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
         if cell.cell_id in self._artifacts:
             return self._artifacts[cell.cell_id]
-        export = cell.option.export
-        precision = cell.spec.artifact or cell.precision
-        calibrate = cell.option.precisions[precision].calibrate
-        images = self.dataset.calibration_images(self.settings.sweep.calibration_images) if calibrate else ()
+        images = calibration(cell, self.dataset, self.settings.sweep)
         self._note_evaluated_too(images)
-        request = ExportRequest(
-            weights=self.checkpoint.path,
-            option=export.exporter,  # not the option's id: options that run the same artifact share it
-            precision=precision,
-            imgsz=cell.imgsz,
-            batch=cell.batch,
-            exporter=self.matrix.exporter(cell.option, export.exporter),
-            environment=export.environment,
-            calibration=tuple(images),
-        )
-        deadline = self.settings.sweep.deadlines.export
         with self.progress.timed(cell.id, "export"):
-            for exporter, family in export.chain:
-                stage = replace(
-                    request,
-                    option=exporter,
-                    precision=REFERENCE_PRECISION,
-                    exporter=self.matrix.exporter(cell.option, exporter),
-                    environment=family,
-                    calibration=(),
-                )
-                request = replace(request, source=self._artifact_cache.ensure(stage, timeout=deadline))
-            artifact = self._artifact_cache.ensure(request, timeout=deadline)
+            deadline = self.settings.sweep.deadlines.export
+            artifact = export(cell, self.matrix, self.checkpoint.path, images, self._artifact_cache, deadline)
         for warning in artifact.warnings:
             self.progress.message(warning)
         self._artifacts[cell.cell_id] = artifact
@@ -240,7 +219,7 @@ class Workshop:
     def reproduce(self, cell: Cell) -> str:
         """The command that measures a cell again."""
         parts = [
-            f"nox -s bench -- --sweep {self.settings.sweep_name}",
+            f"{'nox -s bench --' if IN_CHECKOUT else 'yolo11-bench run'} --sweep {self.settings.sweep_name}",
             self.settings.reproduce,
             f"--options {cell.option.id} --precisions {cell.precision} --targets {cell.target}",
             f"--imgsz {cell.imgsz} --batch {cell.batch} --threads {cell.threads}",

@@ -41,5 +41,6 @@ def run(request: Request, directory: Path, console: Console, only: str | None = 
 
 def refresh(request: Request) -> dict[str, int]:
     """Look all packages up again and replace the snapshot; files found by package.  Raises UsageError."""
-    path = request.matrices / "probes.toml"
-    return packages.refresh(request.matrices, entries.parse(Settings, entries.read(path), path).packages)
+    matrices = request.own_matrices
+    path = matrices / "probes.toml"
+    return packages.refresh(matrices, entries.parse(Settings, entries.read(path), path).packages)
