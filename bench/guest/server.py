@@ -148,6 +148,13 @@ class Session:
             gc.enable()
         return {"samples_ns": samples, "cpu_ns": cpu, "wall_ns": wall, "threads": self._footprint()["threads"]}
 
+    def once(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """One timed inference of the input of the last `infer` and nothing beside it, for guests that take turns."""
+        if self._prepared is None:
+            raise RuntimeError("once was asked for before any infer gave an input")
+        run = getattr(self._adapter, "time_inside", self._time_here)
+        return {"ns": run(self._model, self._prepared, 1)[0]}
+
     def _time_here(self, model: Any, prepared: Any, n: int) -> list[int]:
         """Nanoseconds of `n` inferences in this process."""
         infer, clock = self._adapter.infer, time.perf_counter_ns
@@ -171,7 +178,7 @@ class Session:
 
     def stats(self, request: dict[str, Any]) -> dict[str, Any]:
         """Peak memory and threads and, where asked, what the runtime says it ran."""
-        answer: dict[str, Any] = {**self._footprint(), "pid": os.getpid()}
+        answer: dict[str, Any] = {**self._footprint(), "pid": os.getpid(), "huge_bytes": huge_bytes()}
         if request.get("attest"):
             answer["attested"] = self._adapter.attest(self._model)
         return answer
@@ -242,6 +249,15 @@ def peak_rss_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
+def huge_bytes() -> int:
+    """How much of this process's memory lies on huge pages now; 0 where the kernel does not say."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages:")), 0)
+
+
 def thread_count() -> int:
     """Threads of this process as the kernel counts them; outside Linux only those Python knows."""
     tasks = Path("/proc/self/task")
@@ -301,7 +317,7 @@ def main() -> NoReturn:
         leave()
     session = Session(adapter, (time.perf_counter_ns() - started) / 1e6)
     channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0]})
-    verbs = {name: getattr(session, name) for name in ("load", "infer", "time", "stats", "call")}
+    verbs = {name: getattr(session, name) for name in ("load", "infer", "time", "once", "stats", "call")}
     while True:
         request = channel.receive()
         answer: dict[str, Any] = {"id": request["id"]}

@@ -1,0 +1,114 @@
+"""Has it become slower?  A decision with three answers, from log ratios of pairs; pure, and as short as it can be.
+
+A margin stands between "different" and "worse": what the layout of another binary alone does is no regression.  Red is
+said only where two sets of pairs, taken one after the other, both say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import false_discovery_control, t, ttest_1samp
+
+from bench.stats.contrast import Mean, mean
+
+SCREEN_ALPHA, CONFIRM_ALPHA = 0.05, 0.005
+"""Chance of a false alarm in the first look, and in the second, which takes fresh pairs."""
+POWER = 0.95
+
+
+class Change(StrEnum):
+    """What pairs say of a candidate against its base."""
+
+    REGRESSED = "regressed"
+    OK = "ok"
+    IMPROVED = "improved"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision and what it rests on.
+
+    `found` is the mean log ratio, candidate over base; `margin` the relative slowdown that is allowed; `visible` the
+    smallest relative slowdown that as many such pairs would have shown 95 times in 100.
+    """
+
+    change: Change
+    found: Mean
+    margin: float
+    alpha: float
+    visible: float
+
+
+def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decided:
+    """Hold log ratios of pairs, candidate over base, against a margin (0.01 is one per cent).
+
+    Regressed where the lower one-sided bound of their mean lies above log(1 + margin); ok where the upper one lies
+    below it, and improved where it lies below -log(1 + margin) (Schuirmann 1987, for the bounds of equivalence).
+    Otherwise, and from fewer than three pairs, undecided.  Raises ValueError for a negative margin.
+    """
+    if margin < 0:
+        raise ValueError(f"a margin is at least 0, not {margin}")
+    found, limit = mean(logs), math.log1p(margin)
+    change = Change.UNDECIDED
+    if found.repeats > 2 and found.error > 0:
+        if found.lower(alpha) > limit:
+            change = Change.REGRESSED
+        elif found.upper(alpha) < -limit:
+            change = Change.IMPROVED
+        elif found.upper(alpha) < limit:
+            change = Change.OK
+    return Decided(change, found, margin, alpha, visible(found, margin, alpha))
+
+
+def both(screened: Decided, confirmed: Decided | None) -> Change:
+    """The answer of two looks at independent pairs: a change only where both say the same one.
+
+    A screen that saw a change and was not confirmed, or could not be, is undecided; one that saw none stands.
+    """
+    if screened.change not in (Change.REGRESSED, Change.IMPROVED):
+        return screened.change
+    if confirmed is not None and confirmed.change is screened.change:
+        return screened.change
+    return Change.UNDECIDED
+
+
+def visible(found: Mean, margin: float, alpha: float, power: float = POWER) -> float:
+    """Smallest relative slowdown that pairs with this error call regressed with that `power`; NaN from one pair."""
+    if not found.repeats > 1 or math.isnan(found.error):
+        return math.nan
+    reach = float(t.ppf(1 - alpha, found.freedom) + t.ppf(power, found.freedom)) * found.error
+    return math.expm1(math.log1p(margin) + reach)
+
+
+def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA) -> int:
+    """How many pairs give a one-sided bound within `width` (relative) of the mean, judged by a first few.
+
+    Stein 1945: the number is fixed by the first stage's variance, so that stopping does not depend on the mean, and the
+    bound keeps its level.  At least the first stage's own number.
+    """
+    first = mean(logs)
+    if not first.repeats > 1:
+        raise ValueError("needs at least two pairs to judge by")
+    sd = first.error * math.sqrt(first.repeats)
+    quantile = float(t.ppf(1 - alpha, first.repeats - 1))
+    return max(first.repeats, math.ceil((quantile * sd / math.log1p(width)) ** 2))
+
+
+def p_value(logs: ArrayLike, margin: float) -> float:
+    """Chance of such log ratios, or larger ones, if the candidate were slower by no more than the margin."""
+    x = np.asarray(logs, np.float64)
+    if len(x) < 2 or float(np.ptp(x)) == 0:
+        return 1.0
+    return float(ttest_1samp(x, math.log1p(margin), alternative="greater").pvalue)
+
+
+def suspects(p_values: Sequence[float], rate: float = SCREEN_ALPHA) -> list[bool]:
+    """Which of several cells are worth a second look: Benjamini and Hochberg 1995, false discovery rate `rate`."""
+    return [bool(q <= rate) for q in false_discovery_control(list(p_values))] if p_values else []
