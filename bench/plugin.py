@@ -51,18 +51,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.path.parent != SUITES:
         return
     config = metafunc.config
-    if GRID not in config.stash:
+    if GRID not in config.stash and WRONG not in config.stash:
+        config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name), None) for name in OPTIONS})
         try:
-            config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name), None) for name in OPTIONS})
             config.stash[GRID] = expand(config.stash[REQUEST])
         except UsageError as error:
-            raise pytest.UsageError(str(error)) from error
-    cells = config.stash[GRID].cells
+            config.stash[WRONG] = error
+    cells = config.stash[GRID].cells if GRID in config.stash else []
     metafunc.parametrize("cell", cells, ids=[cell.id for cell in cells], scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cell by cell, by its instruments in order; those that measure all cells together come last."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Cell by cell, by its instruments in order; those that measure all cells together come last.
+
+    Raises pytest.UsageError where what was asked for cannot be meant.
+    """
+    if WRONG in config.stash:
+        raise pytest.UsageError(str(config.stash[WRONG]))
     if not any(_instrument(item) for item in items):
         return
     from bench.measure.instruments.registry import INSTRUMENTS, of_runs
