@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from running import Done, bench
 
 from bench import demo, store
-from bench.grid.request import CACHE_VARIABLE, Request
-from bench.places import ROOT
+from bench.grid.request import Request
 from bench.report import outcomes, tables
-from bench.store import reading as run
+from bench.store import reading
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 
@@ -33,17 +31,15 @@ def black(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data.yaml"
 
 
-def bench(results: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", "run", "--results", str(results), "--run-id", name, "--sweep", "smoke"]
-    command += ["--options", "onnx,openvino", "--precisions", "int8", "--targets", "cpu,arm-cpu", "--imgsz", "160"]
-    command += ["--images", "24", "-k", "accuracy", *arguments]
-    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "COLUMNS": "250"}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=900)
+def run(results: Path, name: str, *arguments: str) -> Done:
+    command = ["run", "--results", results, "--run-id", name, "--sweep", "smoke", "--targets", "cpu,arm-cpu"]
+    command += ["--options", "onnx,openvino", "--precisions", "int8", "--imgsz", "160", "--images", "24"]
+    return bench(*command, "-k", "accuracy", *arguments, columns=250)
 
 
 def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, tmp_path: Path) -> None:
-    done = bench(tmp_path, "black", "--data", str(black))
-    assert done.returncode == 1, done.stdout + done.stderr
+    done = run(tmp_path, "black", "--data", str(black))
+    assert done.code == 1, done.said
     rows = store.read_table(tmp_path / "black", "cells")
     rows = rows[rows.reason_code != "target_absent"].set_index("option")
     assert rows.loc["pytorch"].status == "measured"
@@ -54,8 +50,8 @@ def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, 
         assert f"mAP50-95 is {row.map50_95:.3f}" in row.reason
         assert "train, 8 images" in row.calibration
     # Said on the terminal and in the report, and the figure stands in no table of results.
-    assert "failed · accuracy_collapsed (2 cells)" in done.stdout
-    read = run.load(tmp_path / "black")
+    assert "failed · accuracy_collapsed (2 cells)" in done.said
+    read = reading.load(tmp_path / "black")
     group = next(group for group in outcomes.problems(read) if group.code == "accuracy_collapsed")
     assert group.count == 2
     assert {cell.option for cell, _ in tables.comparison(read).rows} == {"pytorch"}
@@ -64,8 +60,8 @@ def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, 
 
 
 def test_the_same_with_the_right_images_is_measured(tmp_path: Path) -> None:
-    done = bench(tmp_path, "right")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(tmp_path, "right")
+    assert done.code == 0, done.said
     rows = store.read_table(tmp_path / "right", "cells")
     rows = rows[rows.reason_code != "target_absent"].set_index("option")
     assert rows.status.eq("measured").all()
@@ -77,10 +73,10 @@ def test_images_that_calibrate_and_are_evaluated_are_told(tmp_path: Path) -> Non
     val = next(line.partition(":")[2] for line in text.splitlines() if line.startswith("val:"))
     text = "\n".join(f"train:{val}" if line.startswith("train:") else line for line in text.splitlines())
     (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
-    done = bench(tmp_path, "shared", "--data", str(tmp_path / "data.yaml"), "--options", "onnx")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run(tmp_path, "shared", "--data", str(tmp_path / "data.yaml"), "--options", "onnx")
+    assert done.code == 0, done.said
     rows = store.read_table(tmp_path / "shared", "cells").set_index("option")
     assert " of them evaluated too" in rows.loc["onnx"].calibration.iloc[0]
-    assert "calibrate INT8 are evaluated too" in done.stdout
+    assert "calibrate INT8 are evaluated too" in done.said
     page = (tmp_path / "shared" / "report.html").read_text(encoding="utf-8")
     assert "images that calibrate INT8 are evaluated here too" in page

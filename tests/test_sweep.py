@@ -16,10 +16,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from running import bench
 
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.places import MATRICES, ROOT
+
+pytest_plugins = ["pytester"]
 
 SWEEP = """
 description = "A minute: for the tests of the harness."
@@ -48,28 +51,34 @@ def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bench(
-    *arguments: str, root: Path = ROOT, cwd: Path | None = None, variables: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    cache = str(Request({}).cache)
-    env = os.environ | {CACHE_VARIABLE: cache, "PYTHONPATH": str(root), "COLUMNS": "200"} | (variables or {})
-    command = [sys.executable, "-m", "bench", *arguments]
-    return subprocess.run(command, cwd=cwd or root, env=env, capture_output=True, text=True, check=False, timeout=900)
+def tiny(matrices: Path, results: Path, *arguments: str) -> list[str]:
+    """A run of the tiny sweep, as a command."""
+    return ["run", "--matrices", str(matrices), "--sweep", "tiny", "--results", str(results), "--run-id", "r",
+            *arguments]  # fmt: skip
 
 
-def run(matrices: Path, results: Path, *arguments: str, root: Path = ROOT) -> tuple[int, str, Path]:
-    done = bench(
-        "run", "--matrices", str(matrices), "--sweep", "tiny", "--results", str(results), "--run-id", "r", *arguments,
-        root=root,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr, results / "r"
+def variables(root: Path = ROOT) -> dict[str, str]:
+    return os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(root), "COLUMNS": "200"}
+
+
+def started(command: Sequence[str], root: Path = ROOT) -> tuple[int, str]:
+    """Exit code and output of the command line in an interpreter of its own."""
+    line = [sys.executable, "-m", "bench", *command]
+    done = subprocess.run(line, cwd=root, env=variables(root), capture_output=True, text=True, check=False, timeout=900)
+    return done.returncode, done.stdout + done.stderr
+
+
+def run(matrices: Path, results: Path, *arguments: str) -> tuple[int, str, Path]:
+    done = bench(*tiny(matrices, results, *arguments))
+    return done.code, done.said, results / "r"
 
 
 @pytest.fixture(scope="session")
 def finished(matrices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    code, said, directory = run(matrices, tmp_path_factory.mktemp("results"))
+    results = tmp_path_factory.mktemp("results")
+    code, said = started(tiny(matrices, results))
     assert code == 0, said
-    return directory
+    return results / "r"
 
 
 NATIVE = "arm-cpu" if platform.machine().lower() in ("aarch64", "arm64") else "cpu"
@@ -122,32 +131,40 @@ def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path) -> None:
 
 
 def test_show_and_report_read_a_past_run(finished: Path, tmp_path: Path) -> None:
-    shown = bench("show", "r", "--results", str(finished.parent))
-    assert shown.returncode == 0, shown.stderr
-    assert "ONNX" in shown.stdout
+    shown = bench("show", "r", "--results", finished.parent)
+    assert shown.code == 0, shown.said
+    assert "ONNX" in shown.said
     page = tmp_path / "again.html"
-    assert bench("report", str(finished), "--out", str(page)).returncode == 0
+    assert bench("report", finished, "--out", page).code == 0
     assert page.stat().st_size > 50_000
 
 
-def test_pytest_users_get_what_they_expect(matrices: Path, tmp_path: Path) -> None:
-    base = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", "--matrices", str(matrices)]
-    base += ["--sweep", "smoke", "--results", str(tmp_path)]
-    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache)}
-
-    def go(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*base, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-
-    shown = go("--collect-only", "-q").stdout
+def test_pytest_users_get_what_they_expect(
+    matrices: Path, tmp_path: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(Request({}).cache))
+    results = tmp_path / "runs"
+    base: list[str | Path] = [
+        ROOT / "bench",
+        "-p",
+        "no:cacheprovider",
+        "--matrices",
+        matrices,
+        "--sweep",
+        "smoke",
+        "--results",
+        results,
+    ]
+    shown = pytester.runpytest_inprocess(*base, "--collect-only", "-q").stdout.str()
     assert "bench/suites/test_cells.py::test_latency[onnx-int8-cpu-320]" in shown
-    assert not list(tmp_path.iterdir()), "--collect-only must measure nothing"
-    some = go("--collect-only", "-q", "-k", "onnx and int8 and cuda").stdout
+    assert not results.exists(), "--collect-only must measure nothing"
+    some = pytester.runpytest_inprocess(*base, "--collect-only", "-q", "-k", "onnx and int8 and cuda").stdout.str()
     assert "[onnx-int8-cuda-320]" in some
     assert "pytorch" not in some
-    skipped = go("-rs", "-k", "intel-gpu and fp32 and export")
-    assert skipped.returncode == 0, skipped.stdout
-    assert "target_absent: Intel GPU not found" in skipped.stdout
-    assert "1 skipped" in skipped.stdout
+    skipped = pytester.runpytest_inprocess(*base, "-rs", "-k", "intel-gpu and fp32 and export")
+    assert skipped.ret == 0
+    skipped.assert_outcomes(skipped=1)
+    assert "target_absent: Intel GPU not found" in skipped.stdout.str()
 
 
 def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path: Path) -> None:
@@ -172,20 +189,30 @@ def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path
         (["-k", "nothing_like_this"], "no cell matches"),
     ],
 )
-def test_wrong_usage_is_one_clear_message_and_exit_code_2(tmp_path: Path, arguments: Sequence[str], said: str) -> None:
-    done = bench("run", "--results", str(tmp_path), *arguments)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_wrong_usage_is_one_clear_message_and_exit_code_2(
+    matrices: Path, tmp_path: Path, arguments: Sequence[str], said: str
+) -> None:
+    done = bench("run", "--matrices", matrices, "--sweep", "tiny", "--results", tmp_path, *arguments)
+    assert done.code == 2, done.said
+    assert said in done.said
+    assert done.said.count("bench: ") == 1, done.said
+    assert "Traceback" not in done.said
+
+
+def test_wrong_usage_as_the_shell_sees_it(tmp_path: Path) -> None:
+    code, said = started(["run", "--results", str(tmp_path), "--sweep", "nope"])
+    assert code == 2, said
+    assert said.startswith("bench: no sweep 'nope'")
+    assert len(said.splitlines()) == 1, said
 
 
 def test_a_data_file_that_names_a_missing_folder(tmp_path: Path) -> None:
     data = tmp_path / "data.yaml"
     data.write_text("path: .\ntrain: images/train\nval: images/nowhere\nnames: [a]\n", encoding="utf-8")
-    done = bench("run", "--results", str(tmp_path / "r"), "--data", str(data))
-    assert done.returncode == 2
-    assert "images/nowhere" in done.stderr + done.stdout
-    assert "data.yaml, line 3" in done.stderr + done.stdout
+    done = bench("run", "--results", tmp_path / "r", "--data", data)
+    assert done.code == 2
+    assert "images/nowhere" in done.said
+    assert "data.yaml, line 3" in done.said
 
 
 def test_a_checkpoint_that_is_none(matrices: Path, tmp_path: Path) -> None:
@@ -212,10 +239,10 @@ def test_a_model_of_other_classes(matrices: Path, tmp_path: Path) -> None:
 
 def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) -> None:
     """A watcher kills the ONNX guest as soon as it is seen; PyTorch's row is whole."""
-    command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny"]
-    command += ["--results", str(tmp_path), "--run-id", "r"]
-    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    command = [sys.executable, "-m", "bench", *tiny(matrices, tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         killed = False
         while process.poll() is None:
             for guest in psutil.Process(process.pid).children(recursive=True):
@@ -241,15 +268,15 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Pa
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        code, said, directory = run(matrices, disk)
+        code, said = started(tiny(matrices, disk))
         assert code == 2, said
         assert "No space left on device" in said
         assert said.count("bench: cannot write") == 1, said
         assert "Traceback" not in said
-        row = cells(directory).set_index("option").loc["pytorch"]
+        row = cells(disk / "r").set_index("option").loc["pytorch"]
         assert row.size_bytes > 0
         assert row.parity_box_max == 0
-        assert not list(directory.glob(".*.tmp"))
+        assert not list((disk / "r").glob(".*.tmp"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -261,24 +288,21 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
-def _interruptible(command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+def _interruptible(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process that Ctrl-C reaches also where these tests run in the background, which ignores it."""
 
     def restore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    output = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT,
+        command, cwd=ROOT, env=variables(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         preexec_fn=restore,  # noqa: PLW1509 - all it does is one system call
     )  # fmt: skip
 
 
 def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny"]
-    command += ["--results", str(tmp_path), "--run-id", "r"]
-    env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(ROOT)}
-    with _interruptible(command, env) as process:
+    command = [sys.executable, "-m", "bench", *tiny(matrices, tmp_path)]
+    with _interruptible(command) as process:
         while process.poll() is None:
             if (tmp_path / "r" / "detections.parquet").is_file() and cells(tmp_path / "r").map50_95.notna().any():
                 guests = psutil.Process(process.pid).children(recursive=True)
@@ -318,9 +342,10 @@ def test_a_new_option_is_a_module_an_entry_and_a_lock(tmp_path: Path) -> None:
     (project / "bench" / "guest" / "runtimes" / "fictitious.py").write_text(FICTITIOUS_RUNTIME, encoding="utf-8")
     (project / "matrices" / "options" / "fictitious.toml").write_text(FICTITIOUS_ENTRY, encoding="utf-8")
     shutil.copy(project / "matrices" / "envs" / "onnx.txt", project / "matrices" / "envs" / "fictitious.txt")
-    code, said, directory = run(project / "matrices", tmp_path / "results", "--options", "fictitious", root=project)
+    command = tiny(project / "matrices", tmp_path / "results", "--options", "fictitious")
+    code, said = started(command, project)
     assert code == 0, said
-    row = cells(directory).set_index("option").loc["fictitious"]
+    row = cells(tmp_path / "results" / "r").set_index("option").loc["fictitious"]
     assert row.status == "measured"
     assert row.latency_ratio > 0
 

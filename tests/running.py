@@ -1,0 +1,48 @@
+"""The command line in this process: what it prints and the code it ends with, without the start of an interpreter.
+
+What is about the process itself (signals, kills, a full disk, a changed package) starts `python -m bench` instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from bench.cli.app import main
+from bench.grid.request import CACHE_VARIABLE, Request
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said on standard output and standard error together."""
+
+    code: int
+    said: str
+
+
+def bench(*arguments: object, columns: int = 200) -> Done:
+    """Run a command as `python -m bench` does, on the user's cache; `columns` is the width of the terminal."""
+    out = io.StringIO()
+    words = [str(argument) for argument in arguments]
+    with _kept_sigterm(), pytest.MonkeyPatch.context() as variables:
+        variables.setenv(CACHE_VARIABLE, str(Request({}).cache))
+        variables.setenv("COLUMNS", str(columns))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), pytest.raises(SystemExit) as ended:
+            main(words)
+    assert isinstance(ended.value.code, int)
+    return Done(ended.value.code, out.getvalue())
+
+
+@contextlib.contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """What a stop signal does to this process, which `main` changes for the rest of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
