@@ -83,6 +83,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Write what of the documents comes from the code: the picture of the imports, the results format."""
+    _install(session, "dev")
+    session.run("python", "docs/generate.py", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Remake the locks in matrices/envs: `nox -s lock -- onnx openvino`, or all of them."""
     _install(session, "core")
