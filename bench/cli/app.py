@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import guide
+from bench.cli import gate, guide
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Run, find, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
@@ -117,10 +117,12 @@ def list_cells(request: Request) -> None:
     found = {name: machine.detect(target) for name, target in grid.matrix.targets.items()}
     table = Table(title=f"Sweep {request.sweep_name}: {grid.sweep.description}", title_justify="left")
     table.add_column("Cell", no_wrap=True)
+    table.add_column("Option")
     table.add_column("Here")
     for cell in grid.cells:
         here = "can run" if found[cell.target].found else f"skipped: no {grid.matrix.targets[cell.target].name}"
-        table.add_row(escape(cell.id), escape(here if cell.option.in_guide else f"{here}; not in the guide"))
+        where = here if cell.option.in_guide else f"{here}; not in the guide"
+        table.add_row(*map(escape, (cell.id, cell.option.name, where)))
     console = Console()
     console.print(table)
     runnable = sum(found[cell.target].found for cell in grid.cells)
@@ -191,6 +193,7 @@ def report_command(
     Console().print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
 
 
+app.add_typer(gate.app)
 app.add_typer(guide.app)
 
 

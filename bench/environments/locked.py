@@ -47,7 +47,7 @@ from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
 _NO_DEPS = "# bench: no-deps"
-_LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
+LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
 _EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ; .+)?")
 # Kept from the user's environment; everything else could change what a guest computes or imports.
 _PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -272,7 +272,7 @@ def lock(family: str, matrices_dir: Path) -> Path:
         raise UsageError(f"{source}: no set of versions satisfies it.\n{done.stderr.strip()}")
     # A label such as "+cpu" names one index's build of the same release. PyPI refuses labels, so a lock that keeps
     # one could only be installed where that build is served.
-    found = [line for line in _LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()]
+    found = [line for line in LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()]
     replaced = {pin.partition("==")[0] for pin in pins}
     lines = sorted([line for line in found if line.partition("==")[0] not in replaced] + pins)
     if pins:

@@ -29,7 +29,7 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
         raise UsageError(f"{directory} exists already; runs are never overwritten: choose another --run-id")
     task = TASKS[TASK]
     environments = Environments(request.matrices, request.cache)
-    data = _data_file(request, progress)
+    data = data_file(request, progress)
     validation = task.load(data, limit=wanted.sweep.images)
     with progress.timed("", "reading the checkpoint", "data"):
         given = request.text("model") or str(demo.CHECKPOINT)
@@ -49,7 +49,8 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     return Session(workshop, wanted.cells)
 
 
-def _data_file(request: Request, progress: Reporter) -> Path:
+def data_file(request: Request, progress: Reporter) -> Path:
+    """The data file asked for, or that of the embedded set, rendered now if need be.  Raises UsageError."""
     given = request.text("data")
     if given is not None:
         return Path(given)

@@ -1,0 +1,79 @@
+"""An A/B on disk: every inference of every pair, and its facts."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bench.files import replacing
+from bench.reasons import StoreError
+
+PAIRS = pa.schema(
+    [
+        pa.field("stage", pa.string(), metadata={"unit": "", "meaning": "screen, or confirm with pairs of its own"}),
+        pa.field("pair", pa.int32(), metadata={"unit": "", "meaning": "Pair within the stage; both guests are fresh"}),
+        pa.field("index", pa.int32(), metadata={"unit": "", "meaning": "Position of the two inferences in the pair"}),
+        pa.field("first", pa.string(), metadata={"unit": "", "meaning": "Which side went first: base or candidate"}),
+        pa.field("base_ms", pa.float64(), metadata={"unit": "ms", "meaning": "One inference of the base"}),
+        pa.field("candidate_ms", pa.float64(), metadata={"unit": "ms", "meaning": "One inference of the candidate"}),
+    ]
+)
+
+
+class Pair(Protocol):
+    """What is stored of a pair."""
+
+    @property
+    def base_ms(self) -> NDArray[np.float64]:
+        """Times of the base in ms, (n,)."""
+
+    @property
+    def candidate_ms(self) -> NDArray[np.float64]:
+        """Times of the candidate in ms, (n,)."""
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Which side went first each time."""
+
+
+def new_folder(parent: Path, cell: str) -> Path:
+    """A folder that was not there before.  Raises StoreError when it cannot be made."""
+    path = parent / f"{time.strftime('%Y%m%dT%H%M%S')}-{cell}-{secrets.token_hex(2)}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {path}: {error}") from error
+    return path
+
+
+def write(directory: Path, stages: Mapping[str, Sequence[Pair]], facts: Mapping[str, Any]) -> None:
+    """Write pairs.parquet and ab.json.  Raises StoreError when the disk refuses."""
+    rows = [
+        {
+            "stage": stage,
+            "pair": number,
+            "index": index,
+            "first": first,
+            "base_ms": float(base),
+            "candidate_ms": float(candidate),
+        }
+        for stage, pairs in stages.items()
+        for number, pair in enumerate(pairs)
+        for index, (first, base, candidate) in enumerate(zip(pair.first, pair.base_ms, pair.candidate_ms, strict=True))
+    ]
+    try:
+        with replacing(directory / "pairs.parquet") as sink:
+            pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), sink, compression="zstd")
+        with replacing(directory / "ab.json") as sink:
+            sink.write(json.dumps(facts, indent=1).encode() + b"\n")
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot write the pairs to {directory}: {error}") from error
