@@ -17,9 +17,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["bench"]
 
 
-def _install(session: nox.Session, family: str) -> None:
+def _install(session: nox.Session, family: str, **variables: str) -> None:
     """Install a locked environment, with the package sources that the user's pip is set to."""
-    session.install("-r", str(ROOT / "matrices" / "envs" / f"{family}.txt"), env=uv_variables())
+    session.install("-r", str(ROOT / "matrices" / "envs" / f"{family}.txt"), env=uv_variables() | variables)
 
 
 @nox.session
@@ -52,17 +52,24 @@ def doctor(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the harness's own tests: `nox -s tests -- -k worker`."""
-    _install(session, "dev")
-    command = ["python", "-m", "pytest", "-ra", "-W", "error", "tests", "--benchmark-disable", "-m", "not options"]
-    session.run(*command, *session.posargs)
+    """Run the harness's own tests: `nox -s tests -- -k worker`, or `-- tests/test_worker.py`."""
+    # One worker per CPU, of which four are enough for the longest file; tests/conftest.py says what stays together.
+    workers = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    _test(session, "not options", "-W", "error", *workers)
 
 
 @nox.session(name="tests-options")
 def tests_options(session: nox.Session) -> None:
     """Export and run every option in its own environment: a quarter of an hour and some gigabytes the first time."""
-    _install(session, "dev")
-    session.run("python", "-m", "pytest", "-ra", "tests", "--benchmark-disable", "-m", "options", *session.posargs)
+    _test(session, "options")
+
+
+def _test(session: nox.Session, marks: str, *arguments: str) -> None:
+    """Run pytest over the tests with these marks; paths among the session's arguments replace the folder `tests`."""
+    # Byte code at once: the tests start many interpreters, and none may write it where the user forbids that.
+    _install(session, "dev", UV_COMPILE_BYTECODE="1")
+    command = ["python", "-m", "pytest", "-ra", "--benchmark-disable", "-m", marks, *arguments]
+    session.run(*command, *session.posargs)  # without a path pytest takes `testpaths` of pyproject.toml
 
 
 @nox.session
