@@ -23,7 +23,7 @@ from rich.console import Console
 from bench import store
 from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import build, findings, outcomes, print_run, tables
+from bench.report import build, highlights, outcomes, print_run, tables
 from bench.report.page import vendored
 from bench.store import reading as run
 
@@ -98,7 +98,7 @@ def full_page(full_report: Path) -> TextOf:
 
 def test_summary_names_the_fastest_that_keeps_accuracy_with_its_interval(full_run: Path) -> None:
     cells = run.load(full_run).measured
-    fastest, smallest, lightest = findings.findings(cells)
+    fastest, smallest, lightest = highlights.highlights(cells)
     openvino = next(cell for cell in cells if (cell.option, cell.precision) == ("openvino", "int8"))
     assert fastest.answer == "OpenVINO INT8"
     assert f"[{openvino.latency_ratio_low:.2f},\N{NO-BREAK SPACE}{openvino.latency_ratio_high:.2f}]" in fastest.evidence
@@ -111,7 +111,7 @@ def test_an_interval_that_reaches_past_the_tolerance_bars_the_fastest(full_run: 
     frame = store.read_table(full_run, "cells")
     fast = frame["cell_id"].str.contains("openvino-int8")
     frame.loc[fast, ["map_delta", "map_delta_low", "map_delta_high"]] = [-0.0064, -0.0101, -0.0027]
-    fastest = findings.findings(_rewritten(full_run, tmp_path, frame).measured)[0]
+    fastest = highlights.highlights(_rewritten(full_run, tmp_path, frame).measured)[0]
     assert fastest.answer in ("OpenVINO FP32", "OpenVINO FP16")
     assert "the intervals overlap" in fastest.caveat
     assert "OpenVINO INT8 is faster" in fastest.caveat
@@ -122,13 +122,13 @@ def test_speed_up_whose_interval_holds_one_is_not_called_a_speed_up(full_run: Pa
     frame = store.read_table(full_run, "cells")
     frame = frame[frame["option"].isin(["pytorch", "torchscript"])]
     frame.loc[frame["option"] == "torchscript", ["latency_ratio_low", "latency_ratio_high"]] = [0.99, 1.1]
-    fastest = findings.findings(_rewritten(full_run, tmp_path, frame).measured)[0]
+    fastest = highlights.highlights(_rewritten(full_run, tmp_path, frame).measured)[0]
     assert "not told apart from PyTorch FP32" in fastest.caveat
 
 
 def test_pareto_front_keeps_only_what_nothing_dominates() -> None:
     points = [(1.0, 0.5), (2.0, 0.5), (3.0, 0.4), (2.5, 0.39), (3.0, 0.4)]
-    assert findings.pareto(points) == {1, 2, 4}
+    assert highlights.pareto(points) == {1, 2, 4}
 
 
 def test_relative_latency_divides_by_the_reference_of_the_same_round(full_run: Path) -> None:
@@ -185,7 +185,7 @@ def test_cells_of_two_image_sizes_are_not_ranked_together(full_run: Path, tmp_pa
     frame = store.read_table(full_run, "cells")
     larger = frame.assign(imgsz=640, cell_id=frame["cell_id"].str.replace("-320-", "-640-"))
     data = _rewritten(full_run, tmp_path, pd.concat([frame, larger], ignore_index=True))
-    assert [scope[1] for scope in data.scopes()] == [320, 640]
+    assert [point[1] for point in data.points()] == [320, 640]
     assert len(set(data.labels.values())) == len(data.cells)
     page = TextOf(build(tmp_path / "run", tmp_path / "two.html").read_text("utf-8"))
     assert page.words.count("Fastest within 1 % absolute mAP") == 2

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from bench.report import svg
-from bench.report.findings import TOLERANCE, pareto
+from bench.report.highlights import TOLERANCE, pareto
 from bench.store.reading import StoredCell
 from bench.words.numbers import TIMES, interval, number, shortened, size, times
 

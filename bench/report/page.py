@@ -14,9 +14,9 @@ from markupsafe import Markup
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import durations, figures, findings, outcomes, photo, tables
+from bench.report import durations, figures, highlights, outcomes, photo, tables
 from bench.store import reading as run
-from bench.store.reading import Run, Scope
+from bench.store.reading import Point, Run
 from bench.words.numbers import count, interval, number, precision_name
 
 # The images folder is a path on the machine that measured; a report is made to be handed on.
@@ -43,10 +43,10 @@ class Inline(str):
 
 @dataclass(frozen=True)
 class Section:
-    """The figures and findings of cells that may be compared with each other."""
+    """The figures and highlights of cells that may be compared with each other."""
 
     title: str
-    findings: tuple[findings.Finding, ...]
+    highlights: tuple[highlights.Highlight, ...]
     scatter: figures.Drawing | None
     distributions: figures.Drawing | None
     undrawn: tuple[str, ...]
@@ -101,13 +101,13 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
         environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _SHOWN_ELSEWHERE],
         durations=durations.steps(data),
         slowest=durations.slowest(data),
-        tolerance=findings.TOLERANCE,
+        tolerance=highlights.TOLERANCE,
     )
 
 
-def scope_title(scope: Scope) -> str:
-    """A scope in words: `yolo11n, 640 px, batch 1, cpu, 2 threads`."""
-    model, imgsz, batch, target, threads = scope
+def point_title(point: Point) -> str:
+    """A point in words: `yolo11n, 640 px, batch 1, cpu, 2 threads`."""
+    model, imgsz, batch, target, threads = point
     return f"{model}, {imgsz} px, batch {batch}, {target}, {count(threads, 'thread')}"
 
 
@@ -166,15 +166,15 @@ def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
 def _sections(data: Run, look: figures.Styles) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
     sections = []
-    for index, (scope, cells) in enumerate(data.scopes().items()):
+    for index, (point, cells) in enumerate(data.points().items()):
         if all(cell.correctness_only for cell in cells):
             continue  # nothing to rank and nothing to draw
         missing = tuple(data.labels[cell.cell_id] for cell in cells if not len(relative.get(cell.cell_id, ())))
         short = run.label(cells)
         sections.append(
             Section(
-                scope_title(scope),
-                findings.findings(cells),
+                point_title(point),
+                highlights.highlights(cells),
                 figures.scatter(cells, short, look, f"s{index}"),
                 figures.distributions(relative, cells, short, look, f"d{index}"),
                 missing,

@@ -187,9 +187,9 @@ def object_sizes(run: Run) -> Table:
 
 
 def classes(run: Run) -> tuple[ClassTable, ...]:
-    """A table per scope that has a reference with classes; the classes that differ most come first."""
+    """A table per point that has a reference with classes; the classes that differ most come first."""
     tables = []
-    for cells in run.scopes().values():
+    for cells in run.points().values():
         reference = next((cell for cell in cells if cell.is_reference and cell.map_per_class), None)
         others = tuple(cell for cell in cells if cell is not reference and cell.map_per_class)
         if reference is None:

@@ -18,7 +18,9 @@ from bench.reasons import Status
 from bench.store import tables
 from bench.words.numbers import clean, precision_name
 
-Scope = tuple[str, int, int, str, int]
+Point = tuple[str, int, int, str, int]
+"""Model, image size in px, batch, target and threads: where cells may be compared with each other."""
+
 REFERENCE = ("pytorch", "fp32")
 
 
@@ -102,7 +104,7 @@ class StoredCell:
         return self.measured and self.latency_p50_ms is None and bool(self.latency_stop)
 
     @property
-    def scope(self) -> Scope:
+    def point(self) -> Point:
         """What must be equal before two cells may be ranked: model, image size, batch, target, threads."""
         return (self.model, self.imgsz, self.batch, self.target, self.threads)
 
@@ -142,12 +144,12 @@ class Run:
         """Cells of that status, in the order of the run."""
         return tuple(cell for cell in self.cells if cell.status == status)
 
-    def scopes(self) -> dict[Scope, tuple[StoredCell, ...]]:
+    def points(self) -> dict[Point, tuple[StoredCell, ...]]:
         """Measured cells grouped by what makes them comparable, in the order of the run."""
-        groups: dict[Scope, list[StoredCell]] = {}
+        groups: dict[Point, list[StoredCell]] = {}
         for cell in self.measured:
-            groups.setdefault(cell.scope, []).append(cell)
-        return {scope: tuple(cells) for scope, cells in groups.items()}
+            groups.setdefault(cell.point, []).append(cell)
+        return {point: tuple(cells) for point, cells in groups.items()}
 
     def reference_for(self, cell: StoredCell) -> StoredCell | None:
         """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
@@ -201,16 +203,16 @@ def load(run_dir: Path) -> Run:
 
 
 def label(cells: Iterable[StoredCell]) -> dict[str, str]:
-    """Shortest name per cell id: option and precision, and every part of the scope that varies within the run.
+    """Shortest name per cell id: option and precision, and every part of the point that varies within the run.
 
     Two cells that would still share a name (a second adapter for one option) are told apart by their id.
     """
     cells = tuple(cells)
-    scopes = [cell.scope for cell in cells]
-    varies = [len({scope[i] for scope in scopes}) > 1 for i in range(5)]
+    points = [cell.point for cell in cells]
+    varies = [len({point[i] for point in points}) > 1 for i in range(5)]
     names: dict[str, str] = {}
     for cell in cells:
-        model, imgsz, batch, target, threads = cell.scope
+        model, imgsz, batch, target, threads = cell.point
         parts = (model, f"{imgsz} px", f"batch {batch}", target, f"{threads} thr")
         names[cell.cell_id] = " · ".join([cell.name, *(part for part, show in zip(parts, varies, strict=True) if show)])
     shared = Counter(names.values())

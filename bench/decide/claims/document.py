@@ -37,8 +37,8 @@ class Bullet:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of the comparison table."""
+class TableEntry:
+    """One cell of the guide's comparison table; `Cell` is what the bench measures."""
 
     option: str
     aspect: str
@@ -66,7 +66,7 @@ class Document:
     sha256: str
     lines: int
     bullets: tuple[Bullet, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableEntry, ...]
     statements: tuple[Statement, ...]
     sentences: tuple[Statement, ...]
     unknown: tuple[Statement, ...]
@@ -130,10 +130,10 @@ def parse(text: str, facts: DocumentFacts) -> Document:
             unknown.append(Statement(section, line, quote))
         else:
             statements.append(Statement(section, line, quote))
-    cells: list[Cell] = []
+    cells: list[TableEntry] = []
     for line, row, column, quote in _cells(tokens, facts.columns):
         if row in options:
-            cells.append(Cell(options[row], aspects[column], line, quote))
+            cells.append(TableEntry(options[row], aspects[column], line, quote))
         else:
             unknown.append(Statement(facts.table_section, line, f"{row} | {column}: {quote}"))
     sentences = (part for statement in statements for part in _sentences(statement))
@@ -158,7 +158,7 @@ def compare(document: Document, claims: Iterable[Claim]) -> list[Problem]:
         if claim.table is not None:
             problems += _compare_quote(claim.id, claim.table.line, claim.table.quote, cells.get(key), "table cell")
     known = {(claim.option, claim.aspect) for claim in registered}
-    places: list[Bullet | Cell] = [*document.bullets, *document.cells]
+    places: list[Bullet | TableEntry] = [*document.bullets, *document.cells]
     for found in places:
         if (found.option, found.aspect) not in known:
             text = f"no claim {found.option}.{found.aspect} for {found.quote!r}"
@@ -181,7 +181,7 @@ def stale(document: Document, claims: Iterable[Claim]) -> set[str]:
     return {problem.claim for problem in compare(document, claims) if problem.kind in gone}
 
 
-def _compare_quote(claim: str, line: int, quote: str, found: Bullet | Cell | None, what: str) -> list[Problem]:
+def _compare_quote(claim: str, line: int, quote: str, found: Bullet | TableEntry | None, what: str) -> list[Problem]:
     if found is None:
         return [Problem(Kind.MISSING, claim, line, f"the document has no such {what}")]
     if found.quote != quote:

@@ -8,7 +8,7 @@ from bench.decide.claims.estimates import LAUNCHES_MIN
 from bench.decide.deploy.recommend import QUANTITIES, Candidate, Figure
 from bench.grid import machine
 from bench.reasons import UsageError
-from bench.store.reading import Run, Scope, StoredCell
+from bench.store.reading import Point, Run, StoredCell
 from bench.words.numbers import megabytes
 
 
@@ -24,9 +24,9 @@ class Passed:
 
 @dataclass(frozen=True)
 class Field:
-    """All that was asked of one scope of one run: what can be ranked, and what could not be considered."""
+    """All that was asked of one point of one run: what can be ranked, and what could not be considered."""
 
-    point: Scope
+    point: Point
     machine: str
     images: int
     candidates: tuple[Candidate, ...]
@@ -34,16 +34,16 @@ class Field:
 
 
 def fields(run: Run) -> tuple[Field, ...]:
-    """Every scope of a run that has a timed cell, in the order of the run."""
-    points = dict.fromkeys(cell.scope for cell in run.cells)
+    """Every point of a run that has a timed cell, in the order of the run."""
+    points = dict.fromkeys(cell.point for cell in run.cells)
     every = (_field(run, point) for point in points)
     return tuple(field for field in every if field.candidates)
 
 
 def select(run: Run, **wanted: str | int | None) -> Field:
-    """The one scope of a run in which model, imgsz, batch, target and threads are as given (None: whatever it is).
+    """The one point of a run in which model, imgsz, batch, target and threads are as given (None: whatever it is).
 
-    Raises UsageError, listing the scopes that were timed, when none or several remain.
+    Raises UsageError, listing the points that were timed, when none or several remain.
     """
     keys = ("model", "imgsz", "batch", "target", "threads")
     known = fields(run)
@@ -69,8 +69,8 @@ def only_in_guide(field: Field) -> Field:
     return replace(field, candidates=tuple(one for one in field.candidates if one.in_guide))
 
 
-def _field(run: Run, point: Scope) -> Field:
-    cells = [cell for cell in run.cells if cell.scope == point]
+def _field(run: Run, point: Point) -> Field:
+    cells = [cell for cell in run.cells if cell.point == point]
     timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
     return Field(
         point=point,

@@ -13,7 +13,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Finding:
+class Highlight:
     """One card: what was asked, which option answers it, the figure that says so, and what limits it."""
 
     question: str
@@ -23,7 +23,7 @@ class Finding:
     caveat: str
 
 
-def findings(cells: Sequence[StoredCell]) -> tuple[Finding, ...]:
+def highlights(cells: Sequence[StoredCell]) -> tuple[Highlight, ...]:
     """Fastest within `TOLERANCE` of PyTorch FP32, smallest artifact and lightest environment among `cells`.
 
     `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  A question that
@@ -31,7 +31,7 @@ def findings(cells: Sequence[StoredCell]) -> tuple[Finding, ...]:
     """
     cells = [cell for cell in cells if not cell.correctness_only]
     found = (_fastest(cells), _smallest(cells), _lightest(cells))
-    return tuple(finding for finding in found if finding is not None)
+    return tuple(one for one in found if one is not None)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> frozenset[int]:
@@ -52,7 +52,7 @@ def keeps_accuracy(cell: StoredCell) -> bool:
     return cell.is_reference or (bound is not None and bound >= -TOLERANCE)
 
 
-def _fastest(cells: Sequence[StoredCell]) -> Finding | None:
+def _fastest(cells: Sequence[StoredCell]) -> Highlight | None:
     question = "Fastest within 1 % absolute mAP of PyTorch FP32"
     timed = [(cell, cell.latency_ratio) for cell in cells if cell.latency_ratio is not None]
     kept = [(cell, ratio) for cell, ratio in timed if keeps_accuracy(cell)]
@@ -62,7 +62,7 @@ def _fastest(cells: Sequence[StoredCell]) -> Finding | None:
     barred = [_barred(cell) for cell, other in timed if other > ratio and not keeps_accuracy(cell)]
     if best.is_reference:
         evidence = "No other option is faster and shown to lose at most 0.01 mAP50-95."
-        return Finding(question, best.name, times(ratio), evidence, " ".join(barred))
+        return Highlight(question, best.name, times(ratio), evidence, " ".join(barred))
     speed = interval(best.latency_ratio_low, best.latency_ratio_high, 2)
     evidence = f"{times(ratio)} the speed of PyTorch FP32, "
     evidence += f"95 % interval {speed}" if speed else "without an interval"
@@ -77,7 +77,7 @@ def _fastest(cells: Sequence[StoredCell]) -> Finding | None:
         caveats.append(
             f"{listing([cell.name for cell in rivals])} {verb} not told apart from it: the intervals overlap."
         )
-    return Finding(question, best.name, times(ratio), evidence, " ".join(caveats + barred))
+    return Highlight(question, best.name, times(ratio), evidence, " ".join(caveats + barred))
 
 
 def _barred(cell: StoredCell) -> str:
@@ -89,7 +89,7 @@ def _barred(cell: StoredCell) -> str:
     return f"{cell.name} is faster ({speed}), but loses more: {_delta(cell)}."
 
 
-def _smallest(cells: Sequence[StoredCell]) -> Finding | None:
+def _smallest(cells: Sequence[StoredCell]) -> Highlight | None:
     sized = [(cell, cell.size_bytes) for cell in cells if cell.size_bytes is not None]
     if len(sized) < 2:
         return None
@@ -103,10 +103,10 @@ def _smallest(cells: Sequence[StoredCell]) -> Finding | None:
     speed = interval(best[0].latency_ratio_low, best[0].latency_ratio_high, 2)
     caveat = f"Its speed is {times(best[0].latency_ratio)} PyTorch FP32's, {speed}." if speed else ""
     names = listing([cell.name for cell in best])
-    return Finding("Smallest artifact", names, size(smallest), evidence, caveat)
+    return Highlight("Smallest artifact", names, size(smallest), evidence, caveat)
 
 
-def _lightest(cells: Sequence[StoredCell]) -> Finding | None:
+def _lightest(cells: Sequence[StoredCell]) -> Highlight | None:
     installed: dict[str, float] = {}
     for cell in cells:
         if cell.env_bytes is not None:
@@ -122,7 +122,7 @@ def _lightest(cells: Sequence[StoredCell]) -> Finding | None:
     peaks = [cell.peak_rss_bytes for cell in cells if cell.option in best and cell.peak_rss_bytes is not None]
     caveat = f"Peak memory while running: {_span(peaks)}\N{NO-BREAK SPACE}MB." if peaks else ""
     names = listing([_named(cells, option) for option in best])
-    return Finding("Lightest environment", names, size(lightest), f"{evidence}.", caveat)
+    return Highlight("Lightest environment", names, size(lightest), f"{evidence}.", caveat)
 
 
 def _named(cells: Sequence[StoredCell], option: str) -> str:
