@@ -19,15 +19,15 @@ __all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells"
 if TYPE_CHECKING:
     from bench.api import Results, compare_cells, doctor, read, recommend, run
     from bench.reasons import StoreError, UsageError
+else:  # a type checker that saw this would let every name pass
 
+    def __getattr__(name: str) -> Any:
+        """The interface, imported when it is first used: the command line answers `--help` without pandas behind it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from bench import api
 
-def __getattr__(name: str) -> Any:
-    """The interface, imported when it is first used: the command line answers `--help` without pandas behind it."""
-    if name not in __all__:
-        raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    from bench import api
-
-    return getattr(api, name)
+        return getattr(api, name)
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Unpack, get_type_hints
 
 import pandas as pd
 from rich.console import Console
@@ -15,7 +17,7 @@ from bench import __version__, engine, store
 from bench.decide import compare
 from bench.decide.deploy import candidates
 from bench.decide.deploy import recommend as rules
-from bench.grid.request import OPTIONS, Request, parameter
+from bench.grid.request import OPTIONS, Request, RunOptions, parameter
 from bench.measure import checkup
 from bench.progress import Reporter
 from bench.reasons import Status, StoreError, UsageError, did_you_mean
@@ -24,15 +26,29 @@ from bench.store import finding, metrics, reading
 
 __all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
 
-Value = str | int | Path | Sequence[str | int]
-"""What a run option takes: text, a number, a path, or several of them where the command line takes a comma."""
+
+_CHOICE = ("name", "option", "precision", "in_guide", "standing", "rank", "on_front", "ties", "beaten_by")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
-    """A run's tables as DataFrames; `docs/results-format.md` says what every column holds."""
+    """A run's tables as DataFrames; `docs/results-format.md` says what every column holds.
+
+    A table that a run has no rows of is empty.  Raises StoreError, at the first look, for a table that is missing,
+    damaged or of another schema version.
+    """
 
     directory: Path
+
+    def __repr__(self) -> str:
+        """The run and what became of its cells: `<Results of coco128-640-cpu: 12 measured, 1 skipped>`."""
+        counts = ", ".join(f"{count} {status}" for status, count in self.cells.status.value_counts().items())
+        return f"<Results of {self.directory.name}: {counts or 'no cell'}>"
+
+    @property
+    def report(self) -> Path:
+        """The run's report, one HTML file."""
+        return self.directory / "report.html"
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -79,11 +95,11 @@ class Results:
         return reading.optional(self.directory, name)
 
 
-def run(*, keyword: str | None = None, progress: bool = True, **options: Value | None) -> Results:
+def run(*, keyword: str | None = None, progress: bool = True, **options: Unpack[RunOptions]) -> Results:
     """Sweep, measure, store and report, as `yolo11-bench run` does; returns the run's tables.
 
-    `options` are those of the command line, with underscores for hyphens: sweep, model, data, options, precisions,
-    targets, emulate, imgsz, batch, threads, images, results, cache, matrices, run_id; lists stand for commas.
+    `options` are those of the command line, with underscores for hyphens; lists stand for commas:
+    OPTIONS.
     `keyword` is pytest's -k over cell ids; `progress` shows a bar, in a notebook too.
 
     A cell that fails costs itself: look at `cells.status`.  Raises UsageError for wrong usage or an environment that
@@ -111,30 +127,23 @@ def compare_cells(
 ) -> pd.DataFrame:
     """Two cells of a run, a row per figure: `one`, `other`, their difference and ratio with 95 % intervals.
 
-    Cells are named by `cell_id`, or by the part of it after the slash.  `time` compares the rounds that both took part
-    in, the accuracy the images that both were evaluated on.  Raises UsageError for a run or cell that is not there.
+    Cells are named by `cell_id`, or by as much of the part after its slash as no other cell has.  `time` compares the
+    rounds that both took part in, per image; the accuracy the images that both were evaluated on.  Figures that cannot
+    be held against each other have neither difference nor ratio.  Raises UsageError for a run or cell that is not
+    there.
 
-    Example: bench.compare_cells(None, "onnx-fp32-cpu-320-b1-t1", "openvino-fp32-cpu-320-b1-t1")
+    Example: bench.compare_cells("coco128-640-cpu", "onnx-fp32", "openvino-fp32")
     """
     rows = []
     for found in compare.compare(_find(run, results), one, other):
-        difference, ratio = found.difference, found.ratio
-        rows.append(
-            {
-                "metric": found.metric,
-                "one": found.one,
-                "other": found.other,
-                "difference": difference.value if difference else None,
-                "difference_low": difference.low if difference else None,
-                "difference_high": difference.high if difference else None,
-                "ratio": ratio.value if ratio else None,
-                "ratio_low": ratio.low if ratio else None,
-                "ratio_high": ratio.high if ratio else None,
-                "unit": found.unit,
-                "direction": found.direction,
-            }
-        )
-    return pd.DataFrame(rows).set_index("metric")
+        row: dict[str, Any] = {"metric": found.metric, "one": found.one, "other": found.other}
+        for name, interval in (("difference", found.difference), ("ratio", found.ratio)):
+            row[name] = interval and interval.value
+            row[f"{name}_low"], row[f"{name}_high"] = (interval.low, interval.high) if interval else (None, None)
+        rows.append({**row, "unit": found.unit, "direction": found.direction})
+    figures = pd.DataFrame(rows).set_index("metric")
+    numbers = figures.columns.difference(["unit", "direction"])
+    return figures.astype(dict.fromkeys(numbers, "float64"))
 
 
 def recommend(
@@ -156,8 +165,12 @@ def recommend(
 ) -> pd.DataFrame:
     """What of a run to deploy under limits, best first, as `yolo11-bench recommend` says it: a row per candidate.
 
-    `standing` is meets, possibly or dropped; `why` says it in words; the other columns are the figures that limits can
-    be put on.  Raises UsageError for a limit that cannot be meant, or where several scopes were timed.
+    `standing` is meets, possibly or dropped; `why` says it in words; `time`, `map`, `loss`, `size`, `memory` and
+    `packages` are the figures that limits can be put on, each with the ends of its interval.  The frame's `attrs` hold
+    the rest of that command's JSON: summary, scope, limits, what was not considered, caveats.  Raises UsageError for a
+    limit that cannot be meant, or where several scopes were timed and none of them is named.
+
+    Example: bench.recommend(max_latency_ratio=0.6, max_map_loss=0.01, max_size=8)
     """
     wanted = rules.limits(
         time=max_latency_ratio, map=min_map, loss=max_map_loss, size=max_size, memory=max_rss, packages=max_env
@@ -166,29 +179,33 @@ def recommend(
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
     field = candidates.only_in_guide(field) if in_guide else field
     found = rules.recommend(field.candidates, wanted)
-    locale = recommendation.words("en")
-    names = recommendation.names_of(field, locale)
+    told = json.loads(recommendation.as_json(data.run_id, field, found, recommendation.words("en")))
     rows = []
-    for choice in found.choices:
-        candidate = choice.candidate
-        figures = {name: figure and figure.value for name, figure in candidate.figures.items()}
-        why = locale("clauses").join(recommendation.reasons(choice, found, locale, names))
-        place = {"name": names[candidate.cell_id], "standing": str(choice.standing), "rank": choice.rank}
-        rows.append({"cell_id": candidate.cell_id, **place, "on_front": choice.on_front, **figures, "why": why})
-    columns = ["cell_id", "name", "standing", "rank", "on_front", *rules.QUANTITIES, "why"]
-    return pd.DataFrame(rows, columns=columns).set_index("cell_id")
+    for choice in told.pop("choices"):
+        figures = choice.pop("figures")
+        for name, figure in figures.items():
+            ends = figure or {}
+            choice |= {name: ends.get("value"), f"{name}_low": ends.get("low"), f"{name}_high": ends.get("high")}
+        rows.append(choice | {"why": "; ".join(choice["why"])})
+    numbers = [f"{name}{end}" for name in rules.QUANTITIES for end in ("", "_low", "_high")]
+    frame = pd.DataFrame(rows, columns=["cell_id", *_CHOICE, *numbers, "why", "reproduce"]).set_index("cell_id")
+    frame.attrs.update(told)
+    return frame.astype(dict.fromkeys(numbers, "float64") | {"rank": "Int64"})
 
 
 def doctor(*, cache: str | Path | None = None, matrices: str | Path | None = None) -> pd.DataFrame:
     """The state of this machine, a row per thing looked at: kind (needed, target, environment), name, good, text.
 
-    `good` is None for environments: they are made on first use.
+    `good` is None for environments, which are made on first use; `used_by` names the options that use one.
+
+    Example: bench.doctor().query("kind == 'target' and good == True")
     """
     found = checkup.examine(Request(_texts({"cache": cache, "matrices": matrices})))
-    rows: list[tuple[str, str, bool | None, str]] = [("needed", one.name, one.good, one.text) for one in found.needed]
-    rows += [("target", one.name, one.good, one.text) for one in found.targets]
-    rows += [("environment", one.family, None, one.text) for one in found.environments]
-    return pd.DataFrame(rows, columns=["kind", "name", "good", "text"])
+    rows: list[tuple[str, str, bool | None, str, str]] = []
+    rows += [("needed", one.name, one.good, one.text, "") for one in found.needed]
+    rows += [("target", one.name, one.good, one.text, "") for one in found.targets]
+    rows += [("environment", one.family, None, one.text, ", ".join(one.users)) for one in found.environments]
+    return pd.DataFrame(rows, columns=["kind", "name", "good", "text", "used_by"])
 
 
 def _find(run: str | Path | Results | None, results: str | Path | None) -> Path:
@@ -197,25 +214,35 @@ def _find(run: str | Path | Results | None, results: str | Path | None) -> Path:
     return finding.find(run, Request(_texts({"results": results})).results)
 
 
-def _texts(options: dict[str, Value | None] | dict[str, str | Path | None]) -> dict[str, str | None]:
+def _texts(options: Mapping[str, Any]) -> dict[str, str | None]:
     """Options as the command line would write them.  Raises UsageError for one that does not exist."""
     known = {parameter(name): name for name in OPTIONS}
-    texts: dict[str, str | None] = {}
-    for name, value in options.items():
-        if name not in known:
-            hint = did_you_mean([name], known)
-            raise UsageError(f"a run has no option {name!r}{hint}; it has: {', '.join(known)}")
-        several = not isinstance(value, (str, Path)) and isinstance(value, Sequence)
-        texts[known[name]] = None if value is None else ",".join(map(str, value)) if several else str(value)  # type: ignore[arg-type]
-    return texts
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        hint = did_you_mean(unknown, known)
+        raise UsageError(f"a run has no option {', '.join(unknown)}{hint}; it has: {', '.join(known)}")
+    return {known[name]: None if value is None else _text(value) for name, value in options.items()}
+
+
+def _text(value: object) -> str:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return ",".join(map(str, value)) if several else str(value)  # type: ignore[call-overload]
 
 
 def _signature() -> inspect.Signature:
     """What `help(bench.run)` and a notebook's completion show: the options by name."""
     kind = inspect.Parameter.KEYWORD_ONLY
     kept = [one for one in inspect.signature(run).parameters.values() if one.kind is kind]
-    ours = [inspect.Parameter(parameter(name), kind, default=None, annotation="Value | None") for name in OPTIONS]
-    return inspect.Signature([*kept, *ours], return_annotation="Results")
+    hints = get_type_hints(RunOptions)
+    ours = [inspect.Parameter(name, kind, default=None, annotation=hint) for name, hint in hints.items()]
+    return inspect.Signature([*kept, *ours], return_annotation=Results)
+
+
+def _described() -> str:
+    """The options, a line each."""
+    return "".join(f"\n        {parameter(name)}: {option.help}" for name, option in OPTIONS.items()) + "\n"
 
 
 run.__signature__ = _signature()  # type: ignore[attr-defined]  # what inspect.signature reads
+if run.__doc__ is not None:  # python -OO has none
+    run.__doc__ = run.__doc__.replace("\n    OPTIONS.", _described())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,18 @@ from bench.places import ROOT, SUITES
 from bench.progress import Reporter
 from bench.reasons import UsageError
 
-_ADDED = "PYTEST_ADDOPTS"
+# What the user adds to their own pytest, and what a pytest that this one is started in keeps there.
+_FOREIGN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")
 
 
 class BenchDefect(UsageError):
-    """The bench itself failed, not a cell; `trace` is where."""
+    """The bench itself failed, not a cell; `trace` is where, and is shown under the error where nobody catches it."""
 
     def __init__(self, trace: str) -> None:
         """Keep the traceback beside the message."""
-        super().__init__("this is a defect of the bench; please report it with the lines above")
+        super().__init__("this is a defect of the bench; please report it with its traceback")
         self.trace = trace
+        self.add_note(trace)
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ def sweep(request: Request, reporter: Reporter, keyword: str | None = None) -> S
     arguments += ["--disable-plugin-autoload", "-p", plugin.__name__]
     # The progress bar has the terminal; what pytest would print there, the table at the end says better.
     arguments += ["-p", "no:cacheprovider", "-p", "no:terminal", "--capture=no"]
+    # Whoever called this goes on in this process: neither sys.path nor the import of their modules is touched.
+    arguments += ["--import-mode=importlib", "--assert=plain"]
     arguments += [f"--{name}={value}" for name, value in values.items()]
     if keyword is not None:
         arguments += ["-k", keyword]
     seen = _Watcher(reporter)
-    with _without(_ADDED):
+    with _without(_FOREIGN):
         code = pytest.main(arguments, plugins=[seen])
     directory = request.results / request.run_id
     if seen.defect:
@@ -99,11 +103,10 @@ class _Watcher:
 
 
 @contextmanager
-def _without(variable: str) -> Iterator[None]:
-    """The environment without a variable: what the user adds to their own pytest is not meant for this one."""
-    kept = os.environ.pop(variable, None)
+def _without(variables: Sequence[str]) -> Iterator[None]:
+    """The environment without some variables, which are back afterwards."""
+    kept = {name: value for name in variables if (value := os.environ.pop(name, None)) is not None}
     try:
         yield
     finally:
-        if kept is not None:
-            os.environ[variable] = kept
+        os.environ.update(kept)

@@ -1,33 +1,81 @@
-"""What is going on, for a person: one bar with cell, phase and time left, or plain lines where there is no terminal."""
+"""What is going on, for a person: one bar with cell, phase and time left, or plain lines where nothing can move."""
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 # A phase shorter than this is not worth a line of its own in a log file.
 QUIET_SECONDS = 2.0
+# How often a notebook's bar is drawn.  Every drawing is a message to the browser, and a run takes minutes.
+NOTEBOOK_SECONDS = 0.5
+
+
+class _Shown(Protocol):
+    """Something that moves on a screen between `start` and `stop`."""
+
+    def start(self) -> None:
+        """Show it."""
+
+    def stop(self) -> None:
+        """Take it away."""
+
+
+class _InNotebook:
+    """A progress bar in the output of a notebook's cell, drawn anew in place; a line of what was done stays.
+
+    rich's own way there needs ipywidgets in the kernel and in the browser's side, and warns at every refresh without
+    them; to replace an output is part of the notebook protocol, which every front end speaks.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        """Nothing is shown yet."""
+        self._progress = progress
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
+        self._handle: Any = None
+
+    def start(self) -> None:
+        """Show the bar, and keep it moving while a phase takes long."""
+        # IPython is no dependency: it is there wherever there is a notebook, and imported nowhere else.
+        display = importlib.import_module("IPython.display").display
+        self._handle = display(self._progress, display_id=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Put what was done in the bar's place."""
+        self._ended.set()
+        self._thread.join()
+        (task,) = self._progress.tasks
+        self._handle.update(Text(f"{task.completed:.0f} of {task.total or 0:.0f} steps in {task.elapsed or 0:.0f} s"))
+
+    def _draw(self) -> None:
+        while not self._ended.wait(NOTEBOOK_SECONDS):
+            self._handle.update(self._progress)
 
 
 class Reporter:
     """Shows progress over weighted steps.  Use as a context manager; every method is cheap to call often.
 
-    With a terminal: a live bar.  Without one (a CI log): a line per finished phase.  With `enabled` false: silent.
+    On a terminal and in a notebook: a live bar.  Elsewhere (a CI log): a line per finished phase.  With `enabled`
+    false: silent.
     """
 
     def __init__(self, console: Console, *, enabled: bool = True) -> None:
         """Write to `console`; nothing is shown before `__enter__`."""
         self._console = console
         self._enabled = enabled
-        self._live = enabled and console.is_terminal
         self._total = 0.0
         self._done = 0.0
         self._started = time.monotonic()
@@ -45,20 +93,25 @@ class Reporter:
             transient=True,
         )
         self._task = self._progress.add_task("", total=None, left="", visible=True)
+        self._bar: _Shown | None = None
+        if enabled and console.is_jupyter:
+            self._bar = _InNotebook(self._progress)
+        elif enabled and console.is_terminal:
+            self._bar = self._progress
 
     def __enter__(self) -> Self:
         """Show the bar."""
         self._started = time.monotonic()
-        if self._live:
-            self._progress.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Take the bar away."""
-        if self._live:
-            self._progress.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def expect(self, steps: int) -> None:
         """Add steps to the whole."""
@@ -103,7 +156,7 @@ class Reporter:
             self._spent[step or phase] += seconds - self._inner.pop()
             if self._inner:
                 self._inner[-1] += seconds
-            if self._enabled and not self._live and seconds >= QUIET_SECONDS:
+            if self._enabled and self._bar is None and seconds >= QUIET_SECONDS:
                 where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
                 self._console.print(escape(f"{where}  {phase}  {seconds:.1f} s"), highlight=False)
 

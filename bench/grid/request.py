@@ -1,7 +1,7 @@
 """What a run can be asked for: its options, declared once, and a request made of their values.
 
-pytest's options, the command line's and the parameters of `bench.run` are all made of `OPTIONS`.  Light on purpose: the
-command line reads it for `--help`.
+pytest's options, the command line's and the parameters of `bench.run` are all made of `RunOptions`.  Light on purpose:
+the command line reads it for `--help`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
 
 from bench.places import DEMO_CHECKPOINT, IN_CHECKOUT, MATRICES, lacking
 from bench.reasons import UsageError
@@ -35,25 +35,68 @@ class RunOption:
     help: str
 
 
-OPTIONS: Mapping[str, RunOption] = {
-    "sweep": RunOption("NAME", f"a file in matrices/sweeps without its ending (default: {DEFAULT_SWEEP})"),
-    "model": RunOption("PATH", "an Ultralytics detect checkpoint, or an official name such as yolo11n.pt "
-                       "(default: the embedded demo model)"),
-    "data": RunOption("YAML", "an Ultralytics data file; its train images calibrate, its val images are evaluated "
-                      "(default: the embedded demo set)"),
-    "options": RunOption("LIST", "deployment options, comma separated, for example onnx,openvino"),
-    "precisions": RunOption("LIST", "precisions, comma separated, for example fp32,int8"),
-    "targets": RunOption("LIST", "hardware targets, comma separated, for example cpu,cuda"),
-    "emulate": RunOption("NAME", "check results on an emulated machine, slowly: arm64; with --targets, beside these"),
-    "imgsz": RunOption("LIST", "sides of the square network input in pixels, comma separated"),
-    "batch": RunOption("LIST", "images per inference, comma separated"),
-    "threads": RunOption("LIST", "intra-op threads, comma separated; guests are pinned to as many CPUs"),
-    "images": RunOption("N", "evaluate on N validation images, evenly spaced over the set (default: the sweep's)"),
-    "results": RunOption("DIR", "folder for runs (default: results/runs in the current folder)"),
-    "cache": RunOption("DIR", f"environments, artifacts and images (default: ${CACHE_VARIABLE} or the user's cache)"),
-    "matrices": RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)"),
-    "run-id": RunOption("ID", "name of the run (default: date, time and sweep)"),
-}  # fmt: skip
+Name = str | None
+Names = str | Sequence[str] | None
+"""Several; in text a comma stands between them."""
+Number = int | str | None
+Numbers = int | str | Sequence[int] | None
+Location = str | Path | None
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of a run by their Python names, each with what a caller from Python may give."""
+
+    sweep: Annotated[
+        Name, RunOption("NAME", f"a file in matrices/sweeps without its ending (default: {DEFAULT_SWEEP})")
+    ]
+    model: Annotated[
+        Location,
+        RunOption(
+            "PATH",
+            "an Ultralytics detect checkpoint, or an official name such as yolo11n.pt "
+            "(default: the embedded demo model)",
+        ),
+    ]
+    data: Annotated[
+        Location,
+        RunOption(
+            "YAML",
+            "an Ultralytics data file; its train images calibrate, its val images are evaluated "
+            "(default: the embedded demo set)",
+        ),
+    ]
+    options: Annotated[Names, RunOption("LIST", "deployment options, comma separated, for example onnx,openvino")]
+    precisions: Annotated[Names, RunOption("LIST", "precisions, comma separated, for example fp32,int8")]
+    targets: Annotated[Names, RunOption("LIST", "hardware targets, comma separated, for example cpu,cuda")]
+    emulate: Annotated[
+        Names, RunOption("NAME", "check results on an emulated machine, slowly: arm64; with --targets, beside these")
+    ]
+    imgsz: Annotated[Numbers, RunOption("LIST", "sides of the square network input in pixels, comma separated")]
+    batch: Annotated[Numbers, RunOption("LIST", "images per inference, comma separated")]
+    threads: Annotated[
+        Numbers, RunOption("LIST", "intra-op threads, comma separated; guests are pinned to as many CPUs")
+    ]
+    images: Annotated[
+        Number, RunOption("N", "evaluate on N validation images, evenly spaced over the set (default: the sweep's)")
+    ]
+    results: Annotated[Location, RunOption("DIR", "folder for runs (default: results/runs in the current folder)")]
+    cache: Annotated[
+        Location,
+        RunOption("DIR", f"environments, artifacts and images (default: ${CACHE_VARIABLE} or the user's cache)"),
+    ]
+    matrices: Annotated[
+        Location, RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)")
+    ]
+    run_id: Annotated[Name, RunOption("ID", "name of the run (default: date, time and sweep)")]
+
+
+def _declared() -> dict[str, RunOption]:
+    hints = get_type_hints(RunOptions, include_extras=True)
+    return {name.replace("_", "-"): hint.__metadata__[0] for name, hint in hints.items()}
+
+
+OPTIONS: Mapping[str, RunOption] = _declared()
+"""The same by the names that a command line knows."""
 
 OF_THE_GRID = ("sweep", "options", "precisions", "targets", "emulate", "imgsz", "batch", "threads", "matrices")
 """Those that say which cells there are; the rest says on what, and where results go."""
