@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from installing import Venv, build
 
 from bench.environments.locked import Environments
 from bench.grid.request import Request
-from bench.places import MATRICES
+from bench.places import MATRICES, ROOT
 from bench.wall.artifacts import Artifacts
 
 
@@ -28,3 +29,15 @@ def environments(cache: Path) -> Environments:
 def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     """A cache of its own: each run of the tests really exports."""
     return Artifacts(tmp_path_factory.mktemp("cache"), environments)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, built from its sdist."""
+    return build(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
+    """An environment with the wheel installed.  A test that changes it changes it back."""
+    return Venv.make(tmp_path_factory.mktemp("installed") / "venv", wheel)
