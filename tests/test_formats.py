@@ -27,7 +27,7 @@ from bench.places import MATRICES, ROOT
 from bench.reasons import UsageError
 from bench.wall.artifacts import Artifacts, ExportRequest
 
-pytestmark = pytest.mark.xdist_group("installed")
+pytestmark = pytest.mark.xdist_group("runs")  # guests of two runs would be pinned to the same CPU
 
 PACKAGE = ROOT / "tests" / "packages" / "ort_format"
 LOCK = PACKAGE / "ort_format" / "envs" / "ort-format.txt"
