@@ -1,1 +1,1 @@
-"""The pytest suites: one test per cell and stage."""
+"""The pytest suites: one test per cell and instrument."""
