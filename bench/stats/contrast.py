@@ -19,6 +19,8 @@ from bench.stats.turns import Turn
 
 LAUNCHES_MIN = 3
 """Fewer repeats than these give no interval."""
+PAID_MOST = 0.5
+"""Autocorrelation that is paid for at most: a third of the repeats then counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def mean(values: ArrayLike) -> Mean:
 
     Neighbours that resemble each other are worth less than as many independent repeats: their number is reduced to
     n (1 - r) / (1 + r) for a lag-1 autocorrelation r > 0 (Bayley and Hammersley 1946, for a first-order process), with
-    r corrected for its small-sample bias of about -(1 + 4 r) / n (Marriott and Pope 1954).
+    r corrected for its small-sample bias of about -(1 + 4 r) / n (Marriott and Pope 1954) and counted up to
+    `PAID_MOST`: a few values cannot show more.
     Raises ValueError without values.
     """
     x = np.asarray(values, np.float64).ravel()
@@ -64,25 +67,25 @@ def mean(values: ArrayLike) -> Mean:
     if n < 2:
         return Mean(float(x[0]), math.nan, math.nan, n, 0.0)
     r = autocorrelation(x)
-    paid = max(r, 0.0)
+    paid = min(max(r, 0.0), PAID_MOST)
     effective = max(n * (1 - paid) / (1 + paid), 2.0)
     deviation = float(x.std(ddof=1))
     return Mean(float(x.mean()), deviation / math.sqrt(effective), effective - 1, n, r)
 
 
 def autocorrelation(x: NDArray[np.float64]) -> float:
-    """Lag-1 autocorrelation of repeats, corrected for its bias and kept within -0.9 .. 0.9; 0 for fewer than four.
+    """Lag-1 autocorrelation of repeats, corrected for its bias; 0 for fewer than ten.
 
-    Of few values the estimate is mostly noise, so only what exceeds its own standard error, 1 / sqrt(n), is counted.
+    Of few values the estimate is mostly noise: one within its own standard error, 1 / sqrt(n), is taken for that.
     """
     n = len(x)
     centred = x - x.mean()
     power = float(centred @ centred)
-    if n < 4 or power == 0:
+    if n < 10 or power == 0:
         return 0.0
     raw = float(centred[1:] @ centred[:-1]) / power
-    corrected = (raw + 1 / n) / (1 - 4 / n) if n > 4 else raw
-    return float(np.clip(corrected, -0.9, 0.9)) if abs(corrected) > 1 / math.sqrt(n) else 0.0
+    corrected = (raw + 1 / n) / (1 - 4 / n)
+    return float(np.clip(corrected, -1, 1)) if abs(corrected) > 1 / math.sqrt(n) else 0.0
 
 
 def by_launch(one: Sequence[Turn], other: Sequence[Turn]) -> NDArray[np.float64]:

@@ -1,0 +1,33 @@
+"""A runtime adapter with a clock of its own: times are drawn, not taken, so that a test knows what must be found."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+
+def load(spec: dict[str, Any]) -> dict[str, Any]:
+    options = spec["options"]
+    # A process keeps a speed of its own, as real ones do.
+    draw = np.random.default_rng([int(options["seed"]), os.getpid()])
+    return {"ms": float(options["ms"]) * float(np.exp(draw.normal(0, float(options["process"])))), "draw": draw}
+
+
+def prepare(model: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    del model
+    return x
+
+
+def infer(model: dict[str, Any], prepared: np.ndarray) -> np.ndarray:
+    del model
+    return np.zeros((len(prepared), 5, 4), np.float32)
+
+
+def time_inside(model: dict[str, Any], _prepared: np.ndarray, n: int) -> list[int]:
+    return [round(1e6 * model["ms"] * float(np.exp(model["draw"].normal(0, 0.01)))) for _ in range(n)]
+
+
+def attest(model: dict[str, Any]) -> dict[str, Any]:
+    return {"compute": "f32", "version": "1", "tunables": os.environ.get("GLIBC_TUNABLES", ""), "ms": model["ms"]}

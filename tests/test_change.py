@@ -1,0 +1,130 @@
+"""The decision and what it stands on: contrasts of cells, intervals that pay for what repeats share, three answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.stats.change import Change, both, decide, pairs_needed, suspects, visible
+from bench.stats.contrast import autocorrelation, by_launch, contrast, mean
+from bench.stats.turns import Turn
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+
+
+def turns(cell: str, times: list[float], rounds: int = 2) -> list[Turn]:
+    """A turn per time, `rounds` a launch."""
+    return [Turn(cell, 0, index // rounds, index, 0, (ms,) * 5, 1.0, 0.0) for index, ms in enumerate(times)]
+
+
+def test_a_contrast_knows_nothing_of_a_third_cell() -> None:
+    drift = [1.0, 1.0, 1.3, 1.3, 0.8, 0.8, 1.1, 1.1]
+    one, other = turns("a", [10 * d for d in drift]), turns("b", [20 * d for d in drift])
+    found = contrast(one, other)
+    assert found is not None
+    assert (found.value, found.low, found.high) == (pytest.approx(0.5), pytest.approx(0.5), pytest.approx(0.5))
+    back = contrast(other, one)
+    assert back is not None
+    assert back.value == pytest.approx(1 / found.value)
+
+
+def test_only_shared_rounds_count_and_few_launches_give_no_interval() -> None:
+    one = turns("a", [10.0, 10.0, 99.0, 99.0])
+    other = turns("b", [20.0, 20.0])
+    found = contrast(one, other)
+    assert found is not None
+    assert (found.value, found.low) == (pytest.approx(0.5), None)
+    assert contrast(one, []) is None
+    assert list(by_launch(one, other)) == [pytest.approx(math.log(0.5))]
+
+
+def test_repeats_that_resemble_their_neighbours_are_worth_less() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 60)
+    drifting = np.cumsum(rng.normal(0, 1, 60))
+    assert abs(autocorrelation(noise)) < 0.35
+    assert autocorrelation(drifting) > 0.6
+    plain = drifting.std(ddof=1) / math.sqrt(len(drifting))
+    assert mean(drifting).error > 1.7 * plain
+    assert mean(drifting).freedom < 21
+
+
+def normal(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    return rng.normal(0, 0.03, n)
+
+
+def skewed(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    return rng.exponential(0.03, n) - 0.03
+
+
+def slow_processes(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """One process in five is 10 % slower, on either side."""
+    sides = rng.random((2, n)) < 0.2
+    return rng.normal(0, 0.01, n) + 0.1 * (sides[0].astype(float) - sides[1].astype(float))
+
+
+@pytest.mark.parametrize("draw", [normal, skewed, slow_processes])
+@pytest.mark.parametrize("pairs", [12, 24])
+def test_intervals_hold_the_truth_as_often_as_they_say(draw: Draw, pairs: int) -> None:
+    rng = np.random.default_rng(1)
+    held = sum(low <= 0 <= high for low, high in (mean(draw(rng, pairs)).bounds(0.95) for _ in range(1500)))
+    assert held / 1500 >= 0.915  # 0.93 less three standard errors of 1500 trials
+
+
+def test_three_answers_and_a_margin_between_different_and_worse() -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 0.004, 24)
+    assert decide(noise + math.log(1.05), 0.01).change is Change.REGRESSED
+    assert decide(noise - math.log(1.05), 0.01).change is Change.IMPROVED
+    assert decide(noise, 0.01).change is Change.OK
+    assert decide(noise + math.log(1.005), 0.01).change is Change.OK, "slower, and by less than the margin"
+    assert decide(noise * 20, 0.01).change is Change.UNDECIDED
+    assert decide(noise[:2], 0.01).change is Change.UNDECIDED, "two pairs say nothing"
+    with pytest.raises(ValueError, match="at least 0"):
+        decide(noise, -0.1)
+
+
+def test_false_alarms_of_two_looks_are_as_rare_as_promised() -> None:
+    rng = np.random.default_rng(3)
+    red = 0
+    for _ in range(2000):
+        first = decide(rng.normal(math.log(1.01), 0.02, 12), 0.01)  # as slow as the margin allows: the worst case
+        second = decide(rng.normal(math.log(1.01), 0.02, 12), 0.01, 0.005)
+        red += both(first, second) is Change.REGRESSED
+    assert red <= 4, "0.05 times 0.005 is one in 4000"
+
+
+def test_a_change_stands_only_where_both_looks_saw_it() -> None:
+    rng = np.random.default_rng(4)
+    slow, same = decide(rng.normal(0.05, 0.005, 12), 0.01), decide(rng.normal(0, 0.005, 12), 0.01)
+    assert both(slow, slow) is Change.REGRESSED
+    assert both(slow, same) is Change.UNDECIDED
+    assert both(slow, None) is Change.UNDECIDED
+    assert both(same, None) is Change.OK
+
+
+def test_what_was_visible_is_found_about_as_often_as_said() -> None:
+    rng = np.random.default_rng(5)
+    seen = visible(mean(rng.normal(0, 0.01, 24)), 0.01, 0.05)
+    assert 0.014 < seen < 0.022
+    found = sum(decide(rng.normal(math.log1p(seen), 0.01, 24), 0.01).change is Change.REGRESSED for _ in range(600))
+    assert found / 600 >= 0.90
+
+
+def test_the_number_of_pairs_follows_the_noise_and_not_the_mean() -> None:
+    rng = np.random.default_rng(6)
+    few = rng.normal(0, 0.01, 6)
+    assert pairs_needed(few, 0.005) == pairs_needed(few + 0.3, 0.005)
+    assert pairs_needed(few, 0.0025) > 3 * pairs_needed(few, 0.005)
+    with pytest.raises(ValueError, match="two pairs"):
+        pairs_needed([0.0], 0.01)
+
+
+def test_suspects_are_corrected_for_how_many_there_are() -> None:
+    assert suspects([0.001] + [0.5] * 19) == [True] + [False] * 19
+    assert not any(suspects([0.04] + [0.5] * 19)), "one in twenty is what chance gives"
+    assert suspects([]) == []
