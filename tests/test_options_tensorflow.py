@@ -253,7 +253,7 @@ import json, pathlib, sys
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 sys.path.insert(0, sys.argv[1])
-from bench.runtimes.edgetpu import CUSTOM, cpu_refusal
+from bench.guest.runtimes.edgetpu import CUSTOM, cpu_refusal
 source, compiled = pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 model = schema.ModelT.InitFromPackedBuf(source.read_bytes())
 model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex] = schema.OperatorCodeT(
