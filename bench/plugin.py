@@ -31,6 +31,8 @@ GRID = pytest.StashKey[Grid]()
 WRONG = pytest.StashKey[UsageError]()
 """Why the grid could not be expanded: told when collection is over, since pytest prints a traceback within it."""
 SESSION = pytest.StashKey["Session"]()
+STOPPED = pytest.StashKey[bool]()
+"""Set where results cannot be written, which ends the run."""
 REPORTER = pytest.StashKey["Reporter"]()
 """Progress on the terminal, where whoever started pytest has turned its own lines off (`bench/engine.py`)."""
 USAGE = 2
@@ -108,7 +110,8 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
             try:
                 _finish(session)
             except (UsageError, StoreError) as error:
-                pytest.exit(f"bench: {error}", returncode=USAGE)
+                if STOPPED not in config.stash:  # else the first such error is on its way to the user, with the cause
+                    pytest.exit(f"bench: {error}", returncode=USAGE)
 
 
 @pytest.fixture
@@ -121,6 +124,7 @@ def measured(bench_session: Session, request: pytest.FixtureRequest) -> None:
             pytest.skip(str(problem))
         pytest.fail(str(problem), pytrace=False)
     except StoreError as error:
+        request.config.stash[STOPPED] = True
         pytest.exit(f"bench: {error}; what was written before is complete", returncode=USAGE)
 
 

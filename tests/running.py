@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import pytest
 
+# What a run imports late: `pytester` forgets what a pytest within imported, and C extensions load once per process.
+import bench.measure.prepare
+import bench.report
 from bench.cli.app import main
 from bench.grid.request import CACHE_VARIABLE, Request
 

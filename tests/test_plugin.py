@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import running  # noqa: F401 - what it imports is not to be forgotten by `pytester`
 
 from bench.grid import matrix
 from bench.grid.request import OPTIONS, Request, expand
