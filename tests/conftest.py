@@ -12,6 +12,20 @@ from bench.grid.request import Request
 from bench.places import MATRICES, ROOT
 from bench.wall.artifacts import Artifacts
 
+LONGEST_FIRST = ("test_sweep", "test_collapse", "test_instruments", "test_formats", "test_install", "test_runtimes",
+                 "test_comparison", "test_envs", "test_report")  # fmt: skip
+"""Files with real runs, installations and exports, so that no worker of pytest-xdist is left with one at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay on one worker of pytest-xdist, for what they share, unless they name a group themselves."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 @pytest.fixture(scope="module")
 def cache() -> Path:
