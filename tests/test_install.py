@@ -148,6 +148,7 @@ def test_other_projects_tests_beside_it_are_left_alone(installed: Venv, empty: P
 def test_a_checkout_installed_as_it_stands(tmp_path: Path, empty: Path) -> None:
     """`pip install -e`: its own data is used, and its plugin, which the root conftest.py names too, is there once."""
     venv = Venv.make(tmp_path / "venv", build_editable(ROOT, tmp_path))
+    assert not (venv.site_packages / "bench").exists()
     code = "import bench.places as p; print(p.IN_CHECKOUT, p.MATRICES)"
     assert venv.run("python", "-c", code, cwd=empty).stdout.split() == ["True", str(ROOT / "matrices")]
     wanted = ["--sweep", "smoke", "-k", "onnx and int8 and cuda", "--collect-only", "-q", "-p", "no:cacheprovider"]
