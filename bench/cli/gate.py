@@ -51,6 +51,7 @@ def ab_command(
     from bench.measure import pairs as pairing
     from bench.measure.comparison import Comparison, Plan
     from bench.measure.contestants import Contestants
+    from bench.measure.facts import summary
     from bench.progress import Reporter
     from bench.report import change
     from bench.stats.change import Change
@@ -77,7 +78,7 @@ def ab_command(
             on_pair=lambda stage, number, of: progress.phase(cell.id, f"{stage}: pair {number} of {of}"),
         )
         outcome = comparison.run()
-    facts = change.summary(cell, sides, outcome, huge=huge)
+    facts = summary(cell, sides, outcome, huge=huge)
     stored.write(directory, {"screen": outcome.screened, "confirm": outcome.confirming}, facts)
     if output == "json":
         typer.echo(json.dumps(facts, indent=1))

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.grid.matrix import Cell
-from bench.measure.comparison import Outcome
-from bench.measure.pairs import BASE, SIDES, Side, Turns
-from bench.stats.change import Change, Decided
 from bench.words.numbers import MISSING, number
-
-_WORDS = {
-    Change.REGRESSED: "slower, seen and confirmed",
-    Change.IMPROVED: "faster, seen and confirmed",
-    Change.OK: "not slower by more than the margin",
-    Change.UNDECIDED: "undecided",
-}
-
-
-def summary(cell: Cell, sides: Mapping[str, Side], outcome: Outcome, *, huge: bool) -> dict[str, Any]:
-    """The facts of an A/B, ready for JSON.  Ratios are candidate over base: above 1 the candidate is slower."""
-    everything = [*outcome.screened, *outcome.confirming]
-    return {
-        "cell": cell.id,
-        "change": outcome.change.value,
-        "words": _WORDS[outcome.change],
-        "margin": outcome.margin,
-        "pages": "huge" if huge else "ordinary",
-        "seconds": round(outcome.seconds, 1),
-        "screen": _stage(outcome.screen),
-        "confirm": None if outcome.confirmation is None else _stage(outcome.confirmation),
-        "sides": {name: _side(sides[name], everything, name) for name in SIDES},
-    }
 
 
 def print_outcome(facts: Mapping[str, Any], console: Console) -> None:
@@ -70,37 +41,6 @@ def print_outcome(facts: Mapping[str, Any], console: Console) -> None:
             style="dim",
         )
     )
-
-
-def _stage(decided: Decided) -> dict[str, Any]:
-    found = decided.found
-    low, high = (None, None) if found.repeats < 2 else (math.exp(end) for end in found.bounds(0.95))
-    return {
-        "change": decided.change.value,
-        "pairs": found.repeats,
-        "ratio": math.exp(found.value),
-        "low": low,
-        "high": high,
-        "sd": found.error * math.sqrt(found.freedom + 1) if found.repeats > 1 else None,
-        "autocorrelation": found.autocorrelation,
-        "alpha": decided.alpha,
-        "visible": None if math.isnan(decided.visible) else decided.visible,
-    }
-
-
-def _side(side: Side, pairs: list[Turns], name: str) -> dict[str, Any]:
-    times = np.concatenate([pair.base_ms if name == BASE else pair.candidate_ms for pair in pairs])
-    huge = [pair.base_huge_bytes if name == BASE else pair.candidate_huge_bytes for pair in pairs]
-    attested = pairs[-1].attested[name]
-    return {
-        "label": side.label,
-        "p50_ms": float(np.median(times)),
-        "huge_mb": float(np.median(huge)) / 1e6,
-        "compute": attested.get("compute", ""),
-        "version": attested.get("version", ""),
-        "lock_sha256": side.env.lock_sha256,
-        "artifact_sha256": side.spec["manifest"].get("sha256", ""),
-    }
 
 
 def _percent(share: float | None) -> str:
