@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.grid import machine, matrix
-from bench.grid.schema import Detection, Target
+from bench.grid.schema import Signs, Target
 from bench.places import MATRICES
 from bench.reasons import UsageError
 
@@ -126,7 +126,7 @@ def test_a_processor_without_half_arithmetic_is_expected_to_compute_otherwise() 
 
 def test_detection_rules_see_this_machine() -> None:
     def target(**rule: object) -> Target:
-        return Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule))
+        return Target(name="X", device="x", needs="an X", detect=Signs.model_validate(rule))
 
     assert machine.detect(target(executable=["sh"])).found
     absent = machine.detect(target(executable=["no-such-tool-at-all"]))
@@ -142,9 +142,9 @@ def test_detection_rules_see_this_machine() -> None:
 def test_file_rule_needs_the_text(tmp_path: Path) -> None:
     (tmp_path / "vendor").write_text("0x8086\n", encoding="utf-8")
     rule = {"files": [str(tmp_path / "ven*")], "contains": "0x8086"}
-    good = Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule))
+    good = Target(name="X", device="x", needs="an X", detect=Signs.model_validate(rule))
     assert machine.detect(good).found
-    other = Target(name="X", device="x", needs="an X", detect=Detection.model_validate(rule | {"contains": "0x10de"}))
+    other = Target(name="X", device="x", needs="an X", detect=Signs.model_validate(rule | {"contains": "0x10de"}))
     assert not machine.detect(other).found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.grid.schema import Detection, Target
+from bench.grid.schema import Signs, Target
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Presence:
 
 
 def detect(target: Target) -> Presence:
-    """Look for a target on this machine by the rule in its matrix entry; all its conditions must hold."""
-    rule = target.detect
-    checks = (_machine(rule), _system(rule), _executable(rule), _command(rule), _files(rule))
+    """Look for a target on this machine by the signs in its matrix entry; all of them must be there."""
+    signs = target.detect
+    checks = (_machine(signs), _system(signs), _executable(signs), _command(signs), _files(signs))
     seen = [text for text in checks if text]
     missing = [text.removeprefix("!") for text in seen if text.startswith("!")]
     if missing:
@@ -38,53 +38,53 @@ def detect(target: Target) -> Presence:
     return Presence(True, "; ".join(seen))
 
 
-# Each check returns what it saw, "!" and what is missing, or nothing where the rule has no such condition.
+# Each check returns what it saw, "!" and what is missing, or nothing where no such sign is asked for.
 
 
-def _machine(rule: Detection) -> str:
+def _machine(signs: Signs) -> str:
     machine = platform.machine()
-    if not rule.machine:
+    if not signs.machine:
         return ""
-    return machine if rule.on_processor(machine) else f"!the processor is {machine}"
+    return machine if signs.on_processor(machine) else f"!the processor is {machine}"
 
 
-def _system(rule: Detection) -> str:
+def _system(signs: Signs) -> str:
     system = platform.system()
-    return "" if not rule.system else system if system in rule.system else f"!the system is {system}"
+    return "" if not signs.system else system if system in signs.system else f"!the system is {system}"
 
 
-def _executable(rule: Detection) -> str:
-    if not rule.executable:
+def _executable(signs: Signs) -> str:
+    if not signs.executable:
         return ""
-    found = next((path for name in rule.executable if (path := shutil.which(name))), None)
-    return found or f"!none of {', '.join(rule.executable)} is on PATH"
+    found = next((path for name in signs.executable if (path := shutil.which(name))), None)
+    return found or f"!none of {', '.join(signs.executable)} is on PATH"
 
 
-def _command(rule: Detection) -> str:
-    if not rule.command:
+def _command(signs: Signs) -> str:
+    if not signs.command:
         return ""
-    line = " ".join(rule.command)
+    line = " ".join(signs.command)
     try:
-        done = subprocess.run(rule.command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(signs.command, capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
-        return f"!{rule.command[0]} is not installed"
+        return f"!{signs.command[0]} is not installed"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"!`{line}` failed: {error}"
-    match = re.search(rule.prints, done.stdout)
+    match = re.search(signs.prints, done.stdout)
     if done.returncode or not match:
         return f"!`{line}` exits with {done.returncode} and lists no device"
     return done.stdout[match.start() :].splitlines()[0]
 
 
-def _files(rule: Detection) -> str:
-    if not rule.files:
+def _files(signs: Signs) -> str:
+    if not signs.files:
         return ""
-    for name in (name for pattern in rule.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
+    for name in (name for pattern in signs.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
         path = Path(name)
         # A device node proves itself by being there; a regular file must hold the text.
-        if not rule.contains or path.is_char_device() or rule.contains in path.read_text(errors="replace"):
+        if not signs.contains or path.is_char_device() or signs.contains in path.read_text(errors="replace"):
             return name
-    return f"!no {' or '.join(rule.files)}" + (f" with {rule.contains}" if rule.contains else "")
+    return f"!no {' or '.join(signs.files)}" + (f" with {signs.contains}" if signs.contains else "")
 
 
 def fingerprint() -> dict[str, str]:

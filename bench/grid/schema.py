@@ -98,7 +98,7 @@ class Option(Entry):
         return self
 
 
-class Detection(Entry):
+class Signs(Entry):
     """How a target is found on this machine; every condition given must hold (see bench/grid/machine.py)."""
 
     machine: list[str] = Field(default_factory=list, description="platform.machine() is one of these, any case")
@@ -114,7 +114,7 @@ class Detection(Entry):
         return not self.machine or machine.lower() in [name.lower() for name in self.machine]
 
     @model_validator(mode="after")
-    def _some_condition(self) -> Detection:
+    def _some_condition(self) -> Signs:
         if not any(getattr(self, name) for name in type(self).model_fields):
             raise ValueError(f"needs at least one condition of: {', '.join(type(self).model_fields)}")
         return self
@@ -127,7 +127,7 @@ class Target(Entry):
     name_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
-    detect: Detection
+    detect: Signs
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
     images: PositiveInt | None = Field(default=None, description="most images evaluated where no latency is taken")
