@@ -106,7 +106,7 @@ def test_a_package_brings_an_option_that_is_measured(swept: Swept) -> None:
     assert row.map50_95 > 0
     assert 0 < row.parity_box_max < 0.1
     assert row.latency_ratio > 0
-    assert json.loads(row.attested)["compute"] == "f32"
+    assert json.loads(str(row.attested))["compute"] == "f32"
     assert row.reproduce.startswith("yolo11-bench run --sweep tiny --options ort-format")
     assert set(swept.cells.index) == {"pytorch", "ort-format"}
 
