@@ -215,14 +215,15 @@ def normalise(raw: Any, output: dict[str, Any], imgsz: int) -> Any:
     """The runtime's output as contiguous float32 with boxes cx, cy, w, h in px where it holds any.
 
     `output` is the manifest's: `layout` "channels_first" (B, 4 + classes, anchors), "channels_last" (B, anchors,
-    4 + classes) or "as_is"; `units` "px", "unit" (0..1 of the side `imgsz`, boxes first) or "none" (no boxes in it).
+    4 + classes; of masks (B, H, W, channels)) or "as_is"; `units` "px", "unit" (0..1 of the side `imgsz`, boxes first)
+    or "none" (no boxes in it).
     Raises ValueError on other words.
     """
     import numpy as np
 
     array = np.asarray(raw)
-    if output["layout"] == "channels_last" and array.ndim == 3:
-        array = array.transpose(0, 2, 1)
+    if output["layout"] == "channels_last" and array.ndim >= 3:
+        array = np.moveaxis(array, -1, 1)
     elif output["layout"] not in ("channels_first", "as_is"):
         raise ValueError(f"the manifest's output layout {output['layout']!r} is not known")
     array = np.array(array, dtype=np.float32, order="C")

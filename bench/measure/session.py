@@ -96,7 +96,7 @@ class Session:
             if not self.wanted[cell.cell_id]:
                 text = "Left out by the selection on the command line."
                 store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
-        store.arrange_detections()
+        store.arrange_predictions()
         store.write_metrics()
         store.add_environment("time", {step: round(value, 1) for step, value in self.workshop.progress.spent.items()})
 

@@ -5,7 +5,8 @@ The columns of `cells` that are figures say so in their schema; a task's metrics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,35 @@ import pyarrow as pa
 from bench.store.tables import CELLS, METRICS, read_table
 
 
-def from_cells(cells: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of the table `metrics` for rows of `cells`; what a cell has no figure for is left out."""
-    figures = [field for field in CELLS if b"better" in field.metadata]
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a cell by the name of its metric; None where it has no value, or no interval."""
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    direction: str
+
+
+def in_cells(names: Iterable[str]) -> list[str]:
+    """Those of the names that `cells` has a column for."""
+    return [name for name in names if name in CELLS.names]
+
+
+def from_cells(
+    cells: Iterable[Mapping[str, Any]], beside: Mapping[str, Sequence[Figure]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of the table `metrics` for rows of `cells`; what a cell has no figure for is left out.
+
+    `beside` holds what has no column there, by cell id.
+    """
     for cell in cells:
-        for field in figures:
-            value = cell.get(field.name)
-            if value is None or pd.isna(value):
-                continue
-            yield {
-                "cell_id": cell["cell_id"],
-                "metric": field.name,
-                "value": float(value),
-                "low": cell.get(f"{field.name}_low"),
-                "high": cell.get(f"{field.name}_high"),
-                "unit": field.metadata[b"unit"].decode(),
-                "direction": field.metadata[b"better"].decode(),
-            }
+        own = beside.get(cell["cell_id"], ()) if beside else ()
+        for figure in (*_columns(cell), *own):
+            if figure.value is not None:
+                yield {"cell_id": cell["cell_id"], **asdict(figure)}
 
 
 def read(directory: Path) -> pd.DataFrame:
@@ -41,3 +54,16 @@ def read(directory: Path) -> pd.DataFrame:
     cells: list[dict[str, Any]] = read_table(directory, "cells").to_dict("records")  # type: ignore[assignment]
     frame: pd.DataFrame = pa.Table.from_pylist(list(from_cells(cells)), schema=METRICS).to_pandas()
     return frame
+
+
+def _columns(cell: Mapping[str, Any]) -> Iterator[Figure]:
+    """The figures in a row of `cells`."""
+    for field in CELLS:
+        if b"better" in field.metadata:
+            value, low, high = (_known(cell.get(f"{field.name}{end}")) for end in ("", "_low", "_high"))
+            unit, better = field.metadata[b"unit"].decode(), field.metadata[b"better"].decode()
+            yield Figure(field.name, value, low, high, unit, better)
+
+
+def _known(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)

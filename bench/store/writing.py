@@ -7,7 +7,7 @@ grid and every finished measurement behind.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from bench.grid.matrix import Cell
 from bench.reasons import EXPLANATIONS, CellProblem, Reason, Status
 from bench.stats.turns import Turn, contaminated_rounds
 from bench.store import metrics, tables
+from bench.store.metrics import Figure
 
 
 class RunStore:
@@ -46,7 +47,8 @@ class RunStore:
             }
             for cell in cells
         }
-        self._detections: list[pa.Table] = []
+        self._predictions: dict[str, list[pa.Table]] = {}
+        self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: list[Turn] = []
         self._environment: dict[tuple[str, str], str] = {}
         self._flush()
@@ -81,24 +83,40 @@ class RunStore:
         else:
             self.update(cell, status=problem.status.value, reason_code=problem.reason.value, reason=problem.text)
 
-    def add_detections(self, rows: pa.Table) -> None:
-        """Append the detections of a cell and write the table."""
-        self._detections.append(rows)
-        self.write("detections", pa.concat_tables(self._detections).unify_dictionaries())
+    def add_figures(self, cell: Cell, figures: Iterable[Figure], **columns: Any) -> None:
+        """Set figures of a cell, with other columns of its row, and write the table.
+
+        A figure that `cells` has no column for is kept for the table `metrics`, which `write_metrics` writes.
+        """
+        for figure in figures:
+            if not metrics.in_cells([figure.metric]):
+                self._beside.setdefault(cell.cell_id, {})[figure.metric] = figure
+                continue
+            columns[figure.metric] = figure.value
+            ends = {f"{figure.metric}_low": figure.low, f"{figure.metric}_high": figure.high}
+            columns |= {name: ends[name] for name in metrics.in_cells(ends)}
+        self.update(cell, **columns)
+
+    def add_predictions(self, table: str, rows: pa.Table) -> None:
+        """Append the predictions of a cell to the table of its task and write it."""
+        parts = self._predictions.setdefault(table, [])
+        parts.append(rows)
+        self.write(table, pa.concat_tables(parts).unify_dictionaries())
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
-        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values()))
+        beside = {name: list(figures.values()) for name, figures in self._beside.items()}
+        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values(), beside))
 
-    def arrange_detections(self) -> None:
-        """Write the detections image by image, each cell's in the order they came: a third smaller.
+    def arrange_predictions(self) -> None:
+        """Write the predictions image by image, each cell's in the order they came: a third smaller.
 
         Cells of equal outputs repeat each other's boxes, and a compressor sees that only where they are close by.
         """
-        if self._detections:
-            rows = pa.concat_tables(self._detections).unify_dictionaries()
+        for table, parts in self._predictions.items():
+            rows = pa.concat_tables(parts).unify_dictionaries()
             order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
-            self.write("detections", rows.take(order))
+            self.write(table, rows.take(order))
 
     def write(self, name: str, rows: pa.Table) -> None:
         """Write a whole table."""

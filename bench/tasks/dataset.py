@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -53,6 +53,13 @@ class Image:
     height: int
 
 
+class Source(Protocol):
+    """What a data set was read from: a data file, or whatever else a task's labels are kept in."""
+
+    def image_paths(self, split: str) -> tuple[Path, ...]:
+        """Images of a split, sorted, each once.  Raises UsageError when it has none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One split of a data set.
@@ -69,7 +76,7 @@ class Dataset:
     images: tuple[Image, ...]
     boxes: NDArray[np.void]
     sha256: str
-    source: DataFile
+    source: Source
 
     @cached_property
     def train_images(self) -> tuple[Path, ...]:
@@ -242,8 +249,8 @@ class Labels:
     raw: bytes
 
 
-def load(path: Path, read: Reader, split: str = "val", limit: int | None = None) -> Dataset:
-    """Read one split of a data file; `read` reads a task's labels.
+def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", limit: int | None = None) -> Dataset:
+    """Read one split of a data file; `reader` gives what reads a task's labels, as the data file describes them.
 
     `limit` takes that many images at equal steps over the sorted list (see `evenly_spaced`), always the same ones.
     Labels lie where Ultralytics looks: the last /images/ of the path replaced by /labels/, suffix .txt.  A missing or
@@ -253,6 +260,7 @@ def load(path: Path, read: Reader, split: str = "val", limit: int | None = None)
     thinks it is: see the module's docstring.
     """
     source = DataFile.read(path)
+    read = reader(source)
     if limit is not None and limit < 1:
         raise UsageError(f"the number of images must be at least 1, not {limit}")
     names = source.class_names()

@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.reasons import CellProblem, Reason
+from bench.store.metrics import Figure, in_cells
 from bench.tasks.dataset import read_image
-from bench.tasks.letterbox import Letterbox
 from bench.tasks.task import AnyTask, Tensor
 
 
@@ -28,8 +28,9 @@ class Accuracy(CellInstrument):
     def columns(self, task: AnyTask) -> tuple[str, ...]:
         """What it fills."""
         return (
-            *(metric.name for metric in task.metrics),
-            *("map_per_class", "map_delta", "map_delta_low", "map_delta_high", "images", "evaluator"),
+            *in_cells(metric.name for metric in task.metrics),
+            *in_cells(f"{task.delta.name}{end}" for end in ("", "_low", "_high")),
+            *("map_per_class", "images", "evaluator"),
         )
 
     def measure(self, subject: Subject) -> None:
@@ -49,21 +50,24 @@ class Accuracy(CellInstrument):
         if headline is None:
             text = f"None of the {len(ids)} evaluated images has an object, so there is no mAP."
             raise CellProblem(Reason.NO_OBJECTS, text)
-        workshop.store.add_detections(score.rows)
+        workshop.store.add_predictions(task.table, score.rows)
         mine = score.rows.to_pandas()
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.predictions = mine
         truth = workshop.ground_truth.to_pandas()
-        theirs, truth = (table[table.image_id.isin(ids)] for table in (reference.predictions, truth))
+        theirs, truth = (table[table[task.resampled].isin(ids)] for table in (reference.predictions, truth))
         delta = task.difference(mine, theirs, truth)
-        workshop.store.update(
+        figures = [
+            Figure(one.name, score.values[one.name], None, None, one.unit, one.direction) for one in task.metrics
+        ]
+        figures.append(
+            Figure(task.delta.name, delta.value, delta.low, delta.high, task.delta.unit, task.delta.direction)
+        )
+        workshop.store.add_figures(
             cell,
-            **score.values,
+            figures,
             map_per_class=list(score.per_class.items()),
-            map_delta=delta.value,
-            map_delta_low=delta.low,
-            map_delta_high=delta.high,
             images=len(ids),
             evaluator=score.evaluator,
         )
@@ -71,8 +75,8 @@ class Accuracy(CellInstrument):
         if headline < keep * expected:
             raise CellProblem(
                 Reason.ACCURACY_COLLAPSED,
-                f"mAP50-95 is {headline:.3f}; PyTorch FP32 has {expected:.3f} on the same images, and the sweep asks "
-                f"for at least {keep:.0%} of it.",
+                f"{task.metrics[0].label} is {headline:.3f}; PyTorch FP32 has {expected:.3f} on the same images, and "
+                f"the sweep asks for at least {keep:.0%} of it.",
             )
 
 
@@ -83,20 +87,20 @@ def _predictions(subject: Subject) -> Iterator[tuple[int, Any]]:
     deadline = workshop.deadlines(cell).infer
     batches = [range(start, min(start + cell.batch, len(images))) for start in range(0, len(images), cell.batch)]
 
-    def read(batch: range) -> tuple[Tensor, list[Letterbox]]:
+    def read(batch: range) -> tuple[Tensor, list[Any]]:
         # The last batch is filled up with its own last image: a static batch takes no smaller one.
         filled = [*batch, *[batch[-1]] * (cell.batch - len(batch))]
         pairs = [task.prepare(read_image(images[index].path), cell.imgsz) for index in filled]
-        return np.concatenate([pixels for pixels, _ in pairs]), [box for _, box in pairs]
+        return np.concatenate([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
 
     with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(read, batches[0])
         for number, batch in enumerate(batches):
-            inputs, boxes = upcoming.result()
+            inputs, geometries = upcoming.result()
             if number + 1 < len(batches):
                 upcoming = reader.submit(read, batches[number + 1])
             workshop.progress.phase(cell.id, f"accuracy {batch[-1] + 1}/{len(images)}")
             outputs = subject.guest.outputs(inputs, timeout=deadline)
             for position, index in enumerate(batch):
                 own = {name: output[position] for name, output in outputs.items()}
-                yield images[index].id, task.decode(own, boxes[position])
+                yield images[index].id, task.decode(own, geometries[position])

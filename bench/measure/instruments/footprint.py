@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.tasks.task import AnyTask
+from bench.tasks.task import AnyTask, require_outputs
 
 
 class Footprint(CellInstrument):
@@ -28,7 +28,8 @@ class Footprint(CellInstrument):
             loaded = guest.load(workshop.load_spec(cell, subject.artifact), timeout=deadlines.load)
             workshop.note_emulated(cell, loaded.emulated)
             after_load = guest.stats().peak_rss_bytes
-            guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
+            first = guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
+        require_outputs(workshop.task, first)
         env_bytes = subject.running.env.bytes
         workshop.store.update(cell, env_bytes=env_bytes, cpus=",".join(map(str, workshop.cpus(cell))))
         workshop.note_process(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.store.metrics import Figure, in_cells
 from bench.tasks.task import AnyTask
 
 KINDS = ("max", "mean", "p999")
@@ -20,7 +21,8 @@ class Parity(CellInstrument):
 
     def columns(self, task: AnyTask) -> tuple[str, ...]:
         """What it fills."""
-        return ("parity_images", *(f"parity_{group.name}_{kind}" for group in task.parity for kind in KINDS))
+        figures = (f"parity_{group.name}_{kind}" for group in task.parity for kind in KINDS)
+        return ("parity_images", *in_cells(figures))
 
     def measure(self, subject: Subject) -> None:
         """Store the largest, the mean and the 99.9th percentile of the differences of each group."""
@@ -37,11 +39,13 @@ class Parity(CellInstrument):
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.outputs = list(mine)
-        found: dict[str, float | int] = {"parity_images": count}
+        found: list[Figure] = []
         for group in workshop.task.parity:
             pairs = zip(mine, reference.outputs, strict=True)
-            gaps = np.concatenate([np.abs(group.take(own) - group.take(other)).ravel() for own, other in pairs])
-            found[f"parity_{group.name}_max"] = float(gaps.max())
-            found[f"parity_{group.name}_mean"] = float(gaps.mean())
-            found[f"parity_{group.name}_p999"] = float(np.quantile(gaps, 0.999))
-        workshop.store.update(cell, **found)
+            gaps = np.concatenate([group.gaps(own, other) for own, other in pairs])
+            values = (float(gaps.max()), float(gaps.mean()), float(np.quantile(gaps, 0.999)))
+            found += [
+                Figure(f"parity_{group.name}_{kind}", value, None, None, group.unit, "lower")
+                for kind, value in zip(KINDS, values, strict=True)
+            ]
+        workshop.store.add_figures(cell, found, parity_images=count)

@@ -29,31 +29,33 @@ class Detect:
 
     name = "detect"
     metrics = (
-        Metric("map50_95", "0..1", "higher", "COCO mAP over IoU 0.50:0.95, all sizes"),
-        Metric("map50", "0..1", "higher", "COCO mAP at IoU 0.50"),
-        Metric("map75", "0..1", "higher", "COCO mAP at IoU 0.75"),
-        Metric("map_small", "0..1", "higher", "mAP50-95 of objects under 32x32 px"),
-        Metric("map_medium", "0..1", "higher", "mAP50-95 of objects from 32x32 to 96x96 px"),
-        Metric("map_large", "0..1", "higher", "mAP50-95 of objects over 96x96 px"),
+        Metric("map50_95", "mAP50-95", "0..1", "higher", "COCO mAP over IoU 0.50:0.95, all sizes"),
+        Metric("map50", "mAP50", "0..1", "higher", "COCO mAP at IoU 0.50"),
+        Metric("map75", "mAP75", "0..1", "higher", "COCO mAP at IoU 0.75"),
+        Metric("map_small", "mAP small", "0..1", "higher", "mAP50-95 of objects under 32x32 px"),
+        Metric("map_medium", "mAP medium", "0..1", "higher", "mAP50-95 of objects from 32x32 to 96x96 px"),
+        Metric("map_large", "mAP large", "0..1", "higher", "mAP50-95 of objects over 96x96 px"),
     )
+    delta = Metric("map_delta", "Δ mAP", "0..1", "higher", "map50_95 minus that of PyTorch FP32 on the same images")
     outputs = (Output(OUTPUT, "(B, 4 + classes, anchors)", "box centre, width and height in px; class scores 0..1"),)
     parity = (
         ParityGroup("box", "px", lambda outputs: outputs[OUTPUT][:, :_SIDES]),
         ParityGroup("score", "0..1", lambda outputs: outputs[OUTPUT][:, _SIDES:]),
     )
-    resampled = "image"
+    table = "detections"
+    resampled = "image_id"
 
     def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
         """Images and boxes of one split of a data file; see `bench.tasks.dataset.load`."""
-        return dataset.load(path, to_boxes, split, limit)
+        return dataset.load(path, lambda _source: to_boxes, split, limit)
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
         """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""
         return letterbox(image, imgsz)
 
-    def decode(self, outputs: Outputs, box: Letterbox) -> Detections:
+    def decode(self, outputs: Outputs, geometry: Letterbox) -> Detections:
         """Boxes of one image from its raw output (4 + classes, anchors)."""
-        return decode(outputs[OUTPUT], box)
+        return decode(outputs[OUTPUT], geometry)
 
     def score(self, cell_id: str, data: Dataset, predictions: Mapping[int, Detections]) -> Score:
         """COCO mAP of detections, keyed by image id."""
