@@ -1,13 +1,13 @@
 """Two cells of one run, figure by figure.
 
-Times are compared over the rounds that both took part in, accuracy over the images that both were evaluated on; what is
-exact is set against each other as it is.
+Times are compared over the rounds that both took part in, accuracy over the images that both were evaluated on; what
+was measured once is set against each other as it is.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,22 +16,29 @@ from bench.decide.claims import tables as judged
 from bench.decide.claims.estimates import time_ratio
 from bench.grid import matrix
 from bench.places import MATRICES
-from bench.reasons import UsageError
+from bench.reasons import UsageError, did_you_mean
 from bench.stats import Interval
 from bench.store import metrics
 from bench.store.tables import read_table
+from bench.tasks.dataset import evenly_spaced
 from bench.tasks.registry import TASKS
+from bench.tasks.task import AnyTask
 
 TIME = "time"
+# What `time` stands for.
 _TIMES = ("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio")
+# Differences themselves: one over another says nothing.
+_SIGNED = {task.delta.name for task in TASKS.values()}
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A figure of `one` cell and the `other`.
 
-    `ratio` is one over the other with its 95 % interval, where the figure is above zero by nature; `difference` one
-    minus the other.  Intervals are None where nothing was repeated.  `direction` says which way is better.
+    `ratio` is one over the other with its 95 % interval, where both are above zero; `difference` one minus the other.
+    Both are None where the two cannot be held against each other; ends are None where nothing was repeated.
+    `direction` says which way is better.
     """
 
     metric: str
@@ -46,39 +53,51 @@ class Comparison:
 def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     """Every figure that both cells of a run have, and their times against each other as `time`.
 
-    Cells are named by `cell_id`, or by the part after the slash.  Raises UsageError for a cell that is not in the run,
-    StoreError for a table that cannot be read.
+    Cells are named by `cell_id`, or by as much of the part after its slash as no other cell has.  Raises UsageError for
+    a cell that is not in the run, StoreError for a table that cannot be read.
     """
     cells = read_table(directory, "cells").set_index("cell_id", drop=False)
-    first, second = (_named(cells, name, directory) for name in (one, other))
+    first, second = (_named(list(cells.index), name, directory) for name in (one, other))
     figures = metrics.read(directory)
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
-    found = [_time(directory, first, second)]
-    for name in sides[0].index:
-        if name in sides[1].index and name not in _TIMES:
-            mine, theirs = (float(side.value[name]) for side in sides)
-            unit, direction = str(sides[0].unit[name]), str(sides[0].direction[name])
-            found.append(_exact(str(name), mine, theirs, unit, direction))
-    accuracy = _accuracy(directory, first, second, cells)
-    if accuracy is not None:
-        found = [one for one in found if one.metric != accuracy.metric]
-        found.insert(1, accuracy)
-    return found
+    task = TASKS[_task(directory)]
+    scores = {metric.name for metric in (*task.metrics, task.delta)}
+    # The score on some of the images is no measure of the score on all of them.
+    apart = scores if cells.images[first] != cells.images[second] else set()
+    found = [time(judged.load([directory], matrix.load(MATRICES)), first, second)]
+    for name, value, unit, direction in sides[0][["value", "unit", "direction"]].itertuples():
+        if name not in _TIMES and name in sides[1].index:
+            found.append(_exact(Comparison(name, value, sides[1].value[name], None, None, unit, direction)))
+    found = [replace(each, difference=None, ratio=None) if each.metric in apart else each for each in found]
+    headline = task.metrics[0].name
+    return [
+        _paired(each, directory, task, cells.loc[[first, second]]) if each.metric == headline else each
+        for each in found
+    ]
 
 
-def _named(cells: pd.DataFrame, name: str, directory: Path) -> str:
-    matching = [cell for cell in cells.index if name in (cell, cell.partition("/")[2])]
-    if len(matching) != 1:
-        known = ", ".join(cells.index)
-        raise UsageError(
-            f"{directory.name} has {'several cells' if matching else 'no cell'} {name!r}; its cells: {known}"
-        )
-    return str(matching[0])
+def _named(known: Sequence[str], name: str, directory: Path) -> str:
+    """The cell meant: by its whole name, or by a beginning that no other has."""
+    short = {cell.partition("/")[2]: cell for cell in known}
+    whole = [cell for cell in known if name in (cell, cell.partition("/")[2])]
+    found = whole or [cell for text, cell in short.items() if text.startswith(f"{name}-")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{directory.name} has several cells {name!r}: {', '.join(found)}; name one of them")
+    shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+    hint = did_you_mean([name], [*short, *known])
+    raise UsageError(f"{directory.name} has no cell {name!r}{hint}; it has {shown or 'none'}")
 
 
-def _time(directory: Path, one: str, other: str) -> Comparison:
-    """Time per image of one over the other's, from the rounds they shared."""
-    tables = judged.load([directory], matrix.load(MATRICES))
+def _task(directory: Path) -> str:
+    """The task that a run was of, as it recorded it."""
+    facts = read_table(directory, "environment")
+    return next(iter(facts.value[(facts.scope == "run") & (facts.key == "task")]), "detect")
+
+
+def time(tables: judged.Tables, one: str, other: str) -> Comparison:
+    """Time per image of one cell over another's, from the rounds they shared; `tables` are those of one run."""
     rows = {row.cell_id: row for row in tables.rows}
     mine, theirs = (rows[name] for name in (one, other))
     found = time_ratio(tables, mine.run_id, mine, theirs)
@@ -91,31 +110,27 @@ def _time(directory: Path, one: str, other: str) -> Comparison:
     return Comparison(TIME, own, others, None, ratio, "ms per image", "lower")
 
 
-def _exact(name: str, mine: float, theirs: float, unit: str, direction: str) -> Comparison:
-    ratio = mine / theirs if theirs > 0 and mine > 0 and math.isfinite(mine / theirs) else None
-    return Comparison(
-        name,
-        mine,
-        theirs,
-        Interval(mine - theirs, None, None),
-        None if ratio is None else Interval(ratio, None, None),
-        unit,
-        direction,
+def _exact(figure: Comparison) -> Comparison:
+    """The figure with its difference, and its ratio where both are above zero."""
+    assert figure.one is not None, "only figures that both cells have are compared"
+    assert figure.other is not None, "likewise"
+    ratio = figure.one / figure.other if figure.one > 0 and figure.other > 0 else None
+    return replace(
+        figure,
+        difference=Interval(figure.one - figure.other, None, None),
+        ratio=None if ratio is None or figure.metric in _SIGNED else Interval(ratio, None, None),
     )
 
 
-def _accuracy(directory: Path, one: str, other: str, cells: pd.DataFrame) -> Comparison | None:
-    """The task's headline metric with the paired interval of the difference; None where one was not evaluated."""
-    task = TASKS["detect"]
-    headline = task.metrics[0]
-    mine, theirs = (cells[headline.name][name] for name in (one, other))
-    if pd.isna(mine) or pd.isna(theirs):
-        return None
-    rows = read_table(directory, "detections")
-    truth = read_table(directory, "ground_truth")
-    own, others = (rows[rows.cell_id == name] for name in (one, other))
-    if cells.images[one] != cells.images[other]:  # a slow target is evaluated on some of the images
-        shared = set(own.image_id) & set(others.image_id)
-        own, others, truth = (table[table.image_id.isin(shared)] for table in (own, others, truth))
-    difference = task.difference(own, others, truth)
-    return Comparison(headline.name, float(mine), float(theirs), difference, None, headline.unit, headline.direction)
+def _paired(figure: Comparison, directory: Path, task: AnyTask, pair: pd.DataFrame) -> Comparison:
+    """The headline metric with the paired interval of its difference, on the images that both were evaluated on.
+
+    `pair` holds the two rows of `cells`.
+    """
+    rows, truth = read_table(directory, task.table), read_table(directory, "ground_truth")
+    sides = [rows[rows.cell_id == name] for name in pair.index]
+    # A cell of a slow target is evaluated on some of the images, always the same (`Dataset.subset`).
+    every = tuple(sorted(set(truth[task.resampled])))
+    shared = set(evenly_spaced(every, int(pair.images.min())))
+    mine, theirs, truth = (table[table[task.resampled].isin(shared)] for table in (*sides, truth))
+    return replace(figure, difference=task.difference(mine, theirs, truth), ratio=None)

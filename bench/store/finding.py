@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.places import RECORDED
-from bench.reasons import UsageError
+from bench.reasons import UsageError, did_you_mean
 from bench.store.tables import read_table
 
 
@@ -25,4 +25,8 @@ def find(run: str | Path | None, results: Path) -> Path:
     for path in sorted(RECORDED.glob("*/cells.parquet")):  # a recorded run's folder has a name of its own
         if str(run) in set(read_table(path.parent, "cells").run_id):
             return path.parent
-    raise UsageError(f"no run {str(run)!r}: neither a folder with a cells.parquet nor the name of a run in {results}")
+    known = [path.parent.name for folder in (results, RECORDED) for path in folder.glob("*/cells.parquet")]
+    raise UsageError(
+        f"no run {str(run)!r}: neither a folder with a cells.parquet nor the name of a run in {results}"
+        f"{did_you_mean([str(run)], known)}"
+    )

@@ -318,9 +318,14 @@ def document() -> str:
         "```",
     ]
     for name, table in TABLES.items():
-        lines += ["", f"## {name}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        better = any(b"better" in column.metadata for column in table)
+        lines += ["", f"## {name}", ""]
+        if better:
+            lines += ["Columns that say which way is better are metrics: the table `metrics` has a row for each.", ""]
+        lines += ["| column | type | unit | meaning |" + better * " better |", "|---|---|---|---|" + better * "---|"]
         for column in table:
             kind = "string" if pa.types.is_dictionary(column.type) else str(column.type)
             unit, meaning = column.metadata[b"unit"].decode(), column.metadata[b"meaning"].decode()
-            lines.append(f"| `{column.name}` | {kind} | {unit} | {meaning} |")
+            way = f" {column.metadata.get(b'better', b'').decode()} |" if better else ""
+            lines.append(f"| `{column.name}` | {kind} | {unit} | {meaning} |{way}")
     return "\n".join(lines) + "\n"
