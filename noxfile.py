@@ -86,6 +86,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
+    session.run("mypy", "tests/conftest.py")  # by itself: the checkout's conftest.py is a module of the same name
     session.run("lint-imports")
 
 

@@ -25,8 +25,7 @@ from bench.decide.claims.registry import GENERAL, Claim, DocumentFacts
 from bench.decide.claims.verdicts import Verdict
 from bench.places import MATRICES
 from bench.reasons import UsageError
-from bench.report.annotated import marked, positions, sarif
-from bench.report.annotated import notes as annotations
+from bench.report.annotated import marked, notes, positions, sarif
 from bench.report.annotated.notes import Annotated
 from bench.words import locale as locales
 
@@ -102,8 +101,8 @@ def guide(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def annotate(run: Path, guide: Path, language: annotations.Language = "en") -> Annotated:
-    return annotations.annotate(run, guide, MATRICES, language)
+def annotate(run: Path, guide: Path, language: notes.Language = "en") -> Annotated:
+    return notes.annotate(run, guide, MATRICES, language)
 
 
 def results(log: str) -> dict[str, dict[str, Any]]:
@@ -114,7 +113,8 @@ def results(log: str) -> dict[str, dict[str, Any]]:
 def region_text(text: str, result: dict[str, Any]) -> str:
     region = result["locations"][0]["physicalLocation"]["region"]
     assert region["startLine"] == region["endLine"]
-    return text.splitlines()[region["startLine"] - 1][region["startColumn"] - 1 : region["endColumn"] - 1]
+    line: str = text.splitlines()[region["startLine"] - 1]
+    return line[region["startColumn"] - 1 : region["endColumn"] - 1]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_words_over_several_lines_and_cells_without_outer_bars_are_found() -> No
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_log_follows_the_standard_s_schema(
-    run: Path, guide: Path, language: annotations.Language, validator: Draft7Validator
+    run: Path, guide: Path, language: notes.Language, validator: Draft7Validator
 ) -> None:
     log = json.loads(sarif.render(annotate(run, guide, language)))
     validator.validate(log)
@@ -236,9 +236,9 @@ def test_a_changed_or_missing_statement_is_stale_whatever_was_judged(
 
 
 def test_every_check_has_its_rule_in_both_languages() -> None:
-    for locale in locales.load(annotations.TEXTS).values():
+    for locale in locales.load(notes.TEXTS).values():
         rules = {key.removeprefix("rule.") for key in locale.strings if key.startswith("rule.")}
-        assert rules == {*gate.CHECKS, *annotations.RULES_BESIDE_CHECKS}
+        assert rules == {*gate.CHECKS, *notes.RULES_BESIDE_CHECKS}
 
 
 # Markdown
@@ -303,4 +303,4 @@ def test_what_is_missing_is_told(run: Path, guide: Path, tmp_path: Path, claims:
     with pytest.raises(UsageError, match="cannot be read"):
         annotate(run, tmp_path / "nowhere.md")
     with pytest.raises(UsageError, match="cannot be written"):
-        annotations.write(guide / "below" / "a.sarif", "")
+        notes.write(guide / "below" / "a.sarif", "")

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
 
 from bench import store
@@ -42,8 +42,8 @@ def matrices(tmp_path: Path) -> Path:
     return folder
 
 
-def run(matrices: Path, results: Path, *arguments: str, root: Path = ROOT) -> tuple[int, str, pd.DataFrame]:
-    """Exit code, what was said, and the cells by option and batch."""
+def run(matrices: Path, results: Path, *arguments: str, root: Path = ROOT) -> tuple[int, str, Any]:
+    """Exit code, what was said, and the cells by option and batch: a frame whose rows mypy cannot tell from columns."""
     command = [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "batches"]
     command += ["--results", str(results), "--run-id", "r", *arguments]
     env = os.environ | {CACHE_VARIABLE: str(Request({}).cache), "PYTHONPATH": str(root), "COLUMNS": "250"}

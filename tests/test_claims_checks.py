@@ -63,7 +63,7 @@ def test_what_was_not_measured_or_not_timed_never_counts_for_speed(name: str) ->
     assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE
     untimed = {"latency_ratio": None, "latency_ratio_low": None, "latency_ratio_high": None}
     rows = [
-        (table, columns if columns["option"] == "pytorch" else columns | untimed)
+        (table, {**columns, **(untimed if columns["option"] != "pytorch" else {})})
         for table, columns in check.supports.rows
     ]
     assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE

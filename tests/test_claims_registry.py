@@ -10,7 +10,8 @@ import pytest
 
 from bench.decide.claims import document, registry
 from bench.decide.claims.document import Kind
-from bench.decide.claims.registry import CLAIMS, GENERAL, Claim, DocumentFacts, Parameters
+from bench.decide.claims.registry import CLAIMS, GENERAL, Claim, DocumentFacts, Parameters, TableCell
+from bench.grid.entries import Entry
 from bench.reasons import UsageError
 from bench.words.text import Text
 
@@ -47,7 +48,7 @@ def texts(value: object) -> list[Text]:
     """Every shown text of a claim, however deep."""
     if isinstance(value, Text):
         return [value]
-    if isinstance(value, registry.Entry):
+    if isinstance(value, Entry):
         return [text for name in type(value).model_fields for text in texts(getattr(value, name))]
     return [text for item in value for text in texts(item)] if isinstance(value, tuple) else []
 
@@ -192,7 +193,7 @@ def small() -> tuple[DocumentFacts, tuple[Claim, ...]]:
     )  # fmt: skip
 
     def claim(id: str, line: int, quote: str, cell: str = "") -> Claim:
-        table = {"line": 20, "quote": cell, "english": cell} if cell else None
+        table = TableCell(line=20, quote=cell, english=cell) if cell else None
         option, _, aspect = id.partition(".")
         own = option != GENERAL
         return Claim(

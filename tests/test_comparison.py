@@ -251,7 +251,7 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
 
     known = locale.load(LOCALES)
     recorders = {name: Locale(name, Recorder(one.strings)) for name, one in known.items()}
-    monkeypatch.setattr(pages.locales, "load", lambda _: recorders)
+    monkeypatch.setattr(locale, "load", lambda _: recorders)
     pages.render(found)
     keys = set(known["en"].strings)
     # Which figures, checks and lints there are depends on the results; that each has words does not.
@@ -564,7 +564,12 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
     site = write(files, tmp_path / "site")
     watch = Watch(browser, site / "index.html", width=375)
     dialogs: list[str] = []
-    watch.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Any) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    watch.page.on("dialog", dismiss)
     for language in LANGUAGES:
         for name in ("index", "general", "measurements", "published", "method", "recommend", "options/onnx"):
             watch.page.goto((site / language / f"{name}.html").as_uri())

@@ -276,4 +276,6 @@ def test_images_too_small_or_not_decodable_are_refused(tmp_path: Path) -> None:
 
 def test_pixels_come_as_opencv_reads_them(tmp_path: Path) -> None:
     path = write_image(tmp_path / "é.png")
-    assert np.array_equal(read_image(path), cv2.imread(str(path)))
+    expected = cv2.imread(str(path))
+    assert expected is not None
+    assert np.array_equal(read_image(path), expected)

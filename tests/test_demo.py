@@ -202,7 +202,9 @@ class TestPrepare:
         for split in FEW:
             for path in sorted((small_set.parent / "images" / split).iterdir()):
                 image, boxes = render(int(path.stem))
-                assert np.array_equal(cv2.imread(str(path)), image)
+                written = cv2.imread(str(path))
+                assert written is not None
+                assert np.array_equal(written, image)
                 lines = (small_set.parent / "labels" / split / f"{path.stem}.txt").read_text().splitlines()
                 assert len(lines) == len(boxes)
                 for line, box in zip(lines, boxes, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 from report_fixture import write_run
 from rich.console import Console
 
-from bench import progress
 from bench.progress import Reporter
 from bench.report import durations
 from bench.store import reading as run
@@ -20,7 +20,7 @@ from bench.store.reading import Fact
 
 def test_a_phase_inside_another_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     reporter = Reporter(Console(file=io.StringIO()), enabled=False)
     with reporter.timed("cell", "export"):
         clock[0] = 2.0

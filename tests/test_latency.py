@@ -74,7 +74,7 @@ def test_every_round_holds_every_cell_once_in_changing_order() -> None:
     turns = [entry for group in run.turns.values() for entry in group]
     assert set(Counter((entry.round, entry.cell_id) for entry in turns).values()) == {1}
     assert {entry.round // 2 == entry.launch for entry in turns} == {True}
-    orders = {entry.cell_id: [] for entry in turns}
+    orders: dict[str, list[int]] = {entry.cell_id: [] for entry in turns}
     for entry in turns:
         orders[entry.cell_id].append(entry.order)
     assert all(len(set(order)) > 1 for order in orders.values())

@@ -216,7 +216,7 @@ def test_a_damaged_artifact_is_a_load_that_fails(
 def test_without_a_browser_the_cell_is_skipped_with_how_to_get_one(
     exported: dict[str, Artifact], environments: Environments, javascript: Path, tmp_path: Path
 ) -> None:
-    nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
+    nowhere: dict[str, Any] = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
     with guest(environments, **nowhere) as worker, pytest.raises(CellProblem, match="Install Chromium") as problem:
         worker.load(spec_for(exported["fp32"], "browser-wasm", javascript))
     assert problem.value.reason is Reason.TARGET_ABSENT

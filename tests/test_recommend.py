@@ -286,7 +286,7 @@ SETTINGS: tuple[dict[str, float | bool], ...] = (
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_panel_and_command_agree(browser: Any, folder: Path, tmp_path: Path, language: recommendation.Language) -> None:
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         cell_id("onnx", "fp16"): {"latency_launches": 2},
         cell_id("onnx", "int8"): {"env_bytes": None},
         # Gains by its estimate and loses by the worse end: it may not count as no worse in accuracy.

@@ -41,7 +41,9 @@ def test_every_column_has_a_meaning_and_the_page_is_current() -> None:
 def test_pandas_and_duckdb_read_a_table_in_one_line(tmp_path: Path) -> None:
     path = store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": "c", "latency_ratio": 1.5, "imgsz": 320}])
     assert pd.read_parquet(path).latency_ratio[0] == 1.5
-    assert duckdb.sql(f"select imgsz from '{path}'").fetchall() == [(320,)]
+    found = duckdb.sql(f"select imgsz from '{path}'")
+    assert found is not None
+    assert found.fetchall() == [(320,)]
     metadata = pq.read_schema(path)
     assert metadata.metadata[b"schema_version"] == str(store.SCHEMA_VERSION).encode()
     assert metadata.field("size_bytes").metadata[b"unit"] == b"bytes"

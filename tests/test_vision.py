@@ -195,7 +195,8 @@ def test_results_lie_on_the_grid_and_inside_the_image() -> None:
     assert (found.boxes[:, 0] + found.boxes[:, 2]).max() <= 500
     assert (found.boxes[:, 1] + found.boxes[:, 3]).max() <= 333
     assert np.all(np.diff(found.scores) <= 0)
-    assert (found.boxes.dtype, found.scores.dtype, found.categories.dtype) == (np.float32, np.float32, np.int32)
+    kinds = (found.boxes.dtype, found.scores.dtype, found.categories.dtype)
+    assert kinds == (np.dtype(np.float32), np.dtype(np.float32), np.dtype(np.int32))
 
 
 def test_nothing_above_the_threshold_gives_no_detection() -> None:

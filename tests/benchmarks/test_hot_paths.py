@@ -89,7 +89,8 @@ def test_bootstrap(
 ) -> None:
     table = detection_table("cell", found, accuracy).to_pandas()
     objects = ground_truth_table(dataset).to_pandas()
-    interval = benchmark.pedantic(bootstrap_delta, (table, table, objects), rounds=3, iterations=1)
+    arguments = (table, table, objects)
+    interval = benchmark.pedantic(bootstrap_delta, arguments, rounds=3, iterations=1)  # type: ignore[no-untyped-call]
     assert interval.value == 0.0
 
 

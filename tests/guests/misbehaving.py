@@ -34,7 +34,7 @@ def prepare(model: dict[str, Any], x: np.ndarray) -> np.ndarray:
 
 
 def infer(model: dict[str, Any], prepared: np.ndarray) -> np.ndarray:
-    output = np.full((prepared.shape[0], *SHAPE[1:]), 0.5, np.float32)
+    output: np.ndarray = np.full((prepared.shape[0], *SHAPE[1:]), 0.5, np.float32)
     match model["options"]["behaviour"]:
         case "nan":
             output[0, 1, 2] = np.nan
