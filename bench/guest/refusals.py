@@ -7,6 +7,9 @@ what to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class TargetAbsent(RuntimeError):
     """There is no such device in this machine, or for this build of the runtime.  The cell is skipped."""
@@ -30,3 +33,10 @@ class CheckpointError(ValueError):
 
 class ExportRefused(ValueError):
     """The export cannot be carried out as requested; the message says what to change."""
+
+
+def require_precision(request: Mapping[str, Any], exporter: str, precisions: Sequence[str]) -> None:
+    """Raise PrecisionUnsupported unless the precision of an export `request` is one of `precisions`."""
+    if request["precision"] not in precisions:
+        text = f"The {exporter} exporter writes {', '.join(precisions)}, not {request['precision']}."
+        raise PrecisionUnsupported(text)

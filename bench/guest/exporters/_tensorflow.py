@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,10 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"  # onnx2tf builds with Keras 2
 import numpy as np
 import onnx
 
-from ..refusals import PrecisionUnsupported
-
 SAVED_MODEL = "saved_model"
 SIGNATURE, INPUT, OUTPUT = "serving_default", "images", "output_0"
 # onnx2tf feeds this file to both models to compare them and downloads it when it is not in the working directory.
 _SAMPLES = "calibration_image_sample_data_20x128x128x3_float32.npy"
-
-
-def require(request: Mapping[str, Any], form: str, precisions: Sequence[str]) -> None:
-    """Raise PrecisionUnsupported unless the precision of `request` is one of `precisions`."""
-    if request["precision"] not in precisions:
-        raise PrecisionUnsupported(f"The {form} exporter writes {', '.join(precisions)}, not {request['precision']}.")
 
 
 def saved_model(request: Mapping[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from ultralytics import YOLO
 from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import YAML
 
-from ..refusals import ExportRefused, PrecisionUnsupported
+from ..refusals import ExportRefused, PrecisionUnsupported, require_precision
 
 # Precision to upstream's `quantize`. int8-s8 differs from int8 in what the ONNX exporter makes of it.
 QUANTIZE = {"fp32": 32, "fp16": 16, "int8": 8, "int8-s8": 8}
@@ -45,8 +45,7 @@ def export(
     of the reply that do not depend on the format.  Raises PrecisionUnsupported or ExportRefused.
     """
     precision, imgsz, batch = request["precision"], int(request["imgsz"]), int(request["batch"])
-    if precision not in precisions:
-        raise PrecisionUnsupported(f"The {form} exporter writes {', '.join(precisions)}, not {precision}.")
+    require_precision(request, form, precisions)
     work = Path(request["output_dir"]) / "work"
     work.mkdir()
     # A copy under a name of our own: ultralytics writes beside the checkpoint, under the checkpoint's name.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from ultralytics import YOLO
 
-from ..refusals import PrecisionUnsupported
+from ..refusals import require_precision
 from ._ultralytics import describe, versions
 
 PRECISIONS = ("fp32", "fp16", "int8", "palette8")
@@ -33,8 +33,7 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     Raises PrecisionUnsupported or what `describe` raises.
     """
     precision, imgsz, batch = request["precision"], int(request["imgsz"]), int(request["batch"])
-    if precision not in PRECISIONS:
-        raise PrecisionUnsupported(f"The Core ML exporter writes {', '.join(PRECISIONS)}, not {precision}.")
+    require_precision(request, "Core ML", PRECISIONS)
     weights = Path(request["weights"])
     network = YOLO(str(weights)).model
     reply = describe(network, weights, imgsz, batch)

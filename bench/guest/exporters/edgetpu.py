@@ -17,7 +17,8 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
-from ._tensorflow import describe, require
+from ..refusals import require_precision
+from ._tensorflow import describe
 from .tflite import convert
 
 COMPILER, COMPILED = "edgetpu_compiler", "model_edgetpu.tflite"
@@ -73,7 +74,7 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     `details` of the reply holds `operators`, `unlisted` and `limited` (operators the compiler's list lacks or limits),
     `source` of that list, and `compiler`: its version and report, or why it did not run.
     """
-    require(request, "Edge TPU", ("int8-full",))
+    require_precision(request, "Edge TPU", ("int8-full",))
     output = Path(request["output_dir"])
     flatbuffer = convert(request)
     (output / "model.tflite").write_bytes(flatbuffer)

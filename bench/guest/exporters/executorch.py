@@ -22,7 +22,7 @@ from executorch.exir import to_edge_transform_and_lower
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from ultralytics import YOLO
 
-from ..refusals import PrecisionUnsupported
+from ..refusals import require_precision
 from ._calibration import batches
 from ._ultralytics import describe, versions
 
@@ -35,8 +35,7 @@ KEPT = ".dfl"
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write model.pte in fp32 or int8.  Raises PrecisionUnsupported, ExportRefused or the exporters' errors."""
     precision, imgsz, batch = request["precision"], int(request["imgsz"]), int(request["batch"])
-    if precision not in PRECISIONS:
-        raise PrecisionUnsupported(f"The ExecuTorch exporter writes {', '.join(PRECISIONS)}, not {precision}.")
+    require_precision(request, "ExecuTorch", PRECISIONS)
     weights = Path(request["weights"])
     network = YOLO(str(weights)).model
     reply = describe(network, weights, imgsz, batch)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._tensorflow import SIGNATURE, describe, require, saved_model
+from ..refusals import require_precision
+from ._tensorflow import SIGNATURE, describe, saved_model
 
 # isort: split
 import tensorflow as tf
@@ -13,7 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write model.pb in fp32; the names of its input and output tensor are in the manifest."""
-    require(request, "GraphDef", ("fp32",))
+    require_precision(request, "GraphDef", ("fp32",))
     signature = tf.saved_model.load(str(saved_model(request))).signatures[SIGNATURE]
     frozen = convert_variables_to_constants_v2(signature)
     tf.io.write_graph(frozen.graph, request["output_dir"], "model.pb", as_text=False)

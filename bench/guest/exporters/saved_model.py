@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ._tensorflow import SAVED_MODEL, convert, describe, require
+from ..refusals import require_precision
+from ._tensorflow import SAVED_MODEL, convert, describe
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write the folder saved_model in fp32.  Raises PrecisionUnsupported or the converter's errors."""
-    require(request, "SavedModel", ("fp32",))
+    require_precision(request, "SavedModel", ("fp32",))
     output = Path(request["output_dir"])
     source = request["source"]
     work = output / "work"

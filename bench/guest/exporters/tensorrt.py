@@ -19,7 +19,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ..refusals import PrecisionUnsupported
+from ..refusals import require_precision
 from ._calibration import batches
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -57,8 +57,7 @@ def typed_graph(request: dict[str, Any]) -> dict[str, str]:
     PrecisionUnsupported or ExportRefused.
     """
     precision, output = request["precision"], Path(request["output"])
-    if precision not in PRECISIONS:
-        raise PrecisionUnsupported(f"The TensorRT exporter writes {', '.join(PRECISIONS)}, not {precision}.")
+    require_precision(request, "TensorRT", PRECISIONS)
     source = Path(request["source"]["directory"]) / request["source"]["manifest"]["entry"]
     model = onnx.load(str(source))
     if precision == "fp16":

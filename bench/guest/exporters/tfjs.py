@@ -10,7 +10,8 @@ import types
 from pathlib import Path
 from typing import Any
 
-from ._tensorflow import SIGNATURE, describe, require, saved_model
+from ..refusals import require_precision
+from ._tensorflow import SIGNATURE, describe, saved_model
 
 # isort: split
 # tensorflowjs must find these imported: it would else import a Keras that does not fit the tensorflow beside it.
@@ -29,7 +30,7 @@ _QUANTIZATION: dict[str, dict[str, Any] | None] = {
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write model.json and its weight shards in fp32, fp16 or uint8."""
-    require(request, "TensorFlow.js", tuple(_QUANTIZATION))
+    require_precision(request, "TensorFlow.js", tuple(_QUANTIZATION))
     output = Path(request["output_dir"])
     quantization = _QUANTIZATION[request["precision"]]
     _converter().convert_tf_saved_model(

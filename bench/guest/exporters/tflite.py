@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..refusals import require_precision
 from ._calibration import batches
-from ._tensorflow import describe, require, saved_model
+from ._tensorflow import describe, saved_model
 
 # isort: split
 import tensorflow as tf
@@ -20,7 +21,7 @@ PRECISIONS = ("fp32", "fp16", "dynamic", "int8", "int8-full")
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write model.tflite.  Raises PrecisionUnsupported, ExportRefused or the converter's errors."""
-    require(request, "TF Lite", PRECISIONS)
+    require_precision(request, "TF Lite", PRECISIONS)
     path = Path(request["output_dir"]) / "model.tflite"
     path.write_bytes(convert(request))
     reply = describe(request)

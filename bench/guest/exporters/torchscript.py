@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..refusals import PrecisionUnsupported
+from ..refusals import require_precision
 from ._ultralytics import export as run
 from ._ultralytics import finish
 
@@ -20,10 +20,7 @@ PRECISIONS = ("fp32", "fp16")
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
     """Write model.torchscript in fp32 or fp16.  Raises PrecisionUnsupported."""
-    if request["precision"] not in PRECISIONS:
-        raise PrecisionUnsupported(
-            f"The torchscript exporter writes {', '.join(PRECISIONS)}, not {request['precision']}."
-        )
+    require_precision(request, "torchscript", PRECISIONS)
     reply = run({**request, "precision": "fp32"}, "torchscript", ("fp32",))
     product = Path(reply["product"])
     if request["precision"] == "fp16":
