@@ -132,11 +132,19 @@ def test_detection_rules_see_this_machine() -> None:
     absent = machine.detect(target(executable=["no-such-tool-at-all"]))
     assert not absent.found
     assert "an X" in absent.text
-    assert machine.detect(target(command=["echo", "GPU 0: X"], prints=r"GPU \d")).found
+    assert machine.detect(target(command=["echo", "GPU 0: X"], prints=r"GPU \d")).text == "GPU 0"
     assert not machine.detect(target(command=["echo", "none"], prints=r"GPU \d")).found
     assert not machine.detect(target(command=["false"], prints="")).found
     assert not machine.detect(target(machine=["pdp11"])).found
     assert machine.detect(target(files=["/dev/nul*"], contains="text that a device node cannot hold")).found
+
+
+def test_a_gpu_is_recorded_by_name_and_not_by_its_number() -> None:
+    rule = matrix.load().targets["cuda"].detect
+    listed = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d3c)"
+    said = Detection(command=["echo", listed], prints=rule.prints)
+    found = machine.detect(Target(name="X", device="x", needs="an X", detect=said))
+    assert (found.found, found.text) == (True, "GPU 0: NVIDIA H100 80GB HBM3")
 
 
 def test_file_rule_needs_the_text(tmp_path: Path) -> None:

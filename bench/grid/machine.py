@@ -73,7 +73,7 @@ def _command(signs: Signs) -> str:
     match = re.search(signs.prints, done.stdout)
     if done.returncode or not match:
         return f"!`{line}` exits with {done.returncode} and lists no device"
-    return done.stdout[match.start() :].splitlines()[0]
+    return match[0]
 
 
 def _files(signs: Signs) -> str:

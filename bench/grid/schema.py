@@ -105,7 +105,7 @@ class Signs(Entry):
     system: list[str] = Field(default_factory=list, description="platform.system() is one of these")
     executable: list[str] = Field(default_factory=list, description="one of these is on PATH")
     command: list[str] = Field(default_factory=list, description="this command exits with 0 ...")
-    prints: str = Field(default="", description="... and its output matches this regular expression")
+    prints: str = Field(default="", description="... and its output matches this pattern; the match is recorded")
     files: list[str] = Field(default_factory=list, description="one of these glob patterns matches a file ...")
     contains: str = Field(default="", description="... and one such file holds this text")
 
