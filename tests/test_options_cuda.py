@@ -251,6 +251,64 @@ def test_half_precision_is_attested_as_what_was_dispatched(
     assert_same_detector(outputs, reference[:1], 1.0, 0.999)
 
 
+# -- TF32 ------------------------------------------------------------------------------------------------------------
+
+CONSTANTS = """
+import collections, json, sys, torch
+graph = torch.jit.load(sys.argv[1], map_location="cpu").inlined_graph
+constants = [list(node.inputs())[-1].toIValue() for node in graph.findAllNodes("aten::_convolution", recurse=True)]
+print(json.dumps({str(value): count for value, count in collections.Counter(constants).items()}))
+"""
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("fp16", False)])
+def test_an_archive_holds_whether_tf32_is_allowed_and_the_runtime_says_so(
+    precision: str, allowed: bool, artifacts: Artifacts, environments: Environments, inputs: list[Array]
+) -> None:
+    artifact = artifacts.ensure(request_for("torchscript", precision))
+    python = environments.ensure("torchscript").python
+    command = [str(python), "-c", CONSTANTS, str(artifact.directory / artifact.manifest["entry"])]
+    held = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert held == {str(allowed): 88}
+    _, attested = run(environments, "torchscript", "torchscript", spec_for(artifact, precision, "cpu"), inputs[:1])
+    assert attested["traced_allow_tf32"] == {str(allowed).lower(): 88}
+    # A processor has no TF32, so it computes in float32 whatever the archive allows.
+    assert attested["compute"] == ("f16" if precision == "fp16" else "f32")
+
+
+def test_the_two_archives_are_the_same_network(
+    artifacts: Artifacts, environments: Environments, inputs: list[Array]
+) -> None:
+    outputs = []
+    for precision in ("fp32", "tf32"):
+        spec = spec_for(artifacts.ensure(request_for("torchscript", precision)), precision, "cpu")
+        outputs.append(run(environments, "torchscript", "torchscript", spec, inputs[:1])[0][0])
+    assert np.array_equal(*outputs)
+
+
+ARITHMETIC = """
+import json, sys, torch
+from collections import Counter
+sys.path.insert(0, sys.argv[1])
+import _torch
+def said(dtype, device, traced, setting):
+    return _torch.arithmetic(Counter({(dtype, dtype, device): 88}), Counter(traced), setting)
+f32, f16 = torch.float32, torch.float16
+print(json.dumps([
+    said(f32, "cuda", {True: 88}, False), said(f32, "cuda", {False: 88}, True), said(f32, "cuda", {False: 87}, True),
+    said(f32, "cuda", {True: 1, False: 87}, False), said(f32, "cuda", {}, True), said(f32, "cuda", {}, False),
+    said(f32, "cpu", {True: 88}, True), said(f16, "cuda", {True: 88}, True),
+]))
+"""
+
+
+def test_the_constant_of_a_trace_outweighs_the_setting(environments: Environments) -> None:
+    python = environments.ensure("torchscript").python
+    command = [str(python), "-c", ARITHMETIC, str(ROOT / "bench" / "runtimes")]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert said == ["tf32", "f32", "tf32", "tf32", "tf32", "f32", "f32", "f16"]
+
+
 # -- where there is a GPU --------------------------------------------------------------------------------------------
 
 
@@ -259,10 +317,13 @@ def test_half_precision_is_attested_as_what_was_dispatched(
     ("option", "runtime", "precision", "stored", "compute"),
     [
         ("pytorch", "pytorch", "fp32", "fp32", "f32"),
+        ("pytorch", "pytorch", "tf32", "fp32", "tf32"),
         ("pytorch", "pytorch", "fp16", "fp32", "f16"),
         ("torchscript", "torchscript", "fp32", "fp32", "f32"),
+        ("torchscript", "torchscript", "tf32", "tf32", "tf32"),
         ("torchscript", "torchscript", "fp16", "fp16", "f16"),
         ("onnx", "onnx_runtime", "fp32", "fp32", "f32"),
+        ("onnx", "onnx_runtime", "tf32", "fp32", "tf32"),
         ("onnx", "onnx_runtime", "fp16", "fp16", "f16"),
     ],
 )
@@ -278,10 +339,14 @@ def test_options_run_on_the_gpu(
     reference: list[Array],
 ) -> None:
     artifact = artifacts.ensure(request_for(option, stored))
-    spec = spec_for(artifact, precision, "cuda")
+    options = matrix.load().options[option].precisions[precision].runtime_options
+    spec = spec_for(artifact, precision, "cuda") | {"options": dict(options)}
     outputs, attested = run(environments, f"{option}-cuda", runtime, spec, inputs)
     assert (attested["device"], attested["compute"]) == ("cuda", compute)
     assert_same_detector(outputs, reference, 1.0, 0.999)
+    if compute == "f32":
+        for output, expected in zip(outputs, reference, strict=True):
+            assert np.abs(output - expected)[:, :4].max() < 0.05
 
 
 @needs_gpu

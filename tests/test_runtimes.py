@@ -183,7 +183,7 @@ def test_a_device_that_is_not_there_is_skipped_with_words(
 
 
 def test_a_precision_no_exporter_writes_is_skipped(artifacts: Artifacts) -> None:
-    with pytest.raises(CellProblem, match="writes fp32, fp16, not bf16") as problem:
+    with pytest.raises(CellProblem, match="writes fp32, tf32, fp16, not bf16") as problem:
         artifacts.ensure(request_for("torchscript", "bf16", ()))
     assert problem.value.reason is Reason.PRECISION_UNSUPPORTED
 

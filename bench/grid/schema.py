@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from bench.grid.entries import Entry
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Compute = Literal["f32", "f16", "bf16", "i8"]
+Compute = Literal["f32", "tf32", "f16", "bf16", "i8"]
 
 
 class Precision(Entry):

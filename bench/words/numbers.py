@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 
 def precision_name(precision: str) -> str:
     """FP32, INT8 ... in capitals as the literature writes them; any other precision as it is."""
-    return precision.upper() if re.fullmatch(r"(fp|bf|int|w)\d+(a\d+)?", precision) else precision
+    return precision.upper() if re.fullmatch(r"(fp|tf|bf|int|w)\d+(a\d+)?", precision) else precision
 
 
 def number(value: float | None, digits: int, *, sign: bool = False) -> str:

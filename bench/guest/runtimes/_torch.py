@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..refusals import PrecisionUnsupported, TargetAbsent, TargetUnsupported
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
 
 
@@ -31,7 +31,8 @@ def device_of(spec: Mapping[str, Any]) -> torch.device:
     """The device of the target, with threads and TF32 set as asked.
 
     TF32 is off unless `options.tf32` is true: PyTorch lets cuDNN use it by default, and its 10-bit mantissa is not
-    FP32.  Raises TargetAbsent or TargetUnsupported.
+    FP32.  Where it is asked for it is that default: in convolutions, not in matrix products.  A trace keeps what was
+    set when it was made, whatever is set here.  Raises TargetAbsent or TargetUnsupported.
     """
     torch.set_num_threads(int(spec["threads"]))
     target = str(spec["target"])
@@ -41,9 +42,8 @@ def device_of(spec: Mapping[str, Any]) -> torch.device:
         raise TargetUnsupported(f"PyTorch runs on cpu and cuda here, not on {target}.")
     if not torch.cuda.is_available():
         raise TargetAbsent("PyTorch sees no CUDA device; install its CUDA build and a driver that fits it.")
-    tf32 = bool(spec["options"].get("tf32", False))
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = bool(spec["options"].get("tf32", False))
+    torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", 0)
 
 
@@ -73,16 +73,37 @@ def infer(model: Model, prepared: torch.Tensor) -> np.ndarray:
 
 
 class _Convolutions(TorchDispatchMode):  # type: ignore[misc]  # the core has no torch to type it with
-    """Counts the convolutions that are dispatched, by dtype and device of their input and weight."""
+    """Counts the convolutions that are dispatched, by dtype and device of their input and weight.
+
+    `traced` counts what those of a trace hold for allow_tf32: cuDNN is given that constant and not PyTorch's setting,
+    which was looked at once, when the trace was made.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: Counter[tuple[torch.dtype, torch.dtype, str]] = Counter()
+        self.traced: Counter[bool] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if "conv" in func.name():  # aten::conv2d under inference mode, aten::_convolution in TorchScript
             self.seen[args[0].dtype, args[1].dtype, args[0].device.type] += 1
+            given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
+            if "allow_tf32" in given:
+                self.traced[given["allow_tf32"]] += 1
         return func(*args, **(kwargs or {}))
+
+
+def arithmetic(seen: Counter[tuple[torch.dtype, torch.dtype, str]], traced: Counter[bool], tf32_setting: bool) -> str:
+    """Arithmetic of most of the convolutions that were `seen`.
+
+    Float32 on CUDA is `tf32` when any of them may round its inputs to it: by the constant of its trace, which `traced`
+    counts, or, where it was not traced, by PyTorch's setting.
+    """
+    (first, weight, device), _ = seen.most_common(1)[0]
+    if first != weight:
+        return f"{first} x {weight}"
+    rounds = traced[True] > 0 or (tf32_setting and seen.total() > traced.total())
+    return "tf32" if device == "cuda" and first == torch.float32 and rounds else NAMES.get(first, str(first))
 
 
 def attest(model: Model) -> dict[str, Any]:
@@ -90,18 +111,16 @@ def attest(model: Model) -> dict[str, Any]:
     x = np.zeros(model.input_shape, np.float32)
     with _Convolutions() as convolutions:
         infer(model, prepare(model, x))
-    (first, weight, device), _ = convolutions.seen.most_common(1)[0]
-    compute = NAMES.get(first, str(first)) if first == weight else f"{first} x {weight}"
-    if device == "cuda" and first == torch.float32 and torch.backends.cudnn.allow_tf32:
-        compute = "tf32"
+    (_, _, device), _ = convolutions.seen.most_common(1)[0]
     return {
         "device": device,
         "provider": _provider(device),
-        "compute": compute,
+        "compute": arithmetic(convolutions.seen, convolutions.traced, torch.backends.cudnn.allow_tf32),
         "threads": torch.get_num_threads(),
         "input_shape": list(model.input_shape),
         "version": torch.__version__,
         "convolutions": {f"{a} x {b} on {where}": n for (a, b, where), n in sorted(convolutions.seen.items(), key=str)},
+        "traced_allow_tf32": {str(allowed).lower(): n for allowed, n in sorted(convolutions.traced.items())},
         "device_name": torch.cuda.get_device_name(model.device) if device == "cuda" else "",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

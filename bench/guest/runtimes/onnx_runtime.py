@@ -33,9 +33,9 @@ class Model:
 
 
 def load(spec: dict[str, Any]) -> Model:
-    """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name.
+    """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name, and `tf32`.
 
-    CUDA's TF32, which ONNX Runtime has on by default, is off: its 10-bit mantissa is not FP32.
+    CUDA's TF32, which ONNX Runtime has on by default, is off unless `tf32` is true: its 10-bit mantissa is not FP32.
     Raises TargetAbsent, TargetUnsupported or ONNX Runtime's errors.
     """
     target = spec["target"]
@@ -48,8 +48,9 @@ def load(spec: dict[str, Any]) -> Model:
         available = ", ".join(ort.get_available_providers())
         raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
-    entries = {name: str(value) for name, value in spec["options"].items()}
-    chosen = (provider, {"use_tf32": "0"} if provider == CUDA else {})
+    entries = {name: str(value) for name, value in spec["options"].items() if name != "tf32"}
+    tf32 = "1" if spec["options"].get("tf32", False) else "0"
+    chosen = (provider, {"use_tf32": tf32} if provider == CUDA else {})
     session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
