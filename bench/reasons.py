@@ -42,6 +42,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     PROTOCOL = "protocol"
     ATTESTATION_MISMATCH = "attestation_mismatch"
+    PARITY_EXCEEDED = "parity_exceeded"
     NO_OBJECTS = "no_objects"
     ACCURACY_COLLAPSED = "accuracy_collapsed"
     REFERENCE_FAILED = "reference_failed"
@@ -67,6 +68,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.OUT_OF_MEMORY: "The guest ran out of memory, or the kernel killed it for memory.",
     Reason.PROTOCOL: "The guest answered with something that is not the worker protocol.",
     Reason.ATTESTATION_MISMATCH: "The runtime says it ran something else than was asked; both values are in the text.",
+    Reason.PARITY_EXCEEDED: "Raw outputs are further from PyTorch FP32's than the arithmetic asked for allows.",
     Reason.NO_OBJECTS: "The evaluated images hold no labelled object, so there is no mAP to compute.",
     Reason.ACCURACY_COLLAPSED: "The artifact runs but its accuracy fell below the floor set in the matrix.",
     Reason.REFERENCE_FAILED: "The PyTorch FP32 reference could not be measured, so nothing can be compared with it.",

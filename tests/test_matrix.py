@@ -80,6 +80,8 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("options/onnx.toml", "order = 3", "order = ", ["options/onnx.toml", "not valid TOML", "line"]),
         ("targets.toml", 'device = "cpu"', "", ["targets.toml", "cpu.device", "required"]),
         ("targets.toml", "detect.machine", "detect.mashine", ["targets.toml", "cpu.detect.mashine", "machine"]),
+        ("parity.toml", "[f32]", "[f64]", ["parity.toml", "limits", "unknown f64;", "tf32"]),
+        ("parity.toml", "box_max = 1.0", "box_max = 0", ["parity.toml", "f32.box_max", "greater than 0"]),
         ("sweeps/smoke.toml", "imgsz = [320]", "imgsz = [321]", ["sweeps/smoke.toml", "imgsz", "32"]),
         ("sweeps/smoke.toml", "max_launches = 5", "max_launches = 2", ["smoke.toml", "latency", "max_launches (2)"]),
     ],
@@ -114,6 +116,33 @@ def test_a_sweep_can_leave_out_a_precision_or_only_one_of_its_targets() -> None:
     assert [cell.target for cell in read.cells("m", sweep) if cell.precision == "int8"] == ["cpu"]
     with pytest.raises(UsageError, match=r"exclude: unknown onnx-int9 \(did you mean onnx-int8\?\); allowed: pytorch"):
         read.cells("m", matrix.override(sweep, "test", exclude=["onnx-int9", "onnx-int8-cuda"]))
+
+
+def test_tf32_is_a_precision_of_gpus_and_an_arithmetic_of_its_own() -> None:
+    read = matrix.load()
+    cells = [cell for cell in read.cells("m", read.sweep("full")) if cell.precision == "tf32"]
+    assert {(cell.option.id, cell.target, cell.compute) for cell in cells} == {
+        (option, "cuda", "tf32") for option in ("pytorch", "torchscript", "onnx")
+    }
+    assert all(cell.spec.runtime_options == {"tf32": True} for cell in cells)
+    # A trace holds the setting, so TorchScript has two artifacts; the others run the FP32 artifact.
+    assert {(cell.option.id, cell.spec.artifact) for cell in cells} == {
+        ("pytorch", "fp32"), ("torchscript", ""), ("onnx", "fp32")
+    }  # fmt: skip
+
+
+def test_what_rounds_most_decides_which_limit_on_parity_holds() -> None:
+    read = matrix.load()
+    sweep = matrix.override(read.sweep("full"), "test", imgsz=[320], batch=[1], threads=[1])
+    limits = {cell.id: read.parity.get(cell.rounding) for cell in read.cells("m", sweep)}
+    for name in ("torchscript-fp32-cuda", "onnx-fp32-cpu", "tfjs-fp32-browser-wasm"):
+        limit = limits[f"{name}-320"]
+        assert limit is not None
+        assert 0.2 < limit.box_max < 2.9
+        assert limit.reason
+    # The last two are computed in float32, from weights that were rounded to 16 and to 8 bits.
+    for name in ("torchscript-tf32-cuda", "openvino-bf16-cpu", "onnx-fp16-cpu", "tfjs-uint8-browser-wasm"):
+        assert limits[f"{name}-320"] is None
 
 
 def test_a_processor_without_half_arithmetic_is_expected_to_compute_otherwise() -> None:

@@ -238,6 +238,21 @@ def test_a_model_of_other_classes(matrices: Path, tmp_path: Path) -> None:
     assert code == 2, said
 
 
+def test_raw_outputs_beyond_what_the_arithmetic_allows_make_a_row_invalid(matrices: Path, tmp_path: Path) -> None:
+    strict = shutil.copytree(matrices, tmp_path / "matrices")
+    limits = (strict / "parity.toml").read_text(encoding="utf-8")
+    (strict / "parity.toml").write_text(limits.replace("box_max = 1.0", "box_max = 1e-7"), encoding="utf-8")
+    code, said, directory = run(strict, tmp_path, "-k", "parity or attestation")
+    assert code == 1, said
+    table = cells(directory).set_index("option")
+    assert table.loc["pytorch"].status == "measured"  # it differs from itself by nothing
+    onnx = table.loc["onnx"]
+    assert (onnx.status, onnx.reason_code) == ("invalid", "parity_exceeded")
+    assert "f32 stays within 1e-07 px" in onnx.reason
+    assert onnx.compute == "f32"  # what it says of itself is kept beside that
+    assert onnx.parity_box_max > 1e-7
+
+
 def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) -> None:
     """A watcher kills the ONNX guest as soon as it is seen; PyTorch's row is whole."""
     command = [sys.executable, "-m", "bench", *tiny(matrices, tmp_path)]

@@ -12,10 +12,10 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bench.grid import entries, outside
-from bench.grid.schema import Compute, Option, Precision, Sweep, Target
+from bench.grid.schema import Compute, Option, ParityLimit, Precision, Sweep, Target
 from bench.places import EXPORTERS, MATRICES, RUNTIMES
 from bench.reasons import UsageError, did_you_mean
 
@@ -61,6 +61,11 @@ class Cell:
         return self.spec.compute_on.get(self.target, self.spec.compute)
 
     @property
+    def rounding(self) -> Compute:
+        """The coarsest type that its numbers pass through: of the arithmetic, or of weights that are stored coarser."""
+        return self.spec.stored or self.compute
+
+    @property
     def runtime(self) -> str:
         """Module of bench/guest/runtimes that runs the option on this target."""
         return self.option.runtimes.get(self.target, self.option.runtime)
@@ -84,6 +89,7 @@ class Matrix:
     options: dict[str, Option]
     targets: dict[str, Target]
     sweeps: dict[str, Path]
+    parity: dict[str, ParityLimit] = field(default_factory=dict)
     homes: dict[str, Path] = field(default_factory=dict)
     """Folder of the package that an option from outside comes with, by option id."""
 
@@ -204,10 +210,17 @@ def load(directory: Path = MATRICES) -> Matrix:
             _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
     ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
     sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
-    found = Matrix(directory, ordered, targets, sweeps, homes)
+    found = Matrix(directory, ordered, targets, sweeps, _parity_limits(directory / "parity.toml"), homes)
     for option in ordered.values():
         _require_modules(found, option)
     return found
+
+
+def _parity_limits(path: Path) -> dict[str, ParityLimit]:
+    """Limits by arithmetic.  Raises UsageError for an arithmetic that is none."""
+    found = entries.read(path)
+    _pick("limits", list(found), get_args(Compute), path)
+    return {name: entries.parse(ParityLimit, value, path, prefix=name) for name, value in found.items()}
 
 
 def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option:

@@ -21,6 +21,9 @@ class Precision(Entry):
 
     compute: Compute = Field(description="arithmetic of the convolutions that the runtime must attest")
     compute_on: dict[Identifier, Compute] = Field(default_factory=dict, description="the same, where a target differs")
+    stored: Compute | None = Field(
+        default=None, description="what its weights are rounded to, where that is coarser than the arithmetic"
+    )
     targets: list[Identifier] = Field(default_factory=list, description="targets it exists on; empty: the option's")
     calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
     artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
@@ -152,6 +155,13 @@ class Target(Entry):
         """Whether a processor with these features cannot compute so; features that are not known lack nothing."""
         feature = self.arithmetic.get(compute, "")
         return bool(flags and feature) and feature not in flags
+
+
+class ParityLimit(Entry):
+    """How far raw outputs may be from PyTorch FP32's on the same inputs, where an arithmetic allows for no more."""
+
+    box_max: PositiveFloat = Field(description="largest difference of a raw box coordinate, px of the network input")
+    reason: str = Field(min_length=1, description="why this much and no more")
 
 
 class Parity(Entry):

@@ -25,11 +25,15 @@ class Attestation(CellInstrument):
 
     def measure(self, subject: Subject) -> None:
         """Store the answer.  Raises CellProblem (invalid) where it is not what was asked."""
-        workshop, cell = subject.workshop, subject.cell
-        timeout = 5 * workshop.deadlines(cell).infer  # a runtime may need some inferences to say it
-        with workshop.progress.timed(cell.id, self.name):
-            attested = subject.guest.stats(attest=True, timeout=timeout).attested
-        check_attestation(workshop, cell, attested)
+        with subject.workshop.progress.timed(subject.cell.id, self.name):
+            attest(subject)
+
+
+def attest(subject: Subject) -> None:
+    """Ask a cell's guest what it runs, and store that.  Raises CellProblem (invalid) where it is not what was asked."""
+    workshop, cell = subject.workshop, subject.cell
+    timeout = 5 * workshop.deadlines(cell).infer  # a runtime may need some inferences to say it
+    check_attestation(workshop, cell, subject.guest.stats(attest=True, timeout=timeout).attested)
 
 
 def check_attestation(workshop: Workshop, cell: Cell, attested: dict[str, Any]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.reasons import CellProblem, Reason, Status
 from bench.store.metrics import Figure, in_cells
 from bench.tasks.task import AnyTask
 
@@ -49,3 +53,18 @@ class Parity(CellInstrument):
                 for kind, value in zip(KINDS, values, strict=True)
             ]
         workshop.store.add_figures(cell, found, parity_images=count)
+        self._hold(subject, {figure.name: figure.value for figure in found})
+
+    def _hold(self, subject: Subject, found: Mapping[str, float]) -> None:
+        """Raise CellProblem (invalid) where boxes are further away than the cell's arithmetic can put them."""
+        workshop, cell = subject.workshop, subject.cell
+        limit, box_max = workshop.matrix.parity.get(cell.rounding), found.get("parity_box_max", 0.0)
+        if limit is None or box_max <= limit.box_max:
+            return
+        attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
+        raise CellProblem(
+            Reason.PARITY_EXCEEDED,
+            f"Raw boxes are up to {box_max:.3g} px from PyTorch FP32's on the same inputs; {cell.rounding} stays within "
+            f"{limit.box_max:g} px. So something else was computed, whatever {cell.option.name} says.",
+            Status.INVALID,
+        )
