@@ -80,7 +80,7 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("options/onnx.toml", "order = 3", "order = ", ["options/onnx.toml", "not valid TOML", "line"]),
         ("targets.toml", 'device = "cpu"', "", ["targets.toml", "cpu.device", "required"]),
         ("targets.toml", "detect.machine", "detect.mashine", ["targets.toml", "cpu.detect.mashine", "machine"]),
-        ("parity.toml", "[f32]", "[f64]", ["parity.toml", "limits", "unknown f64;", "tf32"]),
+        ("parity.toml", "[f32]", "[f64]", ["parity.toml", "limits", "unknown f64 (did you mean f16?);", "tf32"]),
         ("parity.toml", "box_max = 1.0", "box_max = 0", ["parity.toml", "f32.box_max", "greater than 0"]),
         ("sweeps/smoke.toml", "imgsz = [320]", "imgsz = [321]", ["sweeps/smoke.toml", "imgsz", "32"]),
         ("sweeps/smoke.toml", "max_launches = 5", "max_launches = 2", ["smoke.toml", "latency", "max_launches (2)"]),
