@@ -53,7 +53,7 @@ class Parity(CellInstrument):
                 for kind, value in zip(KINDS, values, strict=True)
             ]
         workshop.store.add_figures(cell, found, parity_images=count)
-        self._hold(subject, {figure.name: figure.value for figure in found})
+        self._hold(subject, {figure.metric: figure.value or 0.0 for figure in found})
 
     def _hold(self, subject: Subject, found: Mapping[str, float]) -> None:
         """Raise CellProblem (invalid) where boxes are further away than the cell's arithmetic can put them."""
@@ -64,7 +64,7 @@ class Parity(CellInstrument):
         attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
         raise CellProblem(
             Reason.PARITY_EXCEEDED,
-            f"Raw boxes are up to {box_max:.3g} px from PyTorch FP32's on the same inputs; {cell.rounding} stays within "
-            f"{limit.box_max:g} px. So something else was computed, whatever {cell.option.name} says.",
+            f"Raw boxes are up to {box_max:.3g} px from PyTorch FP32's on the same inputs; {cell.rounding} stays "
+            f"within {limit.box_max:g} px. So something else was computed, whatever {cell.option.name} says.",
             Status.INVALID,
         )
