@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import pytest
 
-# What a run imports late: `pytester` forgets what a pytest within imported, and C extensions load once per process.
-import bench.measure.prepare
-import bench.report
+from bench import report as _report  # noqa: F401 - see below
 from bench.cli.app import main
 from bench.grid.request import CACHE_VARIABLE, Request
+from bench.measure import prepare as _prepare  # noqa: F401 - see below
+
+# What a run imports late is imported above: `pytester` forgets what a pytest within imported, and C extensions load
+# once per process.
 
 
 @dataclass(frozen=True)
