@@ -171,7 +171,7 @@ def test_detection_rules_see_this_machine() -> None:
 def test_a_gpu_is_recorded_by_name_and_not_by_its_number() -> None:
     rule = matrix.load().targets["cuda"].detect
     listed = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d3c)"
-    said = Detection(command=["echo", listed], prints=rule.prints)
+    said = Signs(command=["echo", listed], prints=rule.prints)
     found = machine.detect(Target(name="X", device="x", needs="an X", detect=said))
     assert (found.found, found.text) == (True, "GPU 0: NVIDIA H100 80GB HBM3")
 

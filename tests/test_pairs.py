@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ ADAPTER = Path(__file__).parent / "guests" / "paced.py"
 X = np.zeros((1, 3, 32, 32), np.float32)
 
 
-def side(label: str, ms: float, process: float = 0.004, adapter: Path = ADAPTER, **variables: str) -> Side:
+def side(label: str, ms: float, process: float = 0.004, adapter: Path = ADAPTER) -> Side:
     spec: dict[str, Any] = {
         "manifest": {"output": {"layout": "channels_first", "units": "px", "shape": [1, 5, 4]}},
         "imgsz": 32,
         "options": {"ms": ms, "process": process, "seed": 7},
     }
     env = Env("family", Path(sys.executable), Path(sys.prefix), "0" * 64, 0)
-    return Side(label, env, adapter, spec, {"PATH": "/usr/bin:/bin", **variables})
+    return Side(label, env, adapter, spec, {"PATH": "/usr/bin:/bin"})
 
 
 def compare(tmp_path: Path, base: Side, candidate: Side, **plan: Any) -> Outcome:
@@ -45,7 +46,7 @@ def compare(tmp_path: Path, base: Side, candidate: Side, **plan: Any) -> Outcome
         threads=1,
         deadlines=Deadlines(),
         log=tmp_path / "guests.log",
-        on_pair=lambda stage, number, of: None,
+        on_pair=lambda *_place: None,
     )
     return comparison.run()
 
@@ -82,7 +83,8 @@ def test_the_number_of_pairs_is_kept_within_the_time(tmp_path: Path) -> None:
 def test_both_sides_run_under_the_same_condition(tmp_path: Path) -> None:
     huge = condition(huge=True)
     assert condition(huge=False) == {}
-    outcome = compare(tmp_path, side("a", 10.0, **huge), side("b", 10.0, **huge), pairs=6)
+    one, other = (replace(side(name, 10.0), variables={"PATH": "/usr/bin:/bin", **huge}) for name in "ab")
+    outcome = compare(tmp_path, one, other, pairs=6)
     seen = {pair.attested[name]["tunables"] for pair in outcome.screened for name in (BASE, CANDIDATE)}
     assert seen == {huge["GLIBC_TUNABLES"]}
     if huge_pages_possible():
