@@ -225,8 +225,9 @@ def _texts(options: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def _text(value: object) -> str:
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    return ",".join(map(str, value)) if several else str(value)  # type: ignore[call-overload]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def _signature() -> inspect.Signature:

@@ -89,7 +89,7 @@ class Channel:
         self._sink.flush()
 
 
-class Session:
+class Served:
     """One adapter with the model it loaded and the input it was given last."""
 
     def __init__(self, adapter: types.ModuleType, import_ms: float) -> None:
@@ -316,9 +316,9 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - whatever a third-party module raises belongs in the answer
         channel.send({"id": 0, "error": describe(error)})
         leave()
-    session = Session(adapter, (time.perf_counter_ns() - started) / 1e6)
+    served = Served(adapter, (time.perf_counter_ns() - started) / 1e6)
     channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0]})
-    verbs = {name: getattr(session, name) for name in ("load", "infer", "time", "once", "stats", "call")}
+    verbs = {name: getattr(served, name) for name in ("load", "infer", "time", "once", "stats", "call")}
     while True:
         request = channel.receive()
         answer: dict[str, Any] = {"id": request["id"]}

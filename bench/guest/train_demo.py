@@ -150,7 +150,7 @@ def train(given: argparse.Namespace, started: float) -> dict[str, Any]:
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.utils.torch_utils import strip_optimizer
 
-    class Trainer(DetectionTrainer):  # type: ignore[misc]
+    class Trainer(DetectionTrainer):  # type: ignore[misc]  # untyped: the core has no ultralytics
         """Ultralytics' trainer; the checkpoint does not carry its own log (that needs polars), training.csv does."""
 
         def read_results_csv(self) -> dict[str, Any]:

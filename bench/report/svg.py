@@ -52,7 +52,7 @@ def render(figure: Figure, name: str, description: str, titles: Mapping[str, str
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(RC):
-        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]  # matplotlib is typed in part
             buffer, metadata={"Date": None, "Creator": None}
         )
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - matplotlib has just written it

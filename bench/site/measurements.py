@@ -123,7 +123,7 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any], most:
     for cell in cells:
         places.setdefault((cell.target, int(cell.threads)), []).append(cell)
     ratios = {place: _ratio(tables, group) for place, group in places.items()}
-    best = min(sorted(places), key=lambda place: -ratios[place].value if ratios[place] else 0.0)  # type: ignore[union-attr]
+    best = min(sorted(places), key=lambda place: -one.value if (one := ratios[place]) else 0.0)
     group, ratio = places[best], ratios[best]
     newest_first = sorted(group, key=lambda cell: (str(cell.started), cell.run_id), reverse=True)
     cell = newest_first[0]

@@ -51,6 +51,7 @@ def read(directory: Path) -> pd.DataFrame:
     """The table of a run; of a run of before it was written, made from its cells.  Raises StoreError."""
     if (directory / "metrics.parquet").is_file():
         return read_table(directory, "metrics")
+    # pandas allows any hashable name of a column; ours are text.
     cells: list[dict[str, Any]] = read_table(directory, "cells").to_dict("records")  # type: ignore[assignment]
     frame: pd.DataFrame = pa.Table.from_pylist(list(from_cells(cells)), schema=METRICS).to_pandas()
     return frame

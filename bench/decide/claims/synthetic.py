@@ -52,6 +52,7 @@ def results(*parts: Row | Sequence[Row]) -> Results:
     """Rows and groups of rows as one set of results."""
     rows: list[Row] = []
     for part in parts:
+        # mypy does not tell a row from several by the first item of either.
         rows += [part] if isinstance(part[0], str) else list(part)  # type: ignore[list-item,arg-type]
     return Results(tuple(rows))
 

@@ -186,8 +186,8 @@ def machine_name(environment: pd.DataFrame) -> str:
     return machine.short_name(facts.get("cpu", ""), facts.get("system", ""))
 
 
-def day(value: object) -> datetime.date | None:
+def day(value: Any) -> datetime.date | None:
     """The UTC day of a timestamp; None for a missing one."""
-    if value is None or pd.isna(value):  # type: ignore[call-overload]
+    if value is None or pd.isna(value):
         return None
-    return pd.Timestamp(value).date()  # type: ignore[arg-type]
+    return pd.Timestamp(value).date()

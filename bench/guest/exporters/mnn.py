@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # An import of a name that is None here fails, which the converter allows for. It stands before anything imports MNN.
-sys.modules["MNN.tools.utils.log"] = None  # type: ignore[assignment]
+sys.modules["MNN.tools.utils.log"] = None  # type: ignore[assignment]  # no module, on purpose
 
 from ._ultralytics import export as run  # noqa: E402 - after the line above
 from ._ultralytics import finish, versions  # noqa: E402 - likewise

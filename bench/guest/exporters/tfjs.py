@@ -56,4 +56,4 @@ def _converter() -> types.ModuleType:
             setattr(sys.modules[parent], last, module)
     from tensorflowjs.converters import tf_saved_model_conversion_v2
 
-    return tf_saved_model_conversion_v2  # type: ignore[no-any-return]
+    return tf_saved_model_conversion_v2  # type: ignore[no-any-return]  # the core has none to type it with

@@ -142,6 +142,7 @@ def _suppress(
     length = max(_FIRST_PREFIX, max_det)
     while True:
         prefix = slice(0, length)
+        # Its annotations know sequences of boxes only; it takes arrays as well.
         kept = cv2.dnn.NMSBoxesBatched(shifted[prefix], scores[prefix], categories[prefix], 0.0, iou)  # type: ignore[arg-type]
         if len(kept) >= max_det or length >= len(boxes):
             return np.asarray(kept, np.intp).reshape(-1)[:max_det]
