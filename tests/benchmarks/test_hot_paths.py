@@ -90,6 +90,7 @@ def test_bootstrap(
     table = detection_table("cell", found, accuracy).to_pandas()
     objects = ground_truth_table(dataset).to_pandas()
     arguments = (table, table, objects)
+    # pytest-benchmark has no annotations.
     interval = benchmark.pedantic(bootstrap_delta, arguments, rounds=3, iterations=1)  # type: ignore[no-untyped-call]
     assert interval.value == 0.0
 
