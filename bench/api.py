@@ -127,10 +127,10 @@ def compare_cells(
 ) -> pd.DataFrame:
     """Two cells of a run, a row per figure: `one`, `other`, their difference and ratio with 95 % intervals.
 
-    Cells are named by `cell_id`, or by as much of the part after its slash as no other cell has.  `time` compares the
-    rounds that both took part in, per image; the accuracy the images that both were evaluated on.  Figures that cannot
-    be held against each other have neither difference nor ratio.  Raises UsageError for a run or cell that is not
-    there.
+    Cells are named by `cell_id`, or by as much of the part after its slash as no other measured cell has.  `time`
+    compares the rounds that both took part in, per image; the accuracy the images that both were evaluated on.  Figures
+    that cannot be held against each other have neither difference nor ratio.  Raises UsageError for a run or cell that
+    is not there.
 
     Example: bench.compare_cells("coco128-640-cpu", "onnx-fp32", "openvino-fp32")
     """

@@ -319,6 +319,20 @@ def test_cells_are_named_by_as_much_as_is_theirs_alone() -> None:
         compared(results, "onxx-fp32-cpu-640-b1-t1", "openvino-fp32-cpu")
 
 
+def test_a_short_name_means_the_cell_that_was_measured(tmp_path: Path) -> None:
+    states = {"onnx-fp32-cpu": "measured", "onnx-fp32-cuda": "skipped", "onnx-int8-cuda": "skipped"}
+    store.write_table(
+        tmp_path,
+        "cells",
+        [{"run_id": "r", "cell_id": f"m/{name}", "status": state, "size_bytes": 7} for name, state in states.items()],
+    )
+    store.write_table(tmp_path, "environment", [])
+    assert compared(tmp_path, "onnx", "onnx-int8").loc["size_bytes", "ratio"] == 1
+    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": f"m/{name}"} for name in states])
+    with pytest.raises(bench.UsageError, match="several cells 'onnx-fp32': m/onnx-fp32-cpu, m/onnx-fp32-cuda"):
+        compared(tmp_path, "onnx-fp32", "onnx-int8")
+
+
 def command(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
@@ -397,7 +411,7 @@ def test_two_runs_in_one_process_leave_it_as_it_was(
     assert first.directory.parent == second.directory.parent == tmp_path / "results" / "runs"
     for results in (first, second):
         assert results.measured.index.str.endswith("/pytorch-fp32-cpu-160-b1-t1").all()
-        assert len(results.measured) == 1
+        assert len(results.measured) == 1, results.cells.reason.tolist()
         assert results.report.is_file()
         assert (results.directory / "metrics.parquet").is_file()
         stored = results.metrics.sort_values(["metric"], ignore_index=True)

@@ -6,7 +6,7 @@ was measured once is set against each other as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from bench.decide.claims import tables as judged
 from bench.decide.claims.estimates import time_ratio
 from bench.grid import matrix
 from bench.places import MATRICES
-from bench.reasons import UsageError, did_you_mean
+from bench.reasons import Status, UsageError, did_you_mean
 from bench.stats import Interval
 from bench.store import metrics
 from bench.store.tables import read_table
@@ -53,11 +53,12 @@ class Comparison:
 def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     """Every figure that both cells of a run have, and their times against each other as `time`.
 
-    Cells are named by `cell_id`, or by as much of the part after its slash as no other cell has.  Raises UsageError for
-    a cell that is not in the run, StoreError for a table that cannot be read.
+    Cells are named by `cell_id`, or by as much of the part after its slash as no other
+    measured cell has.  Raises UsageError for a cell that is not in the run, StoreError for a table that cannot be read.
     """
     cells = read_table(directory, "cells").set_index("cell_id", drop=False)
-    first, second = (_named(list(cells.index), name, directory) for name in (one, other))
+    states = {str(cell): str(status) for cell, status in cells.status.items()}
+    first, second = (_named(states, name, directory) for name in (one, other))
     figures = metrics.read(directory)
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
     task = TASKS[_task(directory)]
@@ -76,11 +77,17 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     ]
 
 
-def _named(known: Sequence[str], name: str, directory: Path) -> str:
-    """The cell meant: by its whole name, or by a beginning that no other has."""
+def _named(states: Mapping[str, str], name: str, directory: Path) -> str:
+    """The cell meant: by its whole name, or by a beginning that no other has, or no other that was measured.
+
+    `states` holds the status of every cell by its id.
+    """
+    known = list(states)
     short = {cell.partition("/")[2]: cell for cell in known}
     whole = [cell for cell in known if name in (cell, cell.partition("/")[2])]
     found = whole or [cell for text, cell in short.items() if text.startswith(f"{name}-")]
+    measured = [cell for cell in found if states[cell] == Status.MEASURED]
+    found = measured if len(measured) == 1 else found
     if len(found) == 1:
         return found[0]
     if found:
