@@ -54,7 +54,7 @@ def doctor(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the harness's own tests: `nox -s tests -- -k worker`, or `-- tests/test_worker.py`."""
     # One worker per CPU, of which four are enough for the longest file; tests/conftest.py says what stays together.
-    workers = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    workers = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     _test(session, "not options", "-W", "error", *workers)
 
 

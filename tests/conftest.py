@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from installing import Venv, build
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from bench.environments.locked import Environments
 from bench.grid.request import Request
@@ -13,18 +15,32 @@ from bench.places import MATRICES, ROOT
 from bench.wall.artifacts import Artifacts
 
 LONGEST_FIRST = ("test_sweep", "test_collapse", "test_instruments", "test_formats", "test_install", "test_runtimes",
-                 "test_comparison", "test_envs", "test_report")  # fmt: skip
+                 "test_api", "test_notebook", "test_comparison", "test_envs", "test_report")  # fmt: skip
 """Files with real runs, installations and exports, so that no worker of pytest-xdist is left with one at the end."""
 
+# Guests of two runs at once would be pinned to the same CPU; the last two share a wheel and an environment as well.
+TOGETHER = dict.fromkeys(("test_collapse", "test_instruments", "test_formats", "test_install"), "test_sweep")
+"""Files that stay on the worker of another one; every file's own tests stay together, for the fixtures they share."""
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay on one worker of pytest-xdist, for what they share, unless they name a group themselves."""
+    """Longest files first."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]  # without types, so of the class Any
+    """pytest-xdist's distribution by file, with the files of `TOGETHER` as one; its marks are of no effect here."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.partition("::")[0]).stem
+        return TOGETHER.get(name, name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Whatever `--dist` says."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,7 @@ from bench.grid.request import Request
 from bench.report import outcomes, tables
 from bench.store import reading
 
-pytestmark = [
-    pytest.mark.xdist_group("runs"),
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
-]
+pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,6 @@ from bench.places import MATRICES, ROOT
 from bench.reasons import UsageError
 from bench.wall.artifacts import Artifacts, ExportRequest
 
-pytestmark = pytest.mark.xdist_group("runs")  # guests of two runs would be pinned to the same CPU
-
 PACKAGE = ROOT / "tests" / "packages" / "ort_format"
 LOCK = PACKAGE / "ort_format" / "envs" / "ort-format.txt"
 SWEEP = """

@@ -17,8 +17,6 @@ from installing import Venv, build, build_editable, files_below, said
 from bench import __version__
 from bench.places import ROOT
 
-pytestmark = pytest.mark.xdist_group("installed")
-
 RECORDED = ROOT / "results" / "reference" / "coco128-640-cpu"
 DATA = ("matrices", "reports/templates", "reports/locale", "reports/vendor")
 MEGABYTES = 8

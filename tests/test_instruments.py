@@ -54,7 +54,6 @@ def test_only_what_works_on_the_artifact_alone_needs_no_guest() -> None:
     assert [one.name for one in of_cells(ORDER) if not one.in_guest] == ["export"]
 
 
-@pytest.mark.xdist_group("runs")
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 def test_the_reference_is_measured_first_also_when_only_another_cell_is_chosen(tmp_path: Path) -> None:
     done = bench(

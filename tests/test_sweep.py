@@ -23,7 +23,6 @@ from bench.grid.request import CACHE_VARIABLE, Request
 from bench.places import MATRICES, ROOT
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.xdist_group("runs")  # guests of two runs would be pinned to the same CPU
 
 SWEEP = """
 description = "A minute: for the tests of the harness."
