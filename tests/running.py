@@ -21,6 +21,9 @@ from bench.measure import prepare as _prepare  # noqa: F401 - see below
 # What a run imports late is imported above: `pytester` forgets what a pytest within imported, and C extensions load
 # once per process.
 
+USERS_CACHE = Request({}).cache
+"""Asked for at once, since `pytester` gives its tests another home, and with it an empty cache."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -35,7 +38,7 @@ def bench(*arguments: object, columns: int = 200) -> Done:
     out = io.StringIO()
     words = [str(argument) for argument in arguments]
     with _kept_sigterm(), pytest.MonkeyPatch.context() as variables:
-        variables.setenv(CACHE_VARIABLE, str(Request({}).cache))
+        variables.setenv(CACHE_VARIABLE, str(USERS_CACHE))
         variables.setenv("COLUMNS", str(columns))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), pytest.raises(SystemExit) as ended:
             main(words)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from running import bench
+from running import USERS_CACHE, bench
 
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
@@ -142,7 +142,7 @@ def test_show_and_report_read_a_past_run(finished: Path, tmp_path: Path) -> None
 def test_pytest_users_get_what_they_expect(
     matrices: Path, tmp_path: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(Request({}).cache))
+    monkeypatch.setenv(CACHE_VARIABLE, str(USERS_CACHE))
     results = tmp_path / "runs"
     base: list[str | Path] = [
         ROOT / "bench",
