@@ -442,7 +442,11 @@ def test_an_error_in_the_middle_leaves_no_guest_behind(matrices: Path, tmp_path:
 
 
 @needs_environments
-def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(matrices: Path, tmp_path: Path) -> None:
+def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(
+    matrices: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, was))
     before = state()
 
     def stop_in_the_latency() -> None:
