@@ -202,6 +202,14 @@ def test_recorded_runs_can_be_read(name: str) -> None:
 
 @needs_runs
 @pytest.mark.parametrize("name", RUNS)
+def test_a_recorded_report_shows_no_photograph_that_is_not_ours(name: str) -> None:
+    """Only the images that this project renders itself may be published; `report` without --image leaves others out."""
+    pictures = bench.read(name).report.read_text(encoding="utf-8").count("data:image/")
+    assert pictures == 0 or (pictures == 1 and name.startswith("demo-"))
+
+
+@needs_runs
+@pytest.mark.parametrize("name", RUNS)
 def test_the_metrics_of_recorded_runs_agree_with_their_cells(name: str) -> None:
     results = bench.read(name)
     cells, long = cells_of(name), results.metrics
