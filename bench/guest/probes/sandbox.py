@@ -6,13 +6,11 @@ every answer, and the page does its inference by itself, so that no driver evalu
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import sys
 import tempfile
 import threading
-import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,24 +19,30 @@ import numpy as np
 import psutil
 from playwright.sync_api import Error
 
+from ..refusals import TargetAbsent
+from ..runtimes import _browser, _page_server
+
 HERE = Path(__file__).resolve().parent
-RUNTIMES = HERE.parents[1] / "runtimes"
+RUNTIMES = HERE.parent / "runtimes"
 _FILTERED = 2  # seccomp's mode with a filter, in /proc/PID/status
 
 
-def _import(name: str) -> Any:
-    """A module of bench/guest/runtimes, as a member of a package of its own: a guest has no package `bench`."""
-    package = types.ModuleType("runtimes")
-    package.__path__ = [str(RUNTIMES)]
-    sys.modules.setdefault(package.__name__, package)
-    return importlib.import_module(f"{package.__name__}.{name}")
+class Server(_page_server.Server):
+    """The page server with a policy on every answer, and a place for the page's report."""
+
+    def __init__(self, folders: Mapping[str, Path], policy: str, sent: bytes) -> None:
+        """Listen on a free port of 127.0.0.1, in a thread of its own."""
+        super().__init__(folders)
+        self.RequestHandlerClass = Handler
+        self.policy, self.sent = policy, sent
+        self.report: dict[str, Any] = {}
+        self.reported = threading.Event()
 
 
-_browser, _page_server = _import("_browser"), _import("_page_server")
+class Handler(_page_server.Handler):
+    """One request of the page."""
 
-
-class Handler(_page_server.Handler):  # type: ignore[misc, name-defined]  # imported by path
-    """The page server's answers with a policy, and a place for the page's report."""
+    server: Server
 
     def end_headers(self) -> None:
         """Add the policy as the last header."""
@@ -66,10 +70,8 @@ def visit(arguments: dict[str, Any]) -> dict[str, Any]:
     (origins other than the page's own server that it sent requests to).
     """
     folders = {name: Path(path) for name, path in arguments["folders"].items()}
-    server = _page_server.Server({"probe": HERE, "page": RUNTIMES, **folders})
-    server.RequestHandlerClass = Handler
-    server.policy, server.report, server.reported = arguments["policy"], {}, threading.Event()
-    server.sent = Path(arguments["input"]).read_bytes()
+    sent = Path(arguments["input"]).read_bytes()
+    server = Server({"probe": HERE, "page": RUNTIMES, **folders}, arguments["policy"], sent)
     complaints: list[str] = []
     elsewhere: set[str] = set()
     try:
@@ -82,7 +84,7 @@ def visit(arguments: dict[str, Any]) -> dict[str, Any]:
     except Error as error:
         server.shutdown()
         server.server_close()
-        raise _browser.TargetAbsent(f"The browser does not start: {_cause(error)}") from error
+        raise TargetAbsent(f"The browser does not start: {_cause(error)}") from error
     try:
         page = browser.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
