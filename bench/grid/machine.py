@@ -122,6 +122,11 @@ def available_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def last_cpus(number: int) -> list[int]:
+    """As many CPUs as guests are pinned to: the last ones, since the first also serves interrupts."""
+    return available_cpus()[-number:]
+
+
 def cpu_name() -> str:
     """Marketing name of the processor."""
     info = Path("/proc/cpuinfo")

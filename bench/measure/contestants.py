@@ -97,7 +97,7 @@ class Contestants:
     @property
     def cpus(self) -> list[int]:
         """CPUs that both guests share: they take turns, and only so is neither's better than the other's."""
-        return machine.available_cpus()[-self.cell.threads :]
+        return machine.last_cpus(self.cell.threads)
 
     def input(self) -> Tensor:
         """The image that both sides are timed on."""

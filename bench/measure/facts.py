@@ -46,7 +46,7 @@ def _stage(decided: Decided) -> dict[str, Any]:
         "ratio": math.exp(found.value),
         "low": low,
         "high": high,
-        "sd": found.error * math.sqrt(found.freedom + 1) if found.repeats > 1 else None,
+        "sd": found.deviation if found.repeats > 1 else None,
         "autocorrelation": found.autocorrelation,
         "alpha": decided.alpha,
         "visible": None if math.isnan(decided.visible) else decided.visible,

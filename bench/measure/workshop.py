@@ -143,8 +143,8 @@ class Workshop:
         return load_spec(cell, artifact, javascript) | {"target": target}
 
     def cpus(self, cell: Cell) -> list[int]:
-        """CPUs a cell's guest is pinned to: the last ones, since the first also serves interrupts."""
-        return machine.available_cpus()[-cell.threads :]
+        """CPUs a cell's guest is pinned to."""
+        return machine.last_cpus(cell.threads)
 
     def deadlines(self, cell: Cell) -> Deadlines:
         """The sweep's deadlines with the patience that the cell's target asks for."""

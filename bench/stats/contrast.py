@@ -37,6 +37,11 @@ class Mean:
     repeats: int
     autocorrelation: float
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a repeat."""
+        return self.error * math.sqrt(self.freedom + 1)  # `mean` lets as many repeats count
+
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Two-sided interval of the mean."""
         half = float(t.ppf((1 + confidence) / 2, self.freedom)) * self.error

@@ -188,8 +188,9 @@ def load(run_dir: Path) -> Run:
         for record in tables.read_table(run_dir, "environment").to_dict("records")
     )
     names = _option_names(facts)
-    cells = tuple(_cell(record, names) for record in tables.read_table(run_dir, "cells").to_dict("records"))
-    run_ids = {_text(value) for value in tables.read_table(run_dir, "cells")["run_id"]} - {""}
+    rows = tables.read_table(run_dir, "cells")
+    cells = tuple(_cell(record, names) for record in rows.to_dict("records"))
+    run_ids = {_text(value) for value in rows["run_id"]} - {""}
     return Run(
         run_id=next(iter(run_ids)) if len(run_ids) == 1 else clean(run_dir.name),
         cells=cells,

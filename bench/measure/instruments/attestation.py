@@ -9,7 +9,6 @@ from bench.grid.matrix import Cell
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
-from bench.tasks.task import AnyTask
 
 
 class Attestation(CellInstrument):
@@ -17,11 +16,7 @@ class Attestation(CellInstrument):
 
     name = "attestation"
     needs = ("footprint",)
-
-    def columns(self, task: AnyTask) -> tuple[str, ...]:
-        """What it fills; the same for every task."""
-        del task
-        return ("attested", "expected", "compute")
+    fills = ("attested", "expected", "compute")
 
     def measure(self, subject: Subject) -> None:
         """Store the answer.  Raises CellProblem (invalid) where it is not what was asked."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.tasks.task import AnyTask
 
 
 class Export(CellInstrument):
@@ -11,11 +10,7 @@ class Export(CellInstrument):
 
     name = "export"
     in_guest = False
-
-    def columns(self, task: AnyTask) -> tuple[str, ...]:
-        """What it fills; the same for every task."""
-        del task
-        return ("size_bytes", "artifact_key", "artifact_sha256", "export_seconds", "calibration", "reproduce")
+    fills = ("size_bytes", "artifact_key", "artifact_sha256", "export_seconds", "calibration", "reproduce")
 
     def measure(self, subject: Subject) -> None:
         """Store the facts of the artifact, which was made before this is called."""

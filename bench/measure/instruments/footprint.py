@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.tasks.task import AnyTask, require_outputs
+from bench.tasks.task import require_outputs
 
 
 class Footprint(CellInstrument):
@@ -11,13 +11,9 @@ class Footprint(CellInstrument):
 
     name = "footprint"
     needs = ("export",)
-
-    def columns(self, task: AnyTask) -> tuple[str, ...]:
-        """What it fills; the same for every task."""
-        del task
-        return (
-            "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
-        )  # fmt: skip
+    fills = (
+        "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
+    )  # fmt: skip
 
     def measure(self, subject: Subject) -> None:
         """Load, infer once, and store times and memory of the guest's process."""

@@ -27,10 +27,13 @@ class Instrument(ABC):
     """Instruments that must have measured the cell before."""
     compares: ClassVar[bool] = False
     """Whether the cell's reference must have been measured by this instrument before."""
+    fills: ClassVar[tuple[str, ...]] = ()
+    """Columns of the table `cells` that it fills, for every task."""
 
-    @abstractmethod
     def columns(self, task: AnyTask) -> tuple[str, ...]:
-        """Columns of the table `cells` that it fills, for cells of a task."""
+        """Columns that it fills for cells of a task: `fills`, where the task makes no difference."""
+        del task
+        return self.fills
 
 
 @dataclass(frozen=True)

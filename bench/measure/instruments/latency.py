@@ -9,7 +9,6 @@ from bench.measure.instruments.instrument import RunInstrument
 from bench.measure.timing import Campaign
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem
-from bench.tasks.task import AnyTask
 
 
 class Latency(RunInstrument):
@@ -18,15 +17,11 @@ class Latency(RunInstrument):
     name = "latency"
     needs = ("export",)
     compares = True
-
-    def columns(self, task: AnyTask) -> tuple[str, ...]:
-        """What it fills; the same for every task."""
-        del task
-        return (
-            "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio", "latency_ratio_low",
-            "latency_ratio_high", "latency_samples", "latency_launches", "latency_rounds",
-            "latency_rounds_contaminated", "latency_stop",
-        )  # fmt: skip
+    fills = (
+        "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio", "latency_ratio_low",
+        "latency_ratio_high", "latency_samples", "latency_launches", "latency_rounds",
+        "latency_rounds_contaminated", "latency_stop",
+    )  # fmt: skip
 
     def applies(self, workshop: Workshop, cell: Cell) -> str:
         """Why no latency is taken of a cell that runs, or nothing."""
