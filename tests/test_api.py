@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from sweeps import LATENCY_OF_SECONDS
 
 import bench
 from bench import engine, store
@@ -42,16 +43,8 @@ images = 8
 options = ["pytorch"]
 precisions = ["fp32"]
 targets = ["cpu"]
-
-[latency]
-samples = 3
-warmup = 1
-rounds = 2
-min_launches = 3
-max_launches = 3
-half_width = 0.5
-budget_s = 20
 """
+SWEEP += LATENCY_OF_SECONDS
 
 USER = """
 import bench

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from installing import Venv, build, copied_project, files_below, said
+from sweeps import LATENCY_OF_SECONDS
 
 from bench import store
 from bench.environments.locked import Environments
@@ -36,16 +37,8 @@ images = 16
 calibration_images = 8
 precisions = ["fp32"]
 targets = ["cpu", "arm-cpu"]
-
-[latency]
-samples = 3
-warmup = 1
-rounds = 2
-min_launches = 3
-max_launches = 3
-half_width = 0.5
-budget_s = 20
 """
+SWEEP += LATENCY_OF_SECONDS
 
 
 NATIVE = "arm-cpu" if platform.machine().lower() in ("aarch64", "arm64") else "cpu"

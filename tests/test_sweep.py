@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 from running import USERS_CACHE, bench
+from sweeps import LATENCY_OF_SECONDS
 
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
@@ -32,16 +33,8 @@ calibration_images = 8
 options = ["onnx"]
 precisions = ["fp32"]
 targets = ["cpu", "arm-cpu"]
-
-[latency]
-samples = 3
-warmup = 1
-rounds = 2
-min_launches = 3
-max_launches = 3
-half_width = 0.5
-budget_s = 20
 """
+SWEEP += LATENCY_OF_SECONDS
 
 
 @pytest.fixture(scope="session")
