@@ -38,6 +38,8 @@ def side(label: str, ms: float, process: float = 0.004, adapter: Path = ADAPTER)
 
 
 def compare(tmp_path: Path, base: Side, candidate: Side, **plan: Any) -> Outcome:
+    for each in (base, candidate):
+        each.spec["options"]["launches"] = str(tmp_path / "launches")
     comparison = Comparison(
         {BASE: base, CANDIDATE: candidate},
         X,
