@@ -178,7 +178,7 @@ def test_a_package_is_found_and_not_imported(package: Path) -> None:
     read = matrix.load()
     option = read.options["ort-format"]
     assert not option.in_guide
-    assert read.module(option, Path("runtimes"), "ort_format") == package / "runtimes" / "ort_format.py"
+    assert read.module(option, "runtimes", "ort_format") == package / "runtimes" / "ort_format.py"
     assert "ort_format" not in sys.modules
     assert matrix.option_names()["ort-format"] == "ORT format"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,22 @@ import pandas as pd
 import pytest
 
 from bench.environments.locked import Env
-from bench.environments.pinned import PinnedEnvironments, RevisionEnvironments
+from bench.environments.pinned import PinnedEnvironments
 from bench.grid import tolerances
 from bench.grid.schema import Deadlines
-from bench.measure.comparison import Comparison, Outcome, Plan
-from bench.measure.pairs import BASE, CANDIDATE, Side, condition, huge_pages_possible
+from bench.measure.contest import Contest, Contests
+from bench.measure.pairs import (
+    BASE,
+    CANDIDATE,
+    Conditions,
+    Side,
+    condition,
+    huge_pages_possible,
+    run_pair,
+)
 from bench.places import MATRICES
-from bench.reasons import CellProblem, UsageError
+from bench.reasons import UsageError
+from bench.stats.allocation import PAIRS_MIN, Noise, shares
 from bench.stats.change import Change
 from bench.store import pairs as stored
 
@@ -37,49 +48,62 @@ def side(label: str, ms: float, process: float = 0.004, adapter: Path = ADAPTER)
     return Side(label, env, adapter, spec, {"PATH": "/usr/bin:/bin"})
 
 
-def compare(tmp_path: Path, base: Side, candidate: Side, **plan: Any) -> Outcome:
+def contest(tmp_path: Path, base: Side, candidate: Side, name: str = "cell") -> Contest:
     for each in (base, candidate):
         each.spec["options"]["launches"] = str(tmp_path / "launches")
-    comparison = Comparison(
-        {BASE: base, CANDIDATE: candidate},
-        X,
-        Plan(**{"seconds": 120.0, "margin": 0.01, "inferences": 8, "pairs": 8, **plan}),
-        cpus=[],
-        threads=1,
-        deadlines=Deadlines(),
-        log=tmp_path / "guests.log",
-        on_pair=lambda *_place: None,
-    )
-    return comparison.run()
+    conditions = Conditions(X, [], 1, Deadlines(), tmp_path / "guests.log", inferences=8)
+    pair = partial(run_pair, {BASE: base, CANDIDATE: candidate}, conditions, random.Random(7))  # noqa: S311 - an order of turns
+    return Contest(name, pair, {"latency": 0.01})
+
+
+def compare(tmp_path: Path, base: Side, candidate: Side, pairs: int | None = 8, seconds: float = 120.0) -> Contest:
+    one = contest(tmp_path, base, candidate)
+    Contests([one], seconds, lambda *_place: None).run(pairs)
+    return one
 
 
 def test_a_planted_slowdown_is_seen_and_confirmed(tmp_path: Path) -> None:
     outcome = compare(tmp_path, side("a", 10.0), side("b", 10.5))
-    assert outcome.change is Change.REGRESSED
-    assert outcome.confirmation is not None
-    assert np.exp(outcome.screen.found.value) == pytest.approx(1.05, abs=0.01)
-    stored.write(tmp_path, {"screen": outcome.screened, "confirm": outcome.confirming}, {"change": outcome.change})
+    assert outcome.change() is Change.REGRESSED
+    assert outcome.confirmation() is not None
+    assert np.exp(outcome.screen().found.value) == pytest.approx(1.05, abs=0.01)
+    looks = {"screen": outcome.screened, "confirm": outcome.confirming}
+    stored.write(tmp_path, {"cell": looks}, {"change": outcome.change()})
     table = pd.read_parquet(tmp_path / "pairs.parquet")
     assert len(table) == 8 * (len(outcome.screened) + len(outcome.confirming))
     assert set(table["first"]) == {BASE, CANDIDATE}, "who goes first is drawn"
-    assert json.loads((tmp_path / "ab.json").read_text())["change"] == "regressed"
+    assert json.loads((tmp_path / stored.FACTS).read_text())["change"] == "regressed"
 
 
 def test_the_same_on_both_sides_is_no_change_and_needs_no_second_look(tmp_path: Path) -> None:
     outcome = compare(tmp_path, side("a", 10.0, process=0.002), side("a", 10.0, process=0.002))
-    assert outcome.change is Change.OK
+    assert outcome.change() is Change.OK
     assert not outcome.confirming
 
 
 def test_too_much_noise_is_undecided_and_says_what_could_have_been_seen(tmp_path: Path) -> None:
     outcome = compare(tmp_path, side("a", 10.0, process=0.2), side("b", 10.0, process=0.2), pairs=6)
-    assert outcome.change is Change.UNDECIDED
-    assert outcome.screen.visible > 0.1
+    assert outcome.change() is Change.UNDECIDED
+    assert outcome.screen().visible > 0.1
 
 
-def test_the_number_of_pairs_is_kept_within_the_time(tmp_path: Path) -> None:
+def test_time_is_kept_to_and_what_it_was_too_short_for_is_undecided(tmp_path: Path) -> None:
     outcome = compare(tmp_path, side("a", 10.0, process=0.1), side("b", 10.0, process=0.1), pairs=None, seconds=1.0)
-    assert len(outcome.screened) == 6, "the pilot alone, when there is no time for more"
+    assert 1 <= len(outcome.screened) < PAIRS_MIN
+    assert outcome.seconds < 1.0 + 2 * outcome.cost
+    assert outcome.change() is Change.UNDECIDED
+
+
+def test_of_several_only_the_slower_one_is_confirmed(tmp_path: Path) -> None:
+    slower = contest(tmp_path, side("a", 10.0), side("b", 10.6), "slower")
+    same = contest(tmp_path, side("a", 10.0), side("b", 10.0), "same")
+    order: list[str] = []
+    Contests([slower, same], 40.0, lambda one, stage, _pairs: order.append(f"{stage} {one.name}")).run()
+    assert slower.change() is Change.REGRESSED
+    assert same.change() is not Change.REGRESSED
+    assert not same.confirming
+    first = order[: 2 * PAIRS_MIN]
+    assert all(set(first[at : at + 2]) == {"screen slower", "screen same"} for at in range(0, len(first), 2)), "in turn"
 
 
 def test_both_sides_run_under_the_same_condition(tmp_path: Path) -> None:
@@ -87,17 +111,20 @@ def test_both_sides_run_under_the_same_condition(tmp_path: Path) -> None:
     assert condition(huge=False) == {}
     one, other = (replace(side(name, 10.0), variables={"PATH": "/usr/bin:/bin", **huge}) for name in "ab")
     outcome = compare(tmp_path, one, other, pairs=6)
-    seen = {pair.attested[name]["tunables"] for pair in outcome.screened for name in (BASE, CANDIDATE)}
+    launches = [pair.launches[name] for pair in outcome.screened for name in (BASE, CANDIDATE)]
+    seen = {launch.attested["tunables"] for launch in launches}
     assert seen == {huge["GLIBC_TUNABLES"]}
     if huge_pages_possible():
-        assert outcome.screened[0].base_huge_bytes > 0
+        assert launches[0].huge_bytes > 0
 
 
-def test_a_guest_that_dies_is_told(tmp_path: Path) -> None:
+def test_a_guest_that_dies_is_told_with_its_side(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("import os\ndef load(spec):\n    os._exit(3)\n", encoding="utf-8")
-    with pytest.raises(CellProblem, match="exit code 3"):
-        compare(tmp_path, side("a", 10.0), side("b", 10.0, adapter=broken))
+    outcome = compare(tmp_path, side("a", 10.0), side("b", 10.0, adapter=broken))
+    assert outcome.problem is not None
+    assert outcome.problem.side == CANDIDATE
+    assert "exit code 3" in outcome.problem.text
 
 
 def test_a_pin_changes_the_lock_and_holds_the_rest(tmp_path: Path) -> None:
@@ -115,14 +142,18 @@ def test_a_pin_changes_the_lock_and_holds_the_rest(tmp_path: Path) -> None:
         PinnedEnvironments(MATRICES, tmp_path, ["onnxruntime>=1"])
 
 
-def test_a_revision_gives_the_locks_of_then(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="neither a package, a file nor a revision"):
-        RevisionEnvironments(MATRICES, tmp_path, "no-such-revision")
-
-
 def test_tolerances_have_reasons(tmp_path: Path) -> None:
     found = tolerances.load(MATRICES)
     assert {"latency", "map50_95", "size_bytes", "env_bytes"} <= found.keys()
     (tmp_path / "tolerances.toml").write_text("[latency]\nmargin = 2\nwhy = ''\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"tolerances\.toml: latency\.margin"):
         tolerances.load(tmp_path)
+
+
+def test_time_goes_where_pairs_vary_and_cost_little() -> None:
+    noises = {"quiet": Noise(0.004, 3.0), "loud": Noise(0.016, 3.0), "dear": Noise(0.016, 12.0)}
+    found = shares(noises, 900.0)
+    assert sum(noises[name].seconds * pairs for name, pairs in found.items()) == pytest.approx(900, rel=0.05)
+    assert found["loud"] == pytest.approx(4 * found["quiet"], rel=0.05)
+    assert found["loud"] == pytest.approx(2 * found["dear"], rel=0.05)
+    assert set(shares(noises, 10.0).values()) == {PAIRS_MIN}, "nothing is decided by fewer"

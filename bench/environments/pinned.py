@@ -1,13 +1,11 @@
-"""Environments with some packages at other versions, and those of another revision; everything else as locked.
+"""Environments with some packages at other versions, everything else as locked: a side of a comparison.
 
-The sides of a comparison: `onnxruntime==1.24.4` is the lock with that one version, and what else must change for it;
-a revision is the locks that the project had then.
+`onnxruntime==1.24.4` is the lock with that one version, and what else must change for it.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +13,6 @@ from pathlib import Path
 
 from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
 from bench.environments.locked import LOCAL_LABEL, Env, Environments, no_deps
-from bench.places import ROOT
 from bench.reasons import UsageError
 
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.!+]+)$")
@@ -44,24 +41,6 @@ class PinnedEnvironments(Environments):
         """Nothing: an interpreter that the user brings has no lock to change."""
         del family
         return None
-
-
-class RevisionEnvironments(Environments):
-    """Environments by the locks of another revision of this checkout."""
-
-    def __init__(self, matrices_dir: Path, cache_dir: Path, revision: str) -> None:
-        """Raises UsageError for a revision that this checkout does not know."""
-        super().__init__(matrices_dir, cache_dir)
-        self._revision = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
-        if not self._revision:
-            raise UsageError(f"{revision}: neither a package, a file nor a revision of {ROOT}")
-
-    def lock_text(self, family: str) -> str:
-        """The lock that the revision had.  Raises UsageError where it had none."""
-        text = _git("show", f"{self._revision}:matrices/envs/{family}.txt")
-        if not text:
-            raise UsageError(f"revision {self._revision[:12]} has no matrices/envs/{family}.txt")
-        return text
 
 
 @cache
@@ -101,11 +80,3 @@ def _names(lines: Sequence[str]) -> str:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _git(*arguments: str) -> str:
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    done = subprocess.run([git, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""

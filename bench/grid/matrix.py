@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from bench.grid import entries, outside
 from bench.grid.schema import Compute, Option, ParityLimit, Precision, Sweep, Target
-from bench.places import EXPORTERS, MATRICES, RUNTIMES
+from bench.places import GUEST, MATRICES
 from bench.reasons import UsageError, did_you_mean
 
 REFERENCE_OPTION, REFERENCE_PRECISION = "pytorch", "fp32"
@@ -92,6 +92,8 @@ class Matrix:
     parity: dict[str, ParityLimit] = field(default_factory=dict)
     homes: dict[str, Path] = field(default_factory=dict)
     """Folder of the package that an option from outside comes with, by option id."""
+    guest: Path = GUEST
+    """Exporters and runtimes of the options of this folder: ours, or those that it was brought with."""
 
     def sweep(self, name: str) -> Sweep:
         """The sweep of that name.  Raises UsageError when there is none or its file is wrong."""
@@ -152,20 +154,22 @@ class Matrix:
 
     def runtime(self, cell: Cell) -> Path:
         """The adapter that runs a cell.  Raises UsageError when there is no such module."""
-        return self.module(cell.option, RUNTIMES, cell.runtime)
+        return self.module(cell.option, "runtimes", cell.runtime)
 
     def exporter(self, option: Option, name: str) -> Path:
         """An exporter of an option.  Raises UsageError when there is no such module."""
-        return self.module(option, EXPORTERS, name)
+        return self.module(option, "exporters", name)
 
-    def module(self, option: Option, ours: Path, name: str) -> Path:
-        """A module of the option's own package, or of our folder `ours`.  Raises UsageError where neither has it."""
-        home = self.homes.get(option.id)
-        places = [ours] if home is None else [home / ours.name, ours]
+    def module(self, option: Option, kind: str, name: str) -> Path:
+        """A module of the option's own package, or of the guest's folder `kind`.
+
+        Raises UsageError where neither has it.
+        """
+        places = [home / kind for home in (self.homes.get(option.id), self.guest) if home is not None]
         found = next((path for place in places if (path := place / f"{name}.py").is_file()), None)
         if found is None:
             looked = " and ".join(str(place) for place in places)
-            raise UsageError(f"the option {option.id} names {ours.name}/{name}.py, which is not in {looked}")
+            raise UsageError(f"the option {option.id} names {kind}/{name}.py, which is not in {looked}")
         return found
 
     def reference_target(self, target: str) -> str:
@@ -181,7 +185,7 @@ class Matrix:
 
 
 def load(directory: Path = MATRICES) -> Matrix:
-    """Read and check a matrices folder.
+    """Read and check a matrices folder.  A `guest` folder beside it is that of its exporters and runtimes.
 
     Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
     """
@@ -210,7 +214,9 @@ def load(directory: Path = MATRICES) -> Matrix:
             _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
     ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
     sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
-    found = Matrix(directory, ordered, targets, sweeps, _parity_limits(directory / "parity.toml"), homes)
+    limits, own = _parity_limits(directory / "parity.toml"), directory.parent / GUEST.name
+    guest = own if (own / "runtimes").is_dir() else GUEST
+    found = Matrix(directory, ordered, targets, sweeps, limits, homes, guest)
     for option in ordered.values():
         _require_modules(found, option)
     return found
@@ -246,9 +252,9 @@ def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option
 def _require_modules(matrix: Matrix, option: Option) -> None:
     """Raise UsageError when an adapter or exporter that an option names is not there."""
     for name in (option.runtime, *option.runtimes.values()):
-        matrix.module(option, RUNTIMES, name)
+        matrix.module(option, "runtimes", name)
     for name in (option.export.exporter, *(exporter for exporter, _ in option.export.chain)):
-        matrix.module(option, EXPORTERS, name)
+        matrix.module(option, "exporters", name)
 
 
 def option_names(directory: Path = MATRICES) -> dict[str, str]:

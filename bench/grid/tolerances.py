@@ -8,9 +8,13 @@ from pydantic import Field
 
 from bench.grid import entries
 from bench.grid.entries import Entry
-from bench.reasons import UsageError
+from bench.reasons import UsageError, did_you_mean
 
 FILE = "tolerances.toml"
+TIMED = ("latency", "load_ms", "first_inference_ms", "peak_rss_bytes")
+"""Metrics that pairs of fresh guests say."""
+EXACT = ("size_bytes", "env_bytes")
+SCORE = "map50_95"
 
 
 class Tolerance(Entry):
@@ -21,9 +25,15 @@ class Tolerance(Entry):
 
 
 def load(matrices: Path) -> dict[str, Tolerance]:
-    """Tolerances by metric.  Raises UsageError naming file and key, also where latency has none."""
+    """Tolerances by metric.  Raises UsageError naming file and key, also where one lacks or is not known."""
     path = matrices / FILE
     found = {name: entries.parse(Tolerance, value, path, prefix=name) for name, value in entries.read(path).items()}
-    if "latency" not in found:
-        raise UsageError(f"{path}: latency: missing; give it a margin and why")
+    known = (*TIMED, *EXACT, SCORE)
+    for name in known:
+        if name not in found:
+            raise UsageError(f"{path}: {name}: missing; give it a margin and why")
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        hint = did_you_mean(unknown, known)
+        raise UsageError(f"{path}: unknown {', '.join(unknown)}{hint}; allowed: {', '.join(known)}")
     return found

@@ -7,38 +7,34 @@ A side is written as
     best.pt                  another checkpoint
     path/to/artifact         a folder with a manifest.json, as in the cache
     precision=int8           another precision of the same option
-    v0.1.0                   any revision that git knows: the locks of then, for exporter and runtime
+    v0.1.0                   any revision that git knows: locks, options, exporters and runtimes of then
 """
 
 from __future__ import annotations
 
 import json
+import random
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench import demo
-from bench.environments.javascript import JsEnvironments
-from bench.environments.locked import Environments
-from bench.environments.pinned import PIN, PinnedEnvironments, RevisionEnvironments
+from bench.environments import houses
+from bench.environments.pinned import PIN, PinnedEnvironments
 from bench.grid import machine
-from bench.grid.matrix import Cell, Matrix
+from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
-from bench.measure.exporting import calibration, export
-from bench.measure.pairs import Side, condition
-from bench.measure.prepare import TASK, data_file
+from bench.measure.contest import SEED, Contest
+from bench.measure.outfit import Outfit
+from bench.measure.pairs import BASE, CANDIDATE, Conditions, Side, condition, run_pair
+from bench.measure.prepare import ingredients
 from bench.progress import Reporter
 from bench.reasons import UsageError
-from bench.tasks.dataset import Dataset, read_image
-from bench.tasks.registry import TASKS
-from bench.tasks.task import Tensor
 from bench.wall import checkpoint as checkpoints
-from bench.wall.artifacts import MANIFEST, Artifact, Artifacts
-from bench.wall.checkpoint import Checkpoint
-from bench.wall.spec import load_spec
+from bench.wall.artifacts import MANIFEST, Artifact
 
 CURRENT = "current"
 _CHOICE = re.compile(r"^precision=(?P<value>[a-z0-9_-]+)$")
@@ -50,21 +46,16 @@ class Contestants:
     def __init__(self, request: Request, progress: Reporter, *, huge: bool) -> None:
         """`request` must select one cell; `huge` asks for huge pages on both sides.
 
-        Raises UsageError for a selection of none or several cells, a target that is not here, or wrong data.
+        Raises UsageError for a selection of none or several cells, a target that cannot be timed here, or wrong data.
         """
         self._request = request
         self._progress = progress
         self._huge = huge
         self.grid: Grid = expand(request)
-        self.matrix: Matrix = self.grid.matrix
         self.cell = _only(self.grid, request)
-        presence = machine.detect(self.matrix.targets[self.cell.target])
-        if not presence.found:
-            raise UsageError(presence.text)
-        self._environments = Environments(request.matrices, request.cache)
-        data = data_file(request, progress)
-        self.dataset: Dataset = TASKS[TASK].load(data, limit=self.grid.sweep.images)
-        self._checkpoint = self._resolve(request.text("model") or str(demo.CHECKPOINT))
+        require_timed(self.grid, self.cell)
+        self._given = ingredients(request, self.grid, progress)
+        self.outfit = Outfit(self._given)
 
     def side(self, text: str) -> Side:
         """The side that `text` asks for, exported and installed now where it is not yet.
@@ -72,41 +63,32 @@ class Contestants:
         Raises UsageError for what cannot be meant, CellProblem where it cannot be made.
         """
         given = text.strip() or CURRENT
-        environments, exporting = self._environments, self._environments
-        cell, checkpoint, artifact = self.cell, self._checkpoint, None
+        request, cell = self._request, self.cell
         pins = [part.strip() for part in given.split(",")]
         choice = _CHOICE.match(given)
+        outfit, artifact = self.outfit, None
         if given == CURRENT:
             pass
         elif all(PIN.fullmatch(pin) for pin in pins):
-            environments = PinnedEnvironments(self._request.matrices, self._request.cache, pins)
+            running = PinnedEnvironments(request.matrices, request.cache, pins)
+            outfit = Outfit(replace(self._given, running=running))
         elif given.endswith(".pt"):
-            checkpoint = self._resolve(given)
+            checkpoint = checkpoints.resolve(given, self._given.environments, request.cache)
+            outfit = Outfit(replace(self._given, checkpoint=checkpoint))
         elif (Path(given) / MANIFEST).is_file():
             artifact = _read_artifact(Path(given))
         elif choice is not None:
             cell = self._other_precision(choice["value"])
         else:
-            environments = exporting = RevisionEnvironments(self._request.matrices, self._request.cache, given)
-        made = artifact or self._export(cell, checkpoint, exporting)
-        with self._progress.timed("", f"environment of {given}", "environment"):
-            env = environments.ensure(cell.environment)
-        variables = environments.variables() | condition(huge=self._huge)
-        return Side(given, env, self.matrix.runtime(cell), self._spec(cell, made), variables)
+            outfit, cell = self._of_then(given)
+        return make_side(given, outfit, cell, huge=self._huge, artifact=artifact)
 
-    @property
-    def cpus(self) -> list[int]:
-        """CPUs that both guests share: they take turns, and only so is neither's better than the other's."""
-        return machine.last_cpus(self.cell.threads)
-
-    def input(self) -> Tensor:
-        """The image that both sides are timed on."""
-        pixels, _ = TASKS[TASK].prepare(read_image(self.dataset.images[0].path), self.cell.imgsz)
-        return np.repeat(pixels, self.cell.batch, axis=0)
-
-    def _resolve(self, given: str) -> Checkpoint:
-        with self._progress.timed("", "reading the checkpoint", "data"):
-            return checkpoints.resolve(given, self._environments, self._request.cache)
+    def _of_then(self, revision: str) -> tuple[Outfit, Cell]:
+        """Outfit and cell as a revision had them."""
+        matrices = houses.of_revision(revision, self._request.cache)
+        request = Request(self._request.given() | {"matrices": str(matrices)})
+        grid = expand(request)
+        return Outfit(ingredients(request, grid, self._progress)), _only(grid, request)
 
     def _other_precision(self, name: str) -> Cell:
         option = self.cell.option
@@ -114,18 +96,43 @@ class Contestants:
             raise UsageError(f"precision={name}: {option.name} has {', '.join(option.precisions)}")
         return replace(self.cell, precision=name)
 
-    def _export(self, cell: Cell, checkpoint: Checkpoint, environments: Environments) -> Artifact:
-        sweep = self.grid.sweep
-        images = calibration(cell, self.dataset, sweep)
-        artifacts = Artifacts(self._request.cache, environments)
-        with self._progress.timed(cell.id, "export"):
-            return export(cell, self.matrix, checkpoint.path, images, artifacts, sweep.deadlines.export)
 
-    def _spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
-        family, javascript = cell.option.javascript, None
-        if family is not None:
-            javascript = JsEnvironments(self.matrix.directory, self._request.cache).ensure(family).directory
-        return load_spec(cell, artifact, javascript)
+def make_side(label: str, outfit: Outfit, cell: Cell, *, huge: bool, artifact: Artifact | None = None) -> Side:
+    """A side of a cell as an outfit makes it, with another artifact where one is given.
+
+    Exported and installed now where it is not yet.  Raises CellProblem, and UsageError as `Outfit` does.
+    """
+    env = outfit.environment(cell.environment, cell.target)
+    spec = outfit.load_spec(cell, artifact or outfit.artifact(cell))
+    variables = outfit.running.variables() | condition(huge=huge)
+    return Side(label, env, outfit.matrix.runtime(cell), spec, variables)
+
+
+def contest(
+    name: str,
+    outfit: Outfit,
+    cell: Cell,
+    sides: tuple[Side, Side],
+    margins: Mapping[str, float],
+    log: Path,
+    inferences: int | None = None,
+) -> Contest:
+    """A contest of two sides of a cell, base and candidate, on its first image; see `Conditions` for `inferences`."""
+    x = np.repeat(outfit.input([0], cell.imgsz), cell.batch, axis=0)
+    conditions = Conditions(x, outfit.cpus(cell), cell.threads, outfit.deadlines(cell), log, inferences)
+    shuffle = random.Random(f"{SEED} {name}")  # noqa: S311 - an order of turns that can be had again
+    pair = partial(run_pair, dict(zip((BASE, CANDIDATE), sides, strict=True)), conditions, shuffle)
+    return Contest(name, pair, margins)
+
+
+def require_timed(grid: Grid, cell: Cell) -> None:
+    """Raise UsageError for a cell whose target is not here, or is one on which no latency is taken."""
+    target = grid.matrix.targets[cell.target]
+    presence = machine.detect(target)
+    if not presence.found:
+        raise UsageError(presence.text)
+    if not target.timed:
+        raise UsageError(f"{target.name}: results are checked there, no latency is taken; choose another --targets")
 
 
 def _only(grid: Grid, request: Request) -> Cell:

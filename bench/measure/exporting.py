@@ -18,15 +18,10 @@ def calibration(cell: Cell, dataset: Dataset, sweep: Sweep) -> tuple[Path, ...]:
     return dataset.calibration_images(sweep.calibration_images) if precision.calibrate else ()
 
 
-def export(
-    cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path], artifacts: Artifacts, deadline: float
-) -> Artifact:
-    """The artifact of a cell from the cache, or made now, each exporter within `deadline` seconds.
-
-    Raises CellProblem, and UsageError for a file that cannot be read.
-    """
+def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) -> list[ExportRequest]:
+    """What is exported of a cell, in order; each but the first is converted from the one before."""
     spec = cell.option.export
-    request = ExportRequest(
+    last = ExportRequest(
         weights=weights,
         option=spec.exporter,  # not the option's id: options that run the same artifact share it
         precision=cell.spec.artifact or cell.precision,
@@ -36,14 +31,37 @@ def export(
         environment=spec.environment,
         calibration=tuple(images),
     )
-    for exporter, family in spec.chain:
-        stage = replace(
-            request,
+    before = [
+        replace(
+            last,
             option=exporter,
             precision=REFERENCE_PRECISION,
             exporter=matrix.exporter(cell.option, exporter),
             environment=family,
             calibration=(),
         )
-        request = replace(request, source=artifacts.ensure(stage, timeout=deadline))
-    return artifacts.ensure(request, timeout=deadline)
+        for exporter, family in spec.chain
+    ]
+    return [*before, last]
+
+
+def export(requests: Sequence[ExportRequest], artifacts: Artifacts, deadline: float) -> Artifact:
+    """The artifact of the last stage from the cache, or made now, each exporter within `deadline` seconds.
+
+    Raises CellProblem, and UsageError for a file that cannot be read.
+    """
+    made: Artifact | None = None
+    for request in requests:
+        made = artifacts.ensure(replace(request, source=made), timeout=deadline)
+    assert made is not None, "there is a last stage"
+    return made
+
+
+def key(requests: Sequence[ExportRequest], artifacts: Artifacts) -> str:
+    """The content address of the last stage; nothing is exported.  Raises UsageError for a file that cannot be read."""
+    found: Artifact | None = None
+    for request in requests:
+        address = artifacts.key(replace(request, source=found))
+        found = Artifact(address, Path(), {})  # of a source, only its address counts
+    assert found is not None, "there is a last stage"
+    return found.key

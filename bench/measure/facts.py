@@ -1,4 +1,4 @@
-"""What came of an A/B, as facts for JSON and for the pages that show it."""
+"""What came of a contest, as facts for JSON and for the pages that show it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.grid.matrix import Cell
-from bench.measure.comparison import Outcome
+from bench.measure.contest import Contest
 from bench.measure.pairs import BASE, SIDES, Side, Turns
 from bench.stats.change import Change, Decided
 
@@ -21,23 +21,36 @@ _WORDS = {
 }
 
 
-def summary(cell: Cell, sides: Mapping[str, Side], outcome: Outcome, *, huge: bool) -> dict[str, Any]:
+def summary(cell: Cell, sides: Mapping[str, Side], contest: Contest, *, huge: bool) -> dict[str, Any]:
     """The facts of an A/B, ready for JSON.  Ratios are candidate over base: above 1 the candidate is slower."""
-    everything = [*outcome.screened, *outcome.confirming]
+    everything = [*contest.screened, *contest.confirming]
     return {
         "cell": cell.id,
-        "change": outcome.change.value,
-        "words": _WORDS[outcome.change],
-        "margin": outcome.margin,
+        "change": contest.change().value,
+        "words": _WORDS[contest.change()],
         "pages": "huge" if huge else "ordinary",
-        "seconds": round(outcome.seconds, 1),
-        "screen": _stage(outcome.screen),
-        "confirm": None if outcome.confirmation is None else _stage(outcome.confirmation),
+        "seconds": round(contest.seconds, 1),
+        **looks(contest),
+        "beside": {
+            name: {"change": contest.change(name).value, **looks(contest, name)}
+            for name in contest.margins
+            if name != "latency"
+        },
         "sides": {name: _side(sides[name], everything, name) for name in SIDES},
     }
 
 
-def _stage(decided: Decided) -> dict[str, Any]:
+def looks(contest: Contest, metric: str = "latency") -> dict[str, Any]:
+    """Margin and both looks at a metric; None for a look that was not taken."""
+    confirmed = contest.confirmation(metric)
+    return {
+        "margin": contest.margins[metric],
+        "screen": _look(contest.screen(metric)),
+        "confirm": None if confirmed is None else _look(confirmed),
+    }
+
+
+def _look(decided: Decided) -> dict[str, Any]:
     found = decided.found
     low, high = (None, None) if found.repeats < 2 else (math.exp(end) for end in found.bounds(0.95))
     return {
@@ -55,12 +68,11 @@ def _stage(decided: Decided) -> dict[str, Any]:
 
 def _side(side: Side, pairs: list[Turns], name: str) -> dict[str, Any]:
     times = np.concatenate([pair.base_ms if name == BASE else pair.candidate_ms for pair in pairs])
-    huge = [pair.base_huge_bytes if name == BASE else pair.candidate_huge_bytes for pair in pairs]
-    attested = pairs[-1].attested[name]
+    attested = pairs[-1].launches[name].attested
     return {
         "label": side.label,
         "p50_ms": float(np.median(times)),
-        "huge_mb": float(np.median(huge)) / 1e6,
+        "huge_mb": float(np.median([pair.launches[name].huge_bytes for pair in pairs])) / 1e6,
         "compute": attested.get("compute", ""),
         "version": attested.get("version", ""),
         "lock_sha256": side.env.lock_sha256,

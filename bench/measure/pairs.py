@@ -9,8 +9,9 @@ are one observation: the pair is what is repeated (Kalibera and Jones 2013).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 
 from bench.environments.locked import Env
 from bench.grid.schema import Deadlines
+from bench.reasons import CellProblem
 from bench.tasks.task import Tensor
 from bench.wall.worker import Worker
 
 BASE, CANDIDATE = "base", "candidate"
 SIDES = (BASE, CANDIDATE)
 WARMUP = 4
+INFERENCES_MIN, INFERENCES_MAX = 24, 200
+LATENCY = "latency"
 _SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # malloc asks for huge pages, and keeps what is freed: some runtimes map and unmap tens of MB in each inference.
 _HUGE = ":".join(
@@ -47,20 +51,60 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What both sides of a pair share.
+
+    `inferences` of each side; None: as many as take as long as starting the two took, within `INFERENCES_MIN` and
+    `INFERENCES_MAX`.  That is within a few per cent of the best split between starting anew and repeating, whatever the
+    two vary by (Kalibera and Jones 2013, 6.2).  Standard errors of guests are appended to `log`.
+    """
+
+    x: Tensor
+    cpus: Sequence[int]
+    threads: int
+    deadlines: Deadlines
+    log: Path
+    inferences: int | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A side's process in a pair: what its start took, and what it says of itself at its end."""
+
+    load_ms: float
+    first_inference_ms: float
+    peak_rss_bytes: int
+    huge_bytes: int
+    attested: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Turns:
     """A pair's alternating inferences: times in ms, (n,) each, in order; `first` says which side went first."""
 
     base_ms: NDArray[np.float64]
     candidate_ms: NDArray[np.float64]
     first: tuple[str, ...]
-    base_huge_bytes: int
-    candidate_huge_bytes: int
-    attested: Mapping[str, Mapping[str, Any]]
+    launches: Mapping[str, Launch]
 
-    @property
-    def log_ratio(self) -> float:
-        """Median of the log ratios of neighbours, candidate over base: the pair's one observation."""
-        return float(np.median(np.log(self.candidate_ms) - np.log(self.base_ms)))
+    def log_ratio(self, metric: str = LATENCY) -> float:
+        """The pair's one observation of a metric: log of candidate over base.
+
+        Of latency it is the median over neighbouring inferences, which a drifting machine meets alike.
+        """
+        if metric == LATENCY:
+            return float(np.median(np.log(self.candidate_ms) - np.log(self.base_ms)))
+        one, other = (float(getattr(self.launches[name], metric)) for name in (CANDIDATE, BASE))
+        return float(np.log(one) - np.log(other))
+
+
+class SideProblem(CellProblem):
+    """A guest of a pair failed; `side` says whose."""
+
+    def __init__(self, side: str, problem: CellProblem) -> None:
+        """Keep reason, text and status."""
+        super().__init__(problem.reason, problem.text, problem.status)
+        self.side = side
 
 
 def huge_pages_possible() -> bool:
@@ -76,42 +120,68 @@ def condition(*, huge: bool) -> dict[str, str]:
     return {"GLIBC_TUNABLES": _HUGE} if huge else {}
 
 
-def run_pair(
-    sides: Mapping[str, Side],
-    x: Tensor,
-    *,
-    inferences: int,
-    cpus: Sequence[int],
-    threads: int,
-    deadlines: Deadlines,
-    log: Path,
-    shuffle: random.Random,
-) -> Turns:
-    """Start a guest of each side, let them alternate `inferences` times on `x`, and end both.
+def run_pair(sides: Mapping[str, Side], conditions: Conditions, shuffle: random.Random) -> Turns:
+    """Start a guest of each side, let them alternate, and end both.
 
-    Which starts first, and which goes first in each turn, is drawn from `shuffle`.  Their standard errors are appended
-    to `log`.  Raises CellProblem where a guest fails.
+    Which starts first, and which goes first in each turn, is drawn from `shuffle`.  Raises SideProblem where a guest
+    fails.
     """
-    times: dict[str, list[float]] = {name: [] for name in SIDES}
-    first = []
+    deadlines = conditions.deadlines
+    started = time.monotonic()
     with ExitStack() as stack:
-        guests = {}
+        guests, loads = {}, {}
         for name in shuffle.sample(SIDES, len(SIDES)):
-            guests[name] = stack.enter_context(_guest(sides[name], cpus, threads, log))
-            guests[name].load(sides[name].spec, timeout=deadlines.load)
-            guests[name].outputs(x, timeout=deadlines.infer)
-        for _ in range(WARMUP):
-            for name in SIDES:
-                guests[name].once(deadlines.infer)
-        for _ in range(inferences):
-            order = shuffle.sample(SIDES, len(SIDES))
-            first.append(order[0])
-            for name in order:
-                times[name].append(guests[name].once(deadlines.infer))
-        huge = {name: guests[name].stats().huge_bytes for name in SIDES}
-        attested = {name: guests[name].stats(attest=True, timeout=5 * deadlines.infer).attested for name in SIDES}
-    return Turns(np.array(times[BASE]), np.array(times[CANDIDATE]), tuple(first), huge[BASE], huge[CANDIDATE], attested)
+            with _blamed(name):
+                guests[name] = stack.enter_context(_guest(sides[name], conditions))
+                loads[name] = guests[name].load(sides[name].spec, timeout=deadlines.load).load_ms
+                guests[name].outputs(conditions.x, timeout=deadlines.infer)
+        starting = time.monotonic() - started
+
+        def turns(number: int) -> tuple[dict[str, list[float]], list[str]]:
+            times: dict[str, list[float]] = {name: [] for name in SIDES}
+            first = []
+            for _ in range(number):
+                order = shuffle.sample(SIDES, len(SIDES))
+                first.append(order[0])
+                for name in order:
+                    with _blamed(name):
+                        times[name].append(guests[name].once(deadlines.infer))
+            return times, first
+
+        warm, _ = turns(WARMUP)
+        number = conditions.inferences
+        if number is None:
+            each = sum(float(np.median(times)) for times in warm.values()) / 1e3
+            number = min(max(int(starting / each), INFERENCES_MIN), INFERENCES_MAX)
+        times, first = turns(number)
+        launches = {}
+        for name, guest in guests.items():
+            with _blamed(name):
+                launches[name] = _launch(guest, loads[name], 5 * deadlines.infer)
+    return Turns(np.array(times[BASE]), np.array(times[CANDIDATE]), tuple(first), launches)
 
 
-def _guest(side: Side, cpus: Sequence[int], threads: int, log: Path) -> Worker:
-    return Worker(side.env.python, side.adapter, variables=side.variables, threads=threads, cpus=cpus, log_path=log)
+def _launch(guest: Worker, load_ms: float, timeout: float) -> Launch:
+    before = guest.stats()  # asking what ran costs memory of its own
+    attested = guest.stats(attest=True, timeout=timeout).attested
+    assert guest.first_inference_ms is not None, "it gave outputs"
+    return Launch(load_ms, guest.first_inference_ms, before.peak_rss_bytes, before.huge_bytes, attested)
+
+
+@contextmanager
+def _blamed(side: str) -> Iterator[None]:
+    try:
+        yield
+    except CellProblem as problem:
+        raise SideProblem(side, problem) from problem
+
+
+def _guest(side: Side, conditions: Conditions) -> Worker:
+    return Worker(
+        side.env.python,
+        side.adapter,
+        variables=side.variables,
+        threads=conditions.threads,
+        cpus=conditions.cpus,
+        log_path=conditions.log,
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench import demo
 from bench.environments.locked import Environments
 from bench.grid.request import Grid, Request
+from bench.measure.outfit import Ingredients
 from bench.measure.session import Session
 from bench.measure.workshop import Settings, Workshop
 from bench.progress import Reporter
@@ -27,6 +28,17 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     directory = request.results / request.run_id
     if directory.exists():
         raise UsageError(f"{directory} exists already; runs are never overwritten: choose another --run-id")
+    given = ingredients(request, wanted, progress)
+    settings = Settings(
+        sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
+    )
+    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+    store = RunStore(directory, request.run_id, wanted.cells, references)
+    return Session(Workshop(settings, given, store), wanted.cells)
+
+
+def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredients:
+    """What the cells of a request are made from: checkpoint, images, environments.  Raises as `prepare` does."""
     task = TASKS[TASK]
     environments = Environments(request.matrices, request.cache)
     data = data_file(request, progress)
@@ -35,18 +47,7 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
         given = request.text("model") or str(demo.CHECKPOINT)
         checkpoint = checkpoints.resolve(given, environments, request.cache)
     checkpoint.require_classes(validation.names, data)
-    settings = Settings(
-        sweep_name=request.sweep_name,
-        sweep=wanted.sweep,
-        results=request.results,
-        cache=request.cache,
-        run_id=request.run_id,
-        reproduce=request.again(),
-    )
-    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
-    store = RunStore(directory, request.run_id, wanted.cells, references)
-    workshop = Workshop(settings, wanted.matrix, task, checkpoint, validation, environments, store, progress)
-    return Session(workshop, wanted.cells)
+    return Ingredients(wanted.matrix, wanted.sweep, request.cache, task, checkpoint, validation, environments, progress)
 
 
 def data_file(request: Request, progress: Reporter) -> Path:

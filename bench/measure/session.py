@@ -179,7 +179,7 @@ class Session:
             "run",
             {
                 "sweep": settings.sweep_name,
-                "sweep_settings": settings.sweep.model_dump_json(),
+                "sweep_settings": workshop.sweep.model_dump_json(),
                 "task": workshop.task.name,
                 "model": checkpoint.name,
                 "model_sha256": checkpoint.sha256,

@@ -60,7 +60,7 @@ class Campaign:
                 stack.push(guests[name])  # it was entered by _start
                 return guests[name]
 
-            window = Window(number, launch, references, workshop.settings.sweep.latency, cpus, SEED)
+            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED)
             try:
                 self._rounds(window)
             finally:

@@ -5,30 +5,22 @@ Instruments get a workshop; the session that goes through the cells owns it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from bench.environments.emulated import EmulatedEnvironments
-from bench.environments.javascript import JsEnvironments
-from bench.environments.locked import Env, Environments
+from bench.environments.locked import Env
 from bench.grid import machine
-from bench.grid.matrix import Cell, Matrix
-from bench.grid.schema import Deadlines, Sweep
-from bench.measure.exporting import calibration, export
+from bench.grid.matrix import Cell
+from bench.measure.outfit import Ingredients, Outfit
 from bench.places import IN_CHECKOUT
-from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason
 from bench.store.writing import RunStore
-from bench.tasks.dataset import Dataset, read_image
-from bench.tasks.task import AnyTask, Outputs, Tensor
-from bench.wall.artifacts import Artifact, Artifacts
-from bench.wall.checkpoint import Checkpoint
-from bench.wall.spec import load_spec
+from bench.tasks.dataset import Dataset
+from bench.tasks.task import Outputs
 from bench.wall.worker import Worker
 
 
@@ -37,9 +29,7 @@ class Settings:
     """What a run was asked to do."""
 
     sweep_name: str
-    sweep: Sweep
     results: Path
-    cache: Path
     run_id: str
     reproduce: str = ""
     """Command-line options that ask for this model and data again."""
@@ -53,71 +43,37 @@ class Reference:
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-class Workshop:
+class Workshop(Outfit):
     """Everything that instruments share in a run.  Not thread-safe: cells are measured one after another on purpose."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        matrix: Matrix,
-        task: AnyTask,
-        checkpoint: Checkpoint,
-        dataset: Dataset,
-        environments: Environments,
-        store: RunStore,
-        progress: Reporter,
-    ) -> None:
+    def __init__(self, settings: Settings, given: Ingredients, store: RunStore) -> None:
         """Nothing is built, started or exported before it is asked for."""
+        super().__init__(given)
         self.settings = settings
-        self.matrix = matrix
-        self.task = task
-        self.checkpoint = checkpoint
-        self.dataset = dataset
-        self.environments = environments
         self.store = store
-        self.progress = progress
         self.evaluated_too = 0
         """How many of the images that calibrate are evaluated too."""
-        self.ground_truth = task.ground_truth(dataset)
-        self._artifact_cache = Artifacts(settings.cache, environments)
-        self._javascript = JsEnvironments(matrix.directory, settings.cache)
-        emulators = {target.emulator for target in matrix.targets.values() if target.emulator}
-        self._emulators = {name: EmulatedEnvironments(matrix.directory, settings.cache, name) for name in emulators}
+        self.ground_truth = self.task.ground_truth(self.dataset)
         self._references: dict[str, Reference] = {}
         self._without_reference: dict[str, CellProblem] = {}
-        self._artifacts: dict[str, Artifact] = {}
         self._emulated: dict[str, str] = {}
 
-    # -- what a cell is run with -----------------------------------------------------------------------------------
+    # -- what a cell is run with, beside its outfit ----------------------------------------------------------------
 
-    def artifact(self, cell: Cell) -> Artifact:
-        """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
-        if cell.cell_id in self._artifacts:
-            return self._artifacts[cell.cell_id]
-        images = calibration(cell, self.dataset, self.settings.sweep)
-        self._note_evaluated_too(images)
-        with self.progress.timed(cell.id, "export"):
-            deadline = self.settings.sweep.deadlines.export
-            artifact = export(cell, self.matrix, self.checkpoint.path, images, self._artifact_cache, deadline)
-        for warning in artifact.warnings:
-            self.progress.message(warning)
-        self._artifacts[cell.cell_id] = artifact
-        return artifact
+    def note(self, scope: str, facts: Mapping[str, Any]) -> None:
+        """Record facts of what is used with the run."""
+        self.store.add_environment(scope, facts)
 
-    def environment(self, family: str, target: str = "") -> Env:
-        """A family's environment, built now if it is not there yet, and recorded with the run.  Raises CellProblem.
-
-        Where the target is an emulated machine, it is that machine's.
-        """
-        emulator = self.matrix.targets[target].emulator if target else ""
-        environments = self._emulators[emulator] if emulator else self.environments
-        name = f"{family}-{emulator}" if emulator else family
-        with self.progress.timed("", f"environment {name}", "environment"):
-            env = environments.ensure(family)
-        self.store.add_environment(f"env:{name}", env.facts())
-        if emulator:
-            self.store.add_environment(f"emulator:{emulator}", self._emulators[emulator].system.facts)
-        return env
+    def note_calibration(self, images: Sequence[Path]) -> None:
+        """Say, once, that images which calibrate are evaluated too: accuracy after calibration is then flattered."""
+        shared = self.dataset.evaluated_too(images)
+        if shared and not self.evaluated_too:
+            self.evaluated_too = shared
+            self.note("run", {"evaluated_too": shared})
+            self.progress.message(
+                f"{shared} of the {len(images)} images that calibrate INT8 are evaluated too, because train and val of "
+                f"{self.dataset.name} share them: what INT8 loses may look smaller than it is."
+            )
 
     def guest(self, cell: Cell, env: Env, name: str) -> Worker:
         """A worker for a cell, not started yet; its stderr goes to the run's logs."""
@@ -130,39 +86,12 @@ class Workshop:
             log_path=self.store.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log",
         )
 
-    def load_spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
-        """What a runtime adapter's `load` is given.  Raises CellProblem where its JavaScript cannot be had."""
-        family = cell.option.javascript
-        javascript = None
-        if family is not None:
-            packages = self._javascript.ensure(family)
-            javascript = packages.directory
-            facts = {"lock_sha256": packages.lock_sha256, "bytes": packages.bytes, "packages": packages.packages()}
-            self.store.add_environment(f"js:{family}", facts)
-        target = self.matrix.targets[cell.target].emulates or cell.target
-        return load_spec(cell, artifact, javascript) | {"target": target}
-
-    def cpus(self, cell: Cell) -> list[int]:
-        """CPUs a cell's guest is pinned to."""
-        return machine.last_cpus(cell.threads)
-
-    def deadlines(self, cell: Cell) -> Deadlines:
-        """The sweep's deadlines with the patience that the cell's target asks for."""
-        deadlines, patience = self.settings.sweep.deadlines, self.matrix.targets[cell.target].patience
-        changed = {"load": deadlines.load * patience, "infer": deadlines.infer * patience}
-        return deadlines.model_copy(update=changed)
-
     # -- what it is given, and what it is held against -------------------------------------------------------------
 
     def images(self, cell: Cell) -> Dataset:
         """The images a cell is evaluated on: all, or a few where it is not timed and its target sets a limit."""
         limit = self.matrix.targets[cell.target].images
         return self.dataset.subset(limit) if limit is not None and self.why_untimed(cell) else self.dataset
-
-    def input(self, indices: Sequence[int], imgsz: int) -> Tensor:
-        """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
-        images = (self.task.prepare(read_image(self.dataset.images[index].path), imgsz)[0] for index in indices)
-        return np.concatenate(list(images))
 
     def reference(self, cell: Cell) -> Reference:
         """What the cell's PyTorch FP32 reference gave; a reference's own, to be filled, where it is one.
@@ -225,14 +154,3 @@ class Workshop:
             f"--imgsz {cell.imgsz} --batch {cell.batch} --threads {cell.threads}",
         ]
         return " ".join(part for part in parts if part)
-
-    def _note_evaluated_too(self, images: Sequence[Path]) -> None:
-        """Say, once, that images which calibrate are evaluated too: accuracy after calibration is then flattered."""
-        shared = self.dataset.evaluated_too(images)
-        if shared and not self.evaluated_too:
-            self.evaluated_too = shared
-            self.store.add_environment("run", {"evaluated_too": shared})
-            self.progress.message(
-                f"{shared} of the {len(images)} images that calibrate INT8 are evaluated too, because train and val of "
-                f"{self.dataset.name} share them: what INT8 loses may look smaller than it is."
-            )

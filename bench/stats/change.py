@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import false_discovery_control, t, ttest_1samp
+from scipy.stats import false_discovery_control, t
 
 from bench.stats.contrast import Mean, mean
 
@@ -57,7 +56,7 @@ def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decid
         raise ValueError(f"a margin is at least 0, not {margin}")
     found, limit = mean(logs), math.log1p(margin)
     change = Change.UNDECIDED
-    if found.repeats > 2 and found.error > 0:
+    if found.repeats > 2:
         if found.lower(alpha) > limit:
             change = Change.REGRESSED
         elif found.upper(alpha) < -limit:
@@ -87,28 +86,29 @@ def visible(found: Mean, margin: float, alpha: float, power: float = POWER) -> f
     return math.expm1(math.log1p(margin) + reach)
 
 
-def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA) -> int:
-    """How many pairs give a one-sided bound within `width` (relative) of the mean, judged by a first few.
+def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
+    """How many pairs show a change of `width` (relative) beyond the margin with that `power`, judged by a first few.
 
-    Stein 1945: the number is fixed by the first stage's variance, so that stopping does not depend on the mean, and the
-    bound keeps its level.  At least the first stage's own number.
+    With a power of one half that is a one-sided bound within `width` of the mean.  Stein 1945: the number is fixed by
+    the first stage's variance, so that stopping does not depend on the mean, and the bound keeps its level.  At least
+    the first stage's own number.  Raises ValueError for fewer than two pairs.
     """
     first = mean(logs)
     if not first.repeats > 1:
         raise ValueError("needs at least two pairs to judge by")
     sd = first.error * math.sqrt(first.repeats)
-    quantile = float(t.ppf(1 - alpha, first.repeats - 1))
-    return max(first.repeats, math.ceil((quantile * sd / math.log1p(width)) ** 2))
+    reach = float(t.ppf(1 - alpha, first.repeats - 1) + t.ppf(power, first.repeats - 1))
+    return max(first.repeats, math.ceil((reach * sd / math.log1p(width)) ** 2))
 
 
-def p_value(logs: ArrayLike, margin: float) -> float:
-    """Chance of such log ratios, or larger ones, if the candidate were slower by no more than the margin."""
-    x = np.asarray(logs, np.float64)
-    if len(x) < 2 or float(np.ptp(x)) == 0:
-        return 1.0
-    return float(ttest_1samp(x, math.log1p(margin), alternative="greater").pvalue)
+def p_value(found: Mean, margin: float) -> float:
+    """Chance of such a mean, or a larger one, if the candidate were slower by no more than the margin."""
+    limit = math.log1p(margin)
+    if not found.repeats > 1 or not found.error > 0:
+        return float(found.repeats < 2 or found.value <= limit)
+    return float(t.sf((found.value - limit) / found.error, found.freedom))
 
 
 def suspects(p_values: Sequence[float], rate: float = SCREEN_ALPHA) -> list[bool]:
-    """Which of several cells are worth a second look: Benjamini and Hochberg 1995, false discovery rate `rate`."""
+    """Which of several changes stand, at a false discovery rate `rate` (Benjamini and Hochberg 1995)."""
     return [bool(q <= rate) for q in false_discovery_control(list(p_values))] if p_values else []

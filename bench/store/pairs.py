@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from bench.files import replacing
 from bench.reasons import StoreError
 
+FACTS = "facts.json"
 PAIRS = pa.schema(
     [
+        pa.field("cell", pa.string(), metadata={"unit": "", "meaning": "Id of the cell whose two sides these are"}),
         pa.field("stage", pa.string(), metadata={"unit": "", "meaning": "screen, or confirm with pairs of its own"}),
         pa.field("pair", pa.int32(), metadata={"unit": "", "meaning": "Pair within the stage; both guests are fresh"}),
         pa.field("index", pa.int32(), metadata={"unit": "", "meaning": "Position of the two inferences in the pair"}),
@@ -55,10 +57,14 @@ def new_folder(parent: Path, cell: str) -> Path:
     return path
 
 
-def write(directory: Path, stages: Mapping[str, Sequence[Pair]], facts: Mapping[str, Any]) -> None:
-    """Write pairs.parquet and ab.json.  Raises StoreError when the disk refuses."""
+def write(directory: Path, cells: Mapping[str, Mapping[str, Sequence[Pair]]], facts: Mapping[str, Any]) -> None:
+    """Write the pairs of each cell's stages as pairs.parquet, and facts as facts.json beside it.
+
+    Raises StoreError when the disk refuses.
+    """
     rows = [
         {
+            "cell": cell,
             "stage": stage,
             "pair": number,
             "index": index,
@@ -66,6 +72,7 @@ def write(directory: Path, stages: Mapping[str, Sequence[Pair]], facts: Mapping[
             "base_ms": float(base),
             "candidate_ms": float(candidate),
         }
+        for cell, stages in cells.items()
         for stage, pairs in stages.items()
         for number, pair in enumerate(pairs)
         for index, (first, base, candidate) in enumerate(zip(pair.first, pair.base_ms, pair.candidate_ms, strict=True))
@@ -73,7 +80,7 @@ def write(directory: Path, stages: Mapping[str, Sequence[Pair]], facts: Mapping[
     try:
         with replacing(directory / "pairs.parquet") as sink:
             pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), sink, compression="zstd")
-        with replacing(directory / "ab.json") as sink:
+        with replacing(directory / FACTS) as sink:
             sink.write(json.dumps(facts, indent=1).encode() + b"\n")
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot write the pairs to {directory}: {error}") from error

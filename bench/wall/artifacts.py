@@ -24,7 +24,7 @@ from bench.environments.locked import Environments
 from bench.files import locked
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
-from bench.wall.worker import Worker
+from bench.wall.worker import SERVER, Worker
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -162,8 +162,10 @@ class Artifacts:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _inputs(self, request: ExportRequest) -> dict[str, Any]:
-        # Files whose name starts with an underscore are shared by exporters, by those from outside too.
-        shared = {path for folder in (request.exporter.parent, EXPORTERS) for path in folder.glob("_[!_]*.py")}
+        # Files whose name starts with an underscore are shared by exporters, and ours by those from outside too.
+        own = request.exporter.parent
+        folders = [own] if (own.parent / SERVER.name).is_file() else [own, EXPORTERS]
+        shared = {path for folder in folders for path in folder.glob("_[!_]*.py")}
         sources = {request.exporter, *shared, LETTERBOX}
         return {
             "schema": SCHEMA_VERSION,

@@ -71,7 +71,7 @@ class Accuracy(CellInstrument):
             images=len(ids),
             evaluator=score.evaluator,
         )
-        keep, expected = workshop.settings.sweep.accuracy.keep, headline - delta.value
+        keep, expected = workshop.sweep.accuracy.keep, headline - delta.value
         if headline < keep * expected:
             raise CellProblem(
                 Reason.ACCURACY_COLLAPSED,

@@ -32,7 +32,7 @@ class Parity(CellInstrument):
         """Store the largest, the mean and the 99.9th percentile of the differences of each group."""
         workshop, cell = subject.workshop, subject.cell
         available = len(workshop.dataset.images)
-        count = min(workshop.settings.sweep.parity.images, available)
+        count = min(workshop.sweep.parity.images, available)
         chosen = np.linspace(0, available - 1, count).astype(int)
         deadline = workshop.deadlines(cell).infer
         with workshop.progress.timed(cell.id, self.name):

@@ -1,0 +1,99 @@
+"""Another state of the bench to measure with: its matrix and locks, its exporters and its runtimes.
+
+A house is a folder with `matrices` and `guest`.  A revision of the checkout has one; a baseline is promoted with its
+own, packed, so that it can be run again when the checkout has moved on.  The harness itself is always the present one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bench.files import locked
+from bench.places import GUEST, IN_CHECKOUT, PACKAGE, ROOT
+from bench.reasons import UsageError
+
+MATRICES = "matrices"
+_WANTED = ("envs", "options", "sweeps", "targets.toml", "parity.toml", "tolerances.toml", "emulators.toml")
+# A zip file's time of a file, the same always, so that one house gives one archive.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def pack(matrices: Path) -> bytes:
+    """The house of these matrices and the present guest as a zip archive; equal files give equal bytes."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sorted(_members(matrices)):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return sink.getvalue()
+
+
+def unpack(archive: bytes, cache: Path) -> Path:
+    """The folder of a packed house, in the cache; returns its matrices.
+
+    Raises UsageError for what is no such archive.
+    """
+    folder = cache / "houses" / hashlib.sha256(archive).hexdigest()[:16]
+    with locked(folder):
+        if not folder.is_dir():
+            temporary = folder.with_name(f".{folder.name}")
+            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+            try:
+                with zipfile.ZipFile(io.BytesIO(archive)) as source:
+                    source.extractall(temporary)
+            except zipfile.BadZipFile as error:
+                raise UsageError(f"not a packed house: {error}") from error
+            inside = temporary / PACKAGE.name / GUEST.name
+            if inside.is_dir():  # a revision's, as git packs it
+                inside.rename(temporary / GUEST.name)
+            temporary.rename(folder)
+    return folder / MATRICES
+
+
+def of_revision(revision: str, cache: Path) -> Path:
+    """The matrices of the house that a revision of this checkout had.
+
+    Raises UsageError outside a checkout, for a revision that it does not know, or one that had no such house.
+    """
+    commit = commit_of(revision)
+    guest = f"{PACKAGE.name}/{GUEST.name}"
+    done = _git("archive", "--format=zip", commit, MATRICES, guest)
+    if done.returncode:
+        raise UsageError(
+            f"revision {commit[:12]} has no {MATRICES} or no {guest}: it is older than this layout and cannot be run "
+            "beside the present one"
+        )
+    return unpack(done.stdout, cache)
+
+
+def commit_of(revision: str) -> str:
+    """The commit that a revision names.  Raises UsageError outside a checkout or for one that it does not know."""
+    if not IN_CHECKOUT or shutil.which("git") is None:
+        raise UsageError(f"{revision}: revisions are known in a git checkout of the bench alone")
+    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").stdout.decode()
+    if not found.strip():
+        raise UsageError(f"{revision}: neither a package, a file nor a revision of {ROOT}")
+    return found.strip()
+
+
+def _members(matrices: Path) -> Iterator[tuple[str, Path]]:
+    wanted = [path for name in _WANTED if (path := matrices / name).exists()]
+    for path in _files(wanted):
+        yield f"{MATRICES}/{path.relative_to(matrices).as_posix()}", path
+    for path in _files([GUEST]):
+        yield f"{GUEST.name}/{path.relative_to(GUEST).as_posix()}", path
+
+
+def _files(places: Iterable[Path]) -> Iterator[Path]:
+    for place in places:
+        found = place.rglob("*") if place.is_dir() else [place]
+        yield from (path for path in found if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)

@@ -1,0 +1,133 @@
+"""What a cell is run with: its artifact, its environment, what its guest loads, where it is pinned, its input.
+
+The same for a sweep, which times cells among cells, and for a comparison, which times two sides of one cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.environments.emulated import EmulatedEnvironments
+from bench.environments.javascript import JsEnvironments
+from bench.environments.locked import Env, Environments
+from bench.grid import machine
+from bench.grid.matrix import Cell, Matrix
+from bench.grid.schema import Deadlines, Sweep
+from bench.measure import exporting
+from bench.progress import Reporter
+from bench.tasks.dataset import Dataset, read_image
+from bench.tasks.task import AnyTask, Tensor
+from bench.wall.artifacts import Artifact, Artifacts
+from bench.wall.checkpoint import Checkpoint
+from bench.wall.spec import load_spec
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What cells are made from.
+
+    `running` are the environments that guests run in, where they are not those that artifacts are exported in.
+    """
+
+    matrix: Matrix
+    sweep: Sweep
+    cache: Path
+    task: AnyTask
+    checkpoint: Checkpoint
+    dataset: Dataset
+    environments: Environments
+    progress: Reporter
+    running: Environments | None = None
+
+
+class Outfit:
+    """Makes what cells are run with, each when it is asked for."""
+
+    def __init__(self, given: Ingredients) -> None:
+        """Nothing is built, started or exported before it is asked for."""
+        self.matrix = given.matrix
+        self.sweep = given.sweep
+        self.task = given.task
+        self.checkpoint = given.checkpoint
+        self.dataset = given.dataset
+        self.environments = given.environments
+        self.progress = given.progress
+        self.running = given.running or given.environments
+        self._artifact_cache = Artifacts(given.cache, given.environments)
+        self._javascript = JsEnvironments(self.matrix.directory, given.cache)
+        emulators = {target.emulator for target in self.matrix.targets.values() if target.emulator}
+        self._emulators = {name: EmulatedEnvironments(self.matrix.directory, given.cache, name) for name in emulators}
+        self._artifacts: dict[str, Artifact] = {}
+
+    def note(self, scope: str, facts: Mapping[str, Any]) -> None:
+        """Keep facts of what is used; a sweep records them with its run."""
+
+    def note_calibration(self, images: Sequence[Path]) -> None:
+        """Look at the images that calibrate; a sweep says where they are evaluated too."""
+
+    def artifact(self, cell: Cell) -> Artifact:
+        """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
+        if cell.cell_id in self._artifacts:
+            return self._artifacts[cell.cell_id]
+        images = exporting.calibration(cell, self.dataset, self.sweep)
+        self.note_calibration(images)
+        with self.progress.timed(cell.id, "export"):
+            requests = exporting.stages(cell, self.matrix, self.checkpoint.path, images)
+            artifact = exporting.export(requests, self._artifact_cache, self.sweep.deadlines.export)
+        for warning in artifact.warnings:
+            self.progress.message(warning)
+        self._artifacts[cell.cell_id] = artifact
+        return artifact
+
+    def artifact_key(self, cell: Cell) -> str:
+        """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""
+        images = exporting.calibration(cell, self.dataset, self.sweep)
+        requests = exporting.stages(cell, self.matrix, self.checkpoint.path, images)
+        return exporting.key(requests, self._artifact_cache)
+
+    def environment(self, family: str, target: str = "") -> Env:
+        """A family's environment, built now if it is not there yet.  Raises CellProblem.
+
+        Where the target is an emulated machine, it is that machine's.
+        """
+        emulator = self.matrix.targets[target].emulator if target else ""
+        environments = self._emulators[emulator] if emulator else self.running
+        name = f"{family}-{emulator}" if emulator else family
+        with self.progress.timed("", f"environment {name}", "environment"):
+            env = environments.ensure(family)
+        self.note(f"env:{name}", env.facts())
+        if emulator:
+            self.note(f"emulator:{emulator}", self._emulators[emulator].system.facts)
+        return env
+
+    def load_spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
+        """What a runtime adapter's `load` is given.  Raises CellProblem where its JavaScript cannot be had."""
+        family = cell.option.javascript
+        javascript = None
+        if family is not None:
+            packages = self._javascript.ensure(family)
+            javascript = packages.directory
+            facts = {"lock_sha256": packages.lock_sha256, "bytes": packages.bytes, "packages": packages.packages()}
+            self.note(f"js:{family}", facts)
+        target = self.matrix.targets[cell.target].emulates or cell.target
+        return load_spec(cell, artifact, javascript) | {"target": target}
+
+    def cpus(self, cell: Cell) -> list[int]:
+        """CPUs a cell's guest is pinned to."""
+        return machine.last_cpus(cell.threads)
+
+    def deadlines(self, cell: Cell) -> Deadlines:
+        """The sweep's deadlines with the patience that the cell's target asks for."""
+        deadlines, patience = self.sweep.deadlines, self.matrix.targets[cell.target].patience
+        changed = {"load": deadlines.load * patience, "infer": deadlines.infer * patience}
+        return deadlines.model_copy(update=changed)
+
+    def input(self, indices: Sequence[int], imgsz: int) -> Tensor:
+        """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
+        images = (self.task.prepare(read_image(self.dataset.images[index].path), imgsz)[0] for index in indices)
+        return np.concatenate(list(images))
