@@ -44,6 +44,20 @@ def site(session: nox.Session) -> None:
 
 
 @nox.session
+def check(session: nox.Session) -> None:
+    """Hold the present state against a baseline: `nox -s check -- --against main --minutes 15`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "check", *session.posargs)
+
+
+@nox.session
+def baseline(session: nox.Session) -> None:
+    """Promote or list baselines: `nox -s baseline -- promote RUN --name main --why "..."`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "baseline", *session.posargs)
+
+
+@nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""
     _install(session, "core")

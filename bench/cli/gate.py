@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import FAILED, short, takes
+from bench.cli.options import FAILED, Run, find, short, takes
 from bench.grid.request import Request
 from bench.reasons import UsageError
-
-if TYPE_CHECKING:
-    from bench.measure.contest import Contest
-    from bench.progress import Reporter
 
 app = typer.Typer()
 
@@ -57,6 +53,7 @@ def ab_command(
     """
     from rich.console import Console
 
+    from bench.check.holding import shown
     from bench.measure import pairs as pairing
     from bench.measure.contest import Contests
     from bench.measure.contestants import Contestants, contest
@@ -75,7 +72,7 @@ def ab_command(
         sides = contestants.side(base), contestants.side(candidate)
         directory = stored.new_folder(request.results.parent / "ab", cell.id)
         one = contest(cell.id, contestants.outfit, cell, sides, margins, directory / "guests.log", inferences)
-        Contests([one], 60 * minutes, _shown(progress)).run(pairs)
+        Contests([one], 60 * minutes, shown(progress)).run(pairs)
     if one.problem is not None:
         raise one.problem
     facts = summary(cell, dict(zip(pairing.SIDES, sides, strict=True)), one, huge=huge)
@@ -87,6 +84,160 @@ def ab_command(
         console.print(f"Pairs    {short(directory)}", highlight=False, soft_wrap=True)
     if one.change() is Change.REGRESSED:
         raise typer.Exit(FAILED)
+
+
+AGAINST = Annotated[
+    str, typer.Option("--against", metavar="NAME", help="a baseline of this machine, or git:REVISION of this checkout")
+]
+BASELINES = Annotated[Path, typer.Option("--baselines", metavar="DIR", help="folder of baselines")]
+IN_RESULTS = Path("results/baselines")
+
+
+@app.command("check")
+@takes(*OF_THE_CELL, "images", "cache", "matrices", "results")
+def check_command(
+    request: Request,
+    against: AGAINST,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="a run of the present state (default: measure what changed)")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="time for everything together")] = 15.0,
+    pages: Pages = "auto",
+    baselines: BASELINES = IN_RESULTS,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="append the result as Markdown, as for a step summary")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="print what is the same as well")] = False,
+) -> None:
+    """Hold the present state against a baseline or a revision.
+
+    Cells whose lock, artifact, adapter, options and device are the base's are left as they are. Of the others status,
+    attested arithmetic, sizes, accuracy and times are compared, times by pairs of fresh guests of both states.
+
+    Exit code 1 only on a regression: a cell that vanished, failed or ran something else, a size or score beyond its
+    margin, a slowdown that was seen and confirmed. What stays undecided is named, and is no failure.
+
+    Examples:
+
+      yolo11-bench run && yolo11-bench baseline promote --name main --why "first one"
+
+      yolo11-bench check --against main --minutes 15
+
+      yolo11-bench check --against git:main
+    """
+    from rich.console import Console
+
+    from bench.check import holding, plan
+    from bench.progress import Reporter
+    from bench.report import check as report
+    from bench.store import pairs as stored
+
+    started = time.monotonic()
+    console = Console()
+    huge = _pages(pages)
+    with Reporter(console) as progress:
+        measured = None if run is None else find(run, request)
+        wanted = plan.plan(request, against, baselines.resolve(), progress, measured)
+    directory = stored.new_folder(request.results.parent / "checks", against.replace(":", "-").replace("/", "-"))
+    found = holding.check(wanted, directory, minutes, huge=huge, started=started, console=console)
+    facts = holding.facts(found)
+    stored.write(directory, found.pairs(), facts)
+    for folder in {measured, found.candidate} - {None}:
+        assert folder is not None
+        stored.write_facts(folder / stored.CHECK, facts)
+    if markdown is not None:
+        with markdown.open("a", encoding="utf-8") as sink:
+            sink.write(report.markdown(facts))
+    if json_file is not None:
+        stored.write_facts(json_file, facts)
+    report.print_check(facts, console, everything=everything)
+    console.print(f"Check    {short(directory)}", highlight=False, soft_wrap=True)
+    if found.regressed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("plan")
+@takes(*OF_THE_CELL, "images", "cache", "matrices", "results")
+def plan_command(
+    request: Request,
+    against: AGAINST,
+    minutes: Annotated[float, typer.Option(min=0.1, help="time for the pairs of all cells")] = 15.0,
+    baselines: BASELINES = IN_RESULTS,
+) -> None:
+    """Say what a check would measure, and the smallest slowdown that each cell could show.
+
+    Nothing is measured: how much pairs vary is taken from the last check on this machine, or assumed where there is
+    none.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.check import plan
+    from bench.progress import Reporter
+
+    console = Console()
+    with Reporter(console) as progress:
+        wanted = plan.plan(request, against, baselines.resolve(), progress)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("cell", "changed", "pairs", "would show a slowdown of"):
+        table.add_column(title)
+    for one in plan.foresee(wanted, 60 * minutes, request.results.parent / "checks"):
+        told = "" if not one.assumed else " (assumed: no check was made here yet)"
+        table.add_row(one.cell, ", ".join(wanted.parts[one.cell]), str(one.pairs), f"{100 * one.visible:.1f} %{told}")
+    console.print(table if table.row_count else "Nothing changed that would be timed.")
+    console.print(
+        f"{len(wanted.same)} unchanged, {len(wanted.vanished)} vanished, {len(wanted.incomparable)} new or absent"
+    )
+
+
+baseline_app = typer.Typer(no_args_is_help=True, help="What later states of the bench are held against.")
+app.add_typer(baseline_app, name="baseline")
+
+
+@baseline_app.command("promote")
+@takes("matrices", "results")
+def promote(
+    request: Request,
+    name: Annotated[str, typer.Option(help="what it is called")],
+    why: Annotated[str, typer.Option(help="why later runs are held against this one; kept with it")],
+    run: Run = None,
+    baselines: BASELINES = IN_RESULTS,
+) -> None:
+    """Make a run the baseline of this machine.
+
+    Its locks, exporters, runtimes, artifacts' and data's identities and tables are kept, not its times: a check runs
+    the baseline again beside the candidate. One of the same name is replaced; who promoted what, when and why stays.
+    """
+    from bench.environments import houses
+    from bench.grid import machine
+    from bench.store import baselines as store
+
+    house = houses.pack(request.matrices)
+    made = store.promote(find(run, request), baselines.resolve(), machine.machine_id(), name, why, house)
+    typer.echo(f"Baseline {made.name}: {short(made.directory)}")
+
+
+@baseline_app.command("list")
+def list_baselines(
+    name: Annotated[str | None, typer.Argument(help="one of this machine, with its promotions")] = None,
+    baselines: BASELINES = IN_RESULTS,
+) -> None:
+    """Show the baselines there are, and who promoted them when and why."""
+    from bench.grid import machine
+    from bench.store import baselines as store
+
+    root = baselines.resolve()
+    if name is not None:
+        told = store.history(store.load(root, machine.machine_id(), name))
+    else:
+        told = [dict(one.facts) for one in store.every(root)]
+        if not told:
+            remedy = 'yolo11-bench baseline promote RUN --name NAME --why "..."'
+            raise UsageError(f"no baseline in {root}; make one: {remedy}")
+    for one in told:
+        here = " (this machine)" if one["machine"] == machine.machine_id() else ""
+        typer.echo(f"{one['machine']}{here}  {one['name']}  {one['run_id']}  {one['when']}  {one['who']}: {one['why']}")
 
 
 def _pages(wanted: str) -> bool:
@@ -105,7 +256,3 @@ def _margins(matrices: Path, latency: float | None) -> dict[str, float]:
     found = tolerances.load(matrices)
     margins = {name: found[name].margin for name in tolerances.TIMED}
     return margins if latency is None else margins | {"latency": latency}
-
-
-def _shown(progress: Reporter) -> Callable[[Contest, str, int], None]:
-    return lambda one, stage, taken: progress.phase(one.name, f"{stage}: pair {taken + 1}")

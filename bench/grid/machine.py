@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -85,6 +86,24 @@ def _files(signs: Signs) -> str:
         if not signs.contains or path.is_char_device() or signs.contains in path.read_text(errors="replace"):
             return name
     return f"!no {' or '.join(signs.files)}" + (f" with {signs.contains}" if signs.contains else "")
+
+
+def driver(target: Target) -> str:
+    """Version of the driver behind a target's device, as the kernel tells it; empty where it tells none."""
+    told = Path("/proc/driver/nvidia/version")
+    return told.read_text(encoding="utf-8").partition("\n")[0] if target.device == "cuda" and told.is_file() else ""
+
+
+def machine_id() -> str:
+    """A name for machines that times may be compared between: processor, CPUs, memory, and a hash of what else counts.
+
+    Equal for machines of one kind, so that a fleet of them may share a baseline's folder.
+    """
+    memory = round(psutil.virtual_memory().total / 2**30)
+    word = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", cpu_name()).lower()).strip("-")
+    facts = (platform.system(), platform.machine(), *cpu_flags())
+    digest = hashlib.sha256(" ".join(facts).encode()).hexdigest()[:6]
+    return f"{word or platform.machine()}-{psutil.cpu_count() or 1}cpu-{memory}gb-{digest}"
 
 
 def fingerprint() -> dict[str, str]:

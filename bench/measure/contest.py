@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from bench.measure.pairs import LATENCY, SideProblem, Turns
 from bench.stats import change
 from bench.stats.allocation import PAIRS_MIN, Noise, shares
@@ -50,6 +52,11 @@ class Contest:
     def change(self, metric: str = LATENCY) -> Change:
         """The answer of both looks."""
         return change.both(self.screen(metric), self.confirmation(metric))
+
+    def typical(self, metric: str = LATENCY) -> tuple[float, float]:
+        """Median of a metric over all pairs, of base and candidate."""
+        base, candidate = zip(*(pair.sides(metric) for pair in (*self.screened, *self.confirming)), strict=True)
+        return float(np.median(base)), float(np.median(candidate))
 
     def wants_confirmation(self) -> bool:
         """Whether the first look saw a change that a second one could confirm."""

@@ -52,13 +52,13 @@ def looks(contest: Contest, metric: str = "latency") -> dict[str, Any]:
 
 def _look(decided: Decided) -> dict[str, Any]:
     found = decided.found
-    low, high = (None, None) if found.repeats < 2 else (math.exp(end) for end in found.bounds(0.95))
+    ratio = found.ratio()
     return {
         "change": decided.change.value,
         "pairs": found.repeats,
-        "ratio": math.exp(found.value),
-        "low": low,
-        "high": high,
+        "ratio": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
         "sd": found.deviation if found.repeats > 1 else None,
         "autocorrelation": found.autocorrelation,
         "alpha": decided.alpha,

@@ -94,8 +94,15 @@ class Turns:
         """
         if metric == LATENCY:
             return float(np.median(np.log(self.candidate_ms) - np.log(self.base_ms)))
-        one, other = (float(getattr(self.launches[name], metric)) for name in (CANDIDATE, BASE))
-        return float(np.log(one) - np.log(other))
+        base, candidate = self.sides(metric)
+        return float(np.log(candidate) - np.log(base))
+
+    def sides(self, metric: str = LATENCY) -> tuple[float, float]:
+        """What base and candidate had of a metric: of latency the median, in ms."""
+        if metric == LATENCY:
+            return float(np.median(self.base_ms)), float(np.median(self.candidate_ms))
+        base, candidate = (float(getattr(self.launches[name], metric)) for name in SIDES)
+        return base, candidate
 
 
 class SideProblem(CellProblem):

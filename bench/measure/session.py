@@ -7,13 +7,16 @@ exception: the first question about any cell measures all of them.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell
+from bench.measure.identity import SCOPE, identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.workshop import Workshop
@@ -119,6 +122,7 @@ class Session:
         """
         workshop = self.workshop
         subject = Subject(workshop, cell, workshop.artifact(cell))
+        workshop.note(SCOPE, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
             for instrument in of_cells(wanted):
                 if instrument.in_guest and subject.running is None:
@@ -188,6 +192,7 @@ class Session:
                 "data_sha256": dataset.sha256,
                 "images": len(dataset.images),
                 "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+                "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),
                 "option_names": {name: option.name for name, option in options.items()},

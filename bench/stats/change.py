@@ -86,6 +86,11 @@ def visible(found: Mean, margin: float, alpha: float, power: float = POWER) -> f
     return math.expm1(math.log1p(margin) + reach)
 
 
+def foreseen(deviation: float, pairs: int, margin: float, alpha: float = SCREEN_ALPHA) -> float:
+    """The slowdown that so many pairs of such a standard deviation, not taken yet, would be `visible` from."""
+    return visible(Mean(0.0, deviation / math.sqrt(pairs), pairs - 1, pairs, 0.0), margin, alpha)
+
+
 def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
     """How many pairs show a change of `width` (relative) beyond the margin with that `power`, judged by a first few.
 

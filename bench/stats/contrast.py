@@ -47,6 +47,13 @@ class Mean:
         half = float(t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.value - half, self.value + half
 
+    def ratio(self, confidence: float = 0.95) -> Interval:
+        """The mean of logs as a ratio with its two-sided interval; without ends from a single repeat."""
+        if self.repeats < 2:
+            return Interval(math.exp(self.value), None, None)
+        low, high = self.bounds(confidence)
+        return Interval(math.exp(self.value), math.exp(low), math.exp(high))
+
     def lower(self, alpha: float) -> float:
         """What the mean exceeds, but for a chance of `alpha`."""
         return self.value - float(t.ppf(1 - alpha, self.freedom)) * self.error
@@ -120,5 +127,4 @@ def contrast(one: Sequence[Turn], other: Sequence[Turn], confidence: float = 0.9
     found = mean(logs)
     if len(logs) < LAUNCHES_MIN:
         return Interval(math.exp(found.value), None, None)
-    low, high = found.bounds(confidence)
-    return Interval(math.exp(found.value), math.exp(low), math.exp(high))
+    return found.ratio(confidence)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from bench.files import replacing
 from bench.reasons import StoreError
+from bench.stats.allocation import Noise
 
-FACTS = "facts.json"
+FACTS, CHECK = "facts.json", "check.json"
 PAIRS = pa.schema(
     [
         pa.field("cell", pa.string(), metadata={"unit": "", "meaning": "Id of the cell whose two sides these are"}),
@@ -80,7 +81,27 @@ def write(directory: Path, cells: Mapping[str, Mapping[str, Sequence[Pair]]], fa
     try:
         with replacing(directory / "pairs.parquet") as sink:
             pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), sink, compression="zstd")
-        with replacing(directory / FACTS) as sink:
-            sink.write(json.dumps(facts, indent=1).encode() + b"\n")
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot write the pairs to {directory}: {error}") from error
+    write_facts(directory / FACTS, facts)
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON.  Raises StoreError when the disk refuses."""
+    try:
+        with replacing(path) as sink:
+            sink.write(json.dumps(facts, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}") from error
+
+
+def past_noise(checks: Path) -> dict[str, Noise]:
+    """How much each cell's pairs varied and what they took, in the newest of the checks that took some."""
+    found: dict[str, Noise] = {}
+    for path in sorted(checks.glob(f"*/{FACTS}")):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))["noise"]
+            found |= {cell: Noise(float(one["deviation"]), float(one["seconds"])) for cell, one in told.items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: no facts of a check: {error!r}; delete its folder") from error
+    return found

@@ -1,0 +1,170 @@
+"""The changed cells of a plan held against their base: a sweep of both sides without latency, then pairs for times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import engine
+from bench.check.plan import REVISION, Plan, State
+from bench.decide import gate
+from bench.decide.gate import Line, Looks, Verdict
+from bench.grid import tolerances
+from bench.grid.request import Request
+from bench.measure.contest import Contest, Contests
+from bench.measure.contestants import contest, make_side
+from bench.measure.pairs import BASE, CANDIDATE, LATENCY, Side, Turns
+from bench.progress import Reporter
+from bench.reasons import CellProblem
+from bench.report import check as report
+from bench.stats.change import Change
+
+CONTROL = "A/A control"
+
+
+@dataclass
+class Found:
+    """What a check came to: its lines, the contests that were held, and the control beside them.
+
+    `candidate` is the folder of the candidate's tables, where it was measured for this check.
+    """
+
+    against: str
+    lines: list[Line] = field(default_factory=list)
+    contests: list[Contest] = field(default_factory=list)
+    control: Contest | None = None
+    seconds: float = 0.0
+    candidate: Path | None = None
+
+    @property
+    def regressed(self) -> bool:
+        """Whether the check fails."""
+        return any(line.verdict is Verdict.WORSE for line in self.lines)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the control, which is the base against itself, did not change."""
+        return self.control is None or self.control.change() not in (Change.REGRESSED, Change.IMPROVED)
+
+    def pairs(self) -> dict[str, dict[str, list[Turns]]]:
+        """Every pair that was taken, by contest and stage."""
+        every = self.contests if self.control is None else [*self.contests, self.control]
+        return {one.name: {"screen": one.screened, "confirm": one.confirming} for one in every}
+
+
+def check(wanted: Plan, directory: Path, minutes: float, *, huge: bool, started: float, console: Console) -> Found:
+    """Measure what a plan says, and hold it against its base.
+
+    Both sides' sweeps go into `directory`.  `minutes` are counted from `started` (monotonic): no pair of guests begins
+    that would not end within them; sweeps are finished, since without them there is nothing to compare.
+    Raises UsageError and engine.BenchDefect as a run does, KeyboardInterrupt where the user stops one.
+    """
+    found = Found(wanted.base.label)
+    found.lines += [gate.unchanged(name) for name in wanted.same]
+    found.lines += [gate.vanished(name) for name in wanted.vanished]
+    found.lines += [Line(name, gate.STATUS, Verdict.INCOMPARABLE, why=why) for name, why in wanted.incomparable.items()]
+    names = list(wanted.parts)
+    if names:
+        base, candidate = (_tables(state, names, directory, console) for state in (wanted.base, wanted.candidate))
+        found.candidate = candidate
+        allowed = tolerances.load(wanted.candidate.request.matrices)
+        before, now = gate.tables(base), gate.tables(candidate)
+        rungs = {name: gate.ladder(name, before, now, allowed) for name in names}
+        found.lines += [line for lines in rungs.values() for line in lines]
+        margins = {name: allowed[name].margin for name in tolerances.TIMED}
+        standing = [name for name in names if gate.stands(rungs[name]) and wanted.candidate.times(name)]
+        with Reporter(console) as progress:
+            _set_up(found, wanted, standing, margins, directory / "guests.log", huge=huge, progress=progress)
+            _hold(found, started + 60 * minutes - time.monotonic(), progress)
+    found.seconds = time.monotonic() - started
+    return found
+
+
+def facts(found: Found) -> dict[str, Any]:
+    """A check, ready for JSON, for Markdown and for the report."""
+    control = found.control
+    notes = [f"{found.seconds / 60:.1f} minutes."]
+    if control is not None and control.screened:
+        ratio = control.screen().found.ratio()
+        word = "steady" if found.steady else "not steady"
+        notes.append(f"{CONTROL}: {ratio.value:.4f} from {len(control.screened)} pairs: the machine was {word}.")
+    noise = {one.name: asdict(one.noise()) for one in found.contests if len(one.screened) > 1}
+    return report.facts_of(found.lines, found.against, notes=notes, seconds=found.seconds, noise=noise)
+
+
+def shown(progress: Reporter) -> Callable[[Contest, str, int], None]:
+    """What shows the pairs of contests as they are taken."""
+    return lambda one, stage, taken: progress.phase(one.name, f"{stage}: pair {taken + 1}")
+
+
+def _tables(state: State, names: Sequence[str], directory: Path, console: Console) -> Path:
+    """Folder of a state's tables of these cells: those that it has, or those of a sweep without latency made now."""
+    if state.run is not None:
+        return state.run
+    cells = [cell.id for name in names if (cell := state.cell(name)) is not None]
+    given = {"results": str(directory), "run-id": BASE if state.label.startswith(REVISION) else CANDIDATE}
+    keyword = f"not test_latency and ({' or '.join(f'[{name}]' for name in cells)})"
+    swept = engine.sweep(Request(state.request.given() | given), Reporter(console), keyword)
+    if swept.interrupted:
+        raise KeyboardInterrupt
+    return swept.directory
+
+
+def _set_up(
+    found: Found,
+    wanted: Plan,
+    names: Sequence[str],
+    margins: Mapping[str, float],
+    log: Path,
+    *,
+    huge: bool,
+    progress: Reporter,
+) -> None:
+    """Make the contests of these cells, and a control of the first: its base against itself."""
+    for name in names:
+        try:
+            sides = _side(wanted.base, name, huge=huge), _side(wanted.candidate, name, huge=huge)
+        except CellProblem as problem:
+            found.lines.append(Line(name, LATENCY, Verdict.INCOMPARABLE, why=f"cannot be set up: {problem}"))
+            continue
+        outfit, cell = wanted.candidate.outfit, wanted.candidate.cell(name)
+        assert cell is not None, "it ran"
+        found.contests.append(contest(name, outfit, cell, sides, margins, log))
+        if found.control is None:
+            found.control = contest(CONTROL, outfit, cell, (sides[0], sides[0]), margins, log)
+        progress.message(f"{name}: {', '.join(wanted.parts[name])} changed")
+
+
+def _side(state: State, name: str, *, huge: bool) -> Side:
+    cell = state.cell(name)
+    assert cell is not None, "it ran on both sides"
+    return make_side(state.label, state.outfit, cell, huge=huge)
+
+
+def _hold(found: Found, seconds: float, progress: Reporter) -> None:
+    """Take the pairs of all contests within so many seconds, and add their lines."""
+    if found.control is None:
+        return
+    with progress.timed("", f"times of {len(found.contests)} cells beside their base's", "latency"):
+        Contests([*found.contests, found.control], max(seconds, 0.0), shown(progress)).run()
+    looks = [_looks(one, metric) for one in found.contests if one.screened for metric in one.margins]
+    found.lines += gate.timed(looks, steady=found.steady)
+    found.lines += [_untimed(one) for one in found.contests if one.problem is not None or not one.screened]
+
+
+def _looks(one: Contest, metric: str) -> Looks:
+    base, candidate = one.typical(metric)
+    return Looks(one.name, metric, base, candidate, one.screen(metric), one.confirmation(metric))
+
+
+def _untimed(one: Contest) -> Line:
+    """The line of a contest that failed, or that there was no time for."""
+    if one.problem is None:
+        return Line(one.name, LATENCY, Verdict.UNDECIDED, why="no time was left; give more --minutes")
+    verdict = Verdict.WORSE if one.problem.side == CANDIDATE else Verdict.INCOMPARABLE
+    return Line(one.name, LATENCY, verdict, why=f"the {one.problem.side}'s guest failed: {one.problem}")

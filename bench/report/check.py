@@ -1,0 +1,153 @@
+"""A check in words and figures: on the terminal, as Markdown for a step summary, as facts for JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.decide.gate import Line, Verdict
+from bench.grid.tolerances import SCORE
+from bench.words.numbers import MISSING, interval, number
+
+_ORDER = (Verdict.WORSE, Verdict.UNDECIDED, Verdict.INCOMPARABLE, Verdict.BETTER, Verdict.SAME, Verdict.UNCHANGED)
+_STYLES = {Verdict.WORSE: "bold red", Verdict.BETTER: "green", Verdict.UNDECIDED: "yellow"}
+_TITLES = ("cell", "metric", "verdict", "base", "candidate", "change", "allowed", "why")
+_BYTES = ("size_bytes", "env_bytes", "peak_rss_bytes")
+
+
+def headline(facts: Mapping[str, Any]) -> str:
+    """The answer in a sentence."""
+    counts = facts["counts"]
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _ORDER if counts.get(verdict))
+    answer = "REGRESSED" if facts["regressed"] else "no regression"
+    return f"{answer} against {facts['against']}: {told or 'nothing to compare'}"
+
+
+def facts_of(lines: Sequence[Line], against: str, **beside: Any) -> dict[str, Any]:
+    """A check, ready for JSON: its lines, how many of each verdict, and what else is to be kept."""
+    counts = {verdict.value: sum(line.verdict is verdict for line in lines) for verdict in Verdict}
+    return {
+        "against": against,
+        "regressed": counts[Verdict.WORSE] > 0,
+        "counts": counts,
+        "lines": [_as_json(line) for line in ordered(lines)],
+        **beside,
+    }
+
+
+def ordered(lines: Iterable[Line]) -> list[Line]:
+    """Lines with the worst first."""
+    return sorted(lines, key=lambda line: (_ORDER.index(line.verdict), line.cell))
+
+
+def rows(facts: Mapping[str, Any], *, everything: bool = False) -> list[tuple[str, ...]]:
+    """Texts of the table, by `_TITLES`; what is the same only where `everything` is asked for."""
+    quiet = () if everything else (Verdict.SAME, Verdict.UNCHANGED)
+    return [_row(line) for line in facts["lines"] if line["verdict"] not in quiet]
+
+
+def print_check(facts: Mapping[str, Any], console: Console, *, everything: bool = False) -> None:
+    """Print the answer and a table, regressions first, and why below it.  Nothing in it is markup."""
+    console.print(Text(headline(facts), style="bold red" if facts["regressed"] else "bold"))
+    shown = rows(facts, everything=everything)
+    if shown:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("cell", "metric", "verdict", "base", "candidate", "change"):
+            table.add_column(Text(title), overflow="fold")
+        for row in shown:
+            table.add_row(*(Text(text) for text in row[: len(table.columns)]), style=_STYLES.get(Verdict(row[2]), ""))
+        console.print(table)
+    for cell, metric, *_rest, why in shown:
+        if why:
+            console.print(Text(f"{cell} {metric}: {why}", style="dim"))
+    for note in facts["notes"]:
+        console.print(Text(note, style="dim"))
+
+
+def markdown(facts: Mapping[str, Any]) -> str:
+    """The same as Markdown, every line of it in a fold."""
+    parts = [f"### {_escape(headline(facts))}", ""]
+    loud = rows(facts)
+    if loud:
+        parts += [*_table(loud), ""]
+    parts += [f"{_escape(note)}  " for note in facts["notes"]]
+    parts += ["", "<details><summary>Every comparison</summary>", "", *_table(rows(facts, everything=True)), ""]
+    return "\n".join([*parts, "</details>", ""])
+
+
+def short(cell_id: str) -> str:
+    """A cell's id as people write it: without model, and without the batch of one and the one thread."""
+    return re.sub(r"-(b1|t1)(?=-|$)", "", cell_id.partition("/")[2] or cell_id)
+
+
+def _table(shown: Sequence[tuple[str, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(_TITLES)} |", "|" + "---|" * len(_TITLES)]
+    return lines + [f"| {' | '.join(_escape(text) for text in row)} |" for row in shown]
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it stands, on one line."""
+    text = " ".join(text.split())
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)
+
+
+def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
+    metric = line["metric"]
+    return (
+        short(line["cell"]),
+        metric,
+        line["verdict"],
+        _figure(line["base"], metric),
+        _figure(line["candidate"], metric),
+        _change(line, metric),
+        MISSING if line["margin"] is None else _share(line["margin"], metric),
+        _why(line),
+    )
+
+
+def _why(line: Mapping[str, Any]) -> str:
+    if line["verdict"] == Verdict.UNDECIDED and line["visible"] is not None:
+        seen = f"could have seen {100 * line['visible']:.1f} %"
+        return f"{line['why']}; {seen}" if line["why"] else seen
+    return str(line["why"])
+
+
+def _figure(value: str | float | None, metric: str) -> str:
+    if value is None or isinstance(value, str):
+        return value or MISSING
+    if metric in _BYTES:
+        return f"{number(value / 1e6, 2)} MB"
+    return number(value, 4) if metric == SCORE else f"{number(value, 2)} ms"
+
+
+def _change(line: Mapping[str, Any], metric: str) -> str:
+    if line["change"] is None:
+        return MISSING
+    digits = 4 if metric == SCORE else 3
+    value, low, high = (line["change"][key] for key in ("value", "low", "high"))
+    shown = number(value, digits)
+    return shown if low == high == value or low is None else f"{shown} {interval(low, high, digits)}"
+
+
+def _share(margin: float, metric: str) -> str:
+    return number(margin, 3) if metric == SCORE else f"{number(100 * margin, 1)} %"
+
+
+def _as_json(line: Line) -> dict[str, Any]:
+    change = line.change
+    return {
+        "cell": line.cell,
+        "metric": line.metric,
+        "verdict": line.verdict.value,
+        "base": line.base,
+        "candidate": line.candidate,
+        "change": None if change is None else {"value": change.value, "low": change.low, "high": change.high},
+        "margin": line.margin,
+        "visible": line.visible,
+        "why": line.why,
+    }

@@ -1,0 +1,184 @@
+"""Baselines: what a machine's later states are held against.
+
+`<root>/<machine id>/<name>/` holds no milliseconds to compare with.  It holds the house of then, packed (locks,
+options, exporters, runtimes), so that it can be run again beside a candidate; the identity of each cell, model and
+data; and the tables of the run that made it, for what is compared exactly or image by image.  `promotions.jsonl` keeps
+who promoted what, when and why, the replaced ones too.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.files import locked
+from bench.reasons import StoreError, UsageError, did_you_mean
+from bench.store.tables import read_table
+
+FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
+_LEFT_OUT = ("samples", "launches")
+"""Tables of times: a later state is never held against stored ones."""
+_IDENTITY = "identity"
+_SAME = ("model_sha256", "data_sha256", "images")
+"""Facts of a run without which two runs cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline on disk; `facts` are those of baseline.json."""
+
+    directory: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it was called when it was promoted."""
+        return str(self.facts["name"])
+
+    @property
+    def run(self) -> Path:
+        """Folder of the tables of the run that made it."""
+        return self.directory / RUN
+
+    @property
+    def house(self) -> bytes:
+        """The packed house of then.  Raises StoreError when it cannot be read."""
+        try:
+            return (self.directory / HOUSE).read_bytes()
+        except OSError as error:
+            raise StoreError(f"{self.directory / HOUSE}: cannot be read: {error}") from error
+
+    @property
+    def identities(self) -> dict[str, dict[str, str]]:
+        """Identity of each cell by its id."""
+        return dict(self.facts["identities"])
+
+
+def facts_of(run: Path) -> dict[str, Any]:
+    """What must be known of a run to compare another with it: machine, model, data, images, identities of its cells.
+
+    Raises UsageError for a run of a bench that did not record identities, StoreError for a table that cannot be read.
+    """
+    table = read_table(run, "environment")
+    facts = {(scope, key): value for scope, key, value in table[["scope", "key", "value"]].itertuples(index=False)}
+    identities = {key: json.loads(value) for (scope, key), value in facts.items() if scope == _IDENTITY}
+    wanted = (*_SAME, "sweep", "model", "data", "task", "commit", "house")
+    if not identities or any(("run", name) not in facts for name in wanted):
+        raise UsageError(f"{run}: records no identities of its cells; make it again with this version of the bench")
+    known = {name: facts["run", name] for name in wanted}
+    return {**known, "run_id": run.name, "cpu": facts.get(("machine", "cpu"), ""), "identities": identities}
+
+
+def require_comparable(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
+    """Raise UsageError where model, data or number of images of two runs differ."""
+    for name in _SAME:
+        if base[name] != candidate[name]:
+            what = {"model_sha256": "model", "data_sha256": "data"}.get(name, name)
+            raise UsageError(
+                f"the baseline was made with another {what}: {base.get(what, base[name])} "
+                f"({str(base[name])[:12]}), now {candidate.get(what, candidate[name])} ({str(candidate[name])[:12]}); "
+                "give the same --model, --data and --images, or promote a baseline of these"
+            )
+
+
+def promote(run: Path, root: Path, machine: str, name: str, why: str, house: bytes) -> Baseline:
+    """Make a run the baseline `name` of a machine; one of that name is replaced, its promotion stays on record.
+
+    Raises UsageError for a name that cannot be a folder's, an empty reason, or a run that cannot be one; StoreError
+    when the disk refuses.
+    """
+    if not why.strip():
+        raise UsageError('--why "": say why this run is what later ones are held against')
+    if Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r}: it becomes a folder's name, so it may not contain a slash")
+    facts = facts_of(run)
+    if facts["house"] != hashlib.sha256(house).hexdigest():
+        raise UsageError(
+            f"{run.name}: the bench has changed since this run was made (locks, options, exporters or runtimes), so it "
+            "could not be run again as it was: make the run again, then promote it"
+        )
+    if not (read_table(run, "cells").status == "measured").any():
+        raise UsageError(f"{run.name}: no cell was measured, so nothing can be held against it")
+    promoted = {
+        "name": name,
+        "machine": machine,
+        "who": _who(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "why": why.strip(),
+        "run_id": facts["run_id"],
+    }
+    directory = root / machine / name
+    try:
+        with locked(directory):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
+            try:
+                _fill(temporary, run, facts | promoted, house)
+                before = directory / PROMOTIONS
+                history = before.read_text(encoding="utf-8") if before.is_file() else ""
+                (temporary / PROMOTIONS).write_text(history + json.dumps(promoted) + "\n", encoding="utf-8")
+                temporary.chmod(0o755)  # mkdtemp makes it private
+                if directory.is_dir():
+                    shutil.rmtree(directory)
+                temporary.rename(directory)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"cannot write the baseline {directory}: {error}") from error
+    return load(root, machine, name)
+
+
+def _fill(folder: Path, run: Path, facts: Mapping[str, Any], house: bytes) -> None:
+    (folder / RUN).mkdir()
+    for path in run.glob("*.parquet"):
+        if path.stem not in _LEFT_OUT:
+            shutil.copyfile(path, folder / RUN / path.name)
+    (folder / HOUSE).write_bytes(house)
+    (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def load(root: Path, machine: str, name: str) -> Baseline:
+    """The baseline `name` of a machine.  Raises UsageError where there is none, saying how to make one."""
+    directory = root / machine / name
+    known = [one.name for one in every(root, machine)]
+    try:
+        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = f"there are: {', '.join(known)}" if known else "there is none yet"
+        raise UsageError(
+            f"no baseline {name!r} of this machine in {root / machine}{did_you_mean([name], known)}; {there}. "
+            f'Make one: yolo11-bench run, then yolo11-bench baseline promote RUN --name {name} --why "..."'
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{directory / FACTS}: cannot be read: {error}") from error
+    return Baseline(directory, facts)
+
+
+def every(root: Path, machine: str | None = None) -> list[Baseline]:
+    """All baselines, of one machine or of all, in order of machine and name.  Raises StoreError for a broken file."""
+    found = []
+    for path in sorted(root.glob(f"{machine or '*'}/*/{FACTS}")):
+        try:
+            found.append(Baseline(path.parent, json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read: {error}") from error
+    return found
+
+
+def history(baseline: Baseline) -> list[dict[str, str]]:
+    """Every promotion under a baseline's name, oldest first."""
+    lines = (baseline.directory / PROMOTIONS).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _who() -> str:
+    """The user's name; that of whoever started a workflow, where one did."""
+    return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
