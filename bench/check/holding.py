@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from bench.check.plan import REVISION, Plan, State
 from bench.decide import gate
 from bench.decide.gate import Line, Looks, Verdict
 from bench.grid import tolerances
+from bench.grid.matrix import Cell
 from bench.grid.request import Request
 from bench.measure.contest import Contest, Contests
 from bench.measure.contestants import contest, make_side
@@ -125,25 +127,34 @@ def _set_up(
     huge: bool,
     progress: Reporter,
 ) -> None:
-    """Make the contests of these cells, and a control of the first: its base against itself."""
+    """Make the contests of these cells, and a control: the base of one of them against itself.
+
+    Of the one with the smallest environment, which is likely the quickest to start.
+    """
+    outfit = wanted.candidate.outfit
+    bases: dict[str, Side] = {}
     for name in names:
         try:
-            sides = _side(wanted.base, name, huge=huge), _side(wanted.candidate, name, huge=huge)
+            base, candidate = _side(wanted.base, name, huge=huge), _side(wanted.candidate, name, huge=huge)
         except CellProblem as problem:
             found.lines.append(Line(name, LATENCY, Verdict.INCOMPARABLE, why=f"cannot be set up: {problem}"))
             continue
-        outfit, cell = wanted.candidate.outfit, wanted.candidate.cell(name)
-        assert cell is not None, "it ran"
-        found.contests.append(contest(name, outfit, cell, sides, margins, log))
-        if found.control is None:
-            found.control = contest(CONTROL, outfit, cell, (sides[0], sides[0]), margins, log)
+        bases[name] = base
+        found.contests.append(contest(name, outfit, _cell(wanted.candidate, name), (base, candidate), margins, log))
         progress.message(f"{name}: {', '.join(wanted.parts[name])} changed")
+    if bases:
+        name, base = min(bases.items(), key=lambda item: item[1].env.bytes or math.inf)
+        found.control = contest(CONTROL, outfit, _cell(wanted.candidate, name), (base, base), margins, log)
+
+
+def _cell(state: State, name: str) -> Cell:
+    cell = state.cell(name)
+    assert cell is not None, "it ran on both sides"
+    return cell
 
 
 def _side(state: State, name: str, *, huge: bool) -> Side:
-    cell = state.cell(name)
-    assert cell is not None, "it ran on both sides"
-    return make_side(state.label, state.outfit, cell, huge=huge)
+    return make_side(state.label, state.outfit, _cell(state, name), huge=huge)
 
 
 def _hold(found: Found, seconds: float, progress: Reporter) -> None:
