@@ -30,6 +30,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def calibrate(session: nox.Session) -> None:
+    """Hold the guests against the vendors' own tools; `nox -s calibrate docs` writes the documents' table as well."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "calibrate", *session.posargs)
+
+
+@nox.session
 def report(session: nox.Session) -> None:
     """Write the HTML report of a past run again: `nox -s report -- RUN`."""
     _install(session, "core")

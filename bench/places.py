@@ -20,6 +20,8 @@ RECORDED = ROOT / "results" / "reference"
 GUEST = PACKAGE / "guest"
 """All that runs behind the wall."""
 EXPORTERS, RUNTIMES, GUEST_PROBES = GUEST / "exporters", GUEST / "runtimes", GUEST / "probes"
+GUEST_TOOLS = GUEST / "tools"
+"""Programs that time a runtime outside the worker protocol."""
 SUITES = PACKAGE / "suites"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "yolo11n-demo.pt"
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from bench.environments.locked import Env
-from bench.grid import machine
 from bench.grid.matrix import Cell
+from bench.measure.expectation import expected
 from bench.measure.outfit import Ingredients, Outfit
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
@@ -112,18 +112,7 @@ class Workshop(Outfit):
 
     def expected(self, cell: Cell) -> dict[str, Any]:
         """What a cell's runtime must attest, in the keys of an attestation."""
-        target = self.matrix.targets[cell.target]
-        # An emulated processor is not the one whose features these are; it has what the target asks for.
-        lacks = not target.emulator and target.lacks(cell.compute, machine.cpu_flags())
-        expected = {
-            "device": target.device,
-            "compute": cell.spec.compute if lacks else cell.compute,
-            "threads": cell.threads,
-            "input_shape": [cell.batch, 3, cell.imgsz, cell.imgsz],
-        }
-        if not target.threaded:
-            del expected["threads"]
-        return expected
+        return expected(cell, self.matrix.targets[cell.target])
 
     # -- what is told about it -------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from bench.wall.process import GuestProcess
 
 SERVER = GUEST / "server.py"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_FOREIGN_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
 # Where the libraries that guests are made of look for a place for temporary files.
 _TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
@@ -100,8 +101,7 @@ class Worker:
         self._command = [*wrapper, str(env_python), "-s", "-P", str(SERVER), str(adapter)]
         if cpus:
             self._command += ["--cpus", ",".join(map(str, cpus))]
-        self._variables = {name: value for name, value in variables.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        self._variables |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        self._variables = with_threads(variables, threads)
         self._name = adapter.stem
         self._log_path = log_path
         self._scratch: Path | None = None
@@ -294,6 +294,12 @@ class Worker:
             self._running(Reason.PROTOCOL).fail(
                 Reason.PROTOCOL, f"sent an answer that does not fit ({error!r}): {str(dict(answer))[:200]}"
             )
+
+
+def with_threads(variables: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The environment of a process behind the wall: `variables`, with the libraries' thread settings among them."""
+    kept = {name: value for name, value in variables.items() if name not in _FOREIGN_VARIABLES}
+    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def _remove(folder: Path) -> None:

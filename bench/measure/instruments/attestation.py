@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from bench.grid.matrix import Cell
+from bench.measure.expectation import require
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.measure.workshop import Workshop
-from bench.reasons import CellProblem, Reason, Status
 
 
 class Attestation(CellInstrument):
@@ -40,9 +40,4 @@ def check_attestation(workshop: Workshop, cell: Cell, attested: dict[str, Any]) 
         expected=json.dumps(expected, sort_keys=True),
         compute=str(attested.get("compute", "")),
     )
-    wrong = [key for key, value in expected.items() if attested.get(key) != value]
-    if wrong:
-        pairs = "; ".join(f"{key}: asked {expected[key]}, ran {attested.get(key)}" for key in wrong)
-        raise CellProblem(
-            Reason.ATTESTATION_MISMATCH, f"{cell.option.name} ran something else: {pairs}.", Status.INVALID
-        )
+    require(cell, expected, attested)

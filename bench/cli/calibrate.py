@@ -1,0 +1,54 @@
+"""The command that holds the harness against the vendors' own tools."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.gate import OF_THE_CELL, Pages, _pages
+from bench.cli.options import FAILED, short, takes
+from bench.grid.request import Request
+
+app = typer.Typer()
+
+
+@app.command("calibrate")
+@takes(*OF_THE_CELL, "cache", "matrices", "results")
+def calibrate(
+    request: Request,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="time for all rounds together, of which there are at least 3")
+    ] = 30.0,
+    rounds: Annotated[int | None, typer.Option(min=1, help="this many rounds, whatever time they take")] = None,
+    pages: Pages = "auto",
+) -> None:
+    """Hold the harness's guests against the vendors' own tools.
+
+    Guest, vendor's tool and bare loop time the same artifact in fresh processes, in random order, round after round, on
+    the same CPUs. What comes out is how many times longer the guest takes than each of them. The table replaces this
+    machine's earlier one.
+
+    Exit code 1 where a cell failed.
+
+    Example: yolo11-bench calibrate --options onnx,openvino --minutes 20
+    """
+    from rich.console import Console
+
+    from bench.measure.calibration import Calibration
+    from bench.progress import Reporter
+    from bench.report import calibration as report
+    from bench.store import calibration as stored
+
+    console = Console()
+    with Reporter(console) as progress:
+        calibration = Calibration(request, progress, huge=_pages(pages))
+        calibration.run(60 * minutes, rounds)
+    if calibration.turns:
+        facts = calibration.facts()
+        path = stored.path_of(request.results.parent / "calibration", facts["machine"])
+        stored.write(path, calibration.turns, facts)
+        report.print_rows(report.rows(calibration.turns), console)
+        console.print(f"Turns    {short(path)}", highlight=False, soft_wrap=True)
+    if calibration.problems:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,105 @@
+"""A calibration as rows: how long the harness's guests take where the vendors' own tools time the same inference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.stats.contrast import LAUNCHES_MIN, mean
+from bench.stats.ratio import Interval
+from bench.store.calibration import GUEST, Turn, read
+from bench.words.numbers import MISSING, interval, number
+
+_TITLES = ("cell", "tool", "rounds", "guest / tool", "95 % interval", "guest ms", "tool ms", "copies")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell's guest against one tool; above 1 in `ratio` the guest takes longer.
+
+    `guest_ms` and `tool_ms` are medians over rounds; `copies` is what the tool's own copies add to what lies between
+    them, a share of that, or None where it does not tell them apart.
+    """
+
+    cell: str
+    tool: str
+    rounds: int
+    ratio: Interval
+    guest_ms: float
+    tool_ms: float
+    copies: float | None
+
+
+def rows(turns: Sequence[Turn]) -> list[Row]:
+    """A row for each cell and tool, by their names; only rounds that the guest had too count."""
+    guests = {(turn.cell, turn.round): turn for turn in turns if turn.tool == GUEST}
+    grouped: dict[tuple[str, str], list[tuple[Turn, Turn]]] = {}
+    for turn in sorted(turns, key=lambda one: (one.cell, one.tool, one.round)):
+        guest = guests.get((turn.cell, turn.round))
+        if guest is not None and turn.tool != GUEST:
+            grouped.setdefault((turn.cell, turn.tool), []).append((guest, turn))
+    return [_row(cell, tool, pairs) for (cell, tool), pairs in grouped.items()]
+
+
+def _row(cell: str, tool: str, pairs: Sequence[tuple[Turn, Turn]]) -> Row:
+    found = mean([math.log(guest.median_ms / other.median_ms) for guest, other in pairs])
+    ends = found.bounds(0.95) if len(pairs) >= LAUNCHES_MIN else None
+    low, high = (None, None) if ends is None else (math.exp(end) for end in ends)
+    copies = [math.log(other.median_ms / other.inner_ms) for _, other in pairs if other.inner_ms is not None]
+    return Row(
+        cell,
+        tool,
+        len(pairs),
+        Interval(math.exp(found.value), low, high),
+        float(np.median([guest.median_ms for guest, _ in pairs])),
+        float(np.median([other.median_ms for _, other in pairs])),
+        math.expm1(float(np.mean(copies))) if copies else None,
+    )
+
+
+def print_rows(found: Sequence[Row], console: Console) -> None:
+    """Print them as a table.  Nothing in it is markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, title in enumerate(_TITLES):
+        table.add_column(Text(title), justify="left" if place < 2 else "right", no_wrap=place == 0)
+    for row in found:
+        table.add_row(*(Text(text) for text in _texts(row)))
+    console.print(table)
+
+
+def document(folder: Path) -> str:
+    """Markdown of every calibration in a folder: a table each, and what of its circumstances matters.
+
+    Raises StoreError for a file that is no calibration.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    return "\n\n".join(_section(*read(file)) for file in files) or "No calibration is recorded yet."
+
+
+def _section(turns: Sequence[Turn], facts: Mapping[str, Any]) -> str:
+    lines = ["| " + " | ".join(_TITLES) + " |", "|---|---|" + "---:|" * (len(_TITLES) - 2)]
+    lines += ["| " + " | ".join(_texts(row)) + " |" for row in rows(turns)]
+    versions = {f"{cell}: {about['version']}" for cell, about in facts["cells"].items() if about["version"]}
+    said = f"{facts['machine']}, {facts['started']}, {facts['seconds'] / 60:.0f} minutes, {facts['pages']} pages. "
+    return "\n".join([f"{said}Versions: {', '.join(sorted(versions))}.", "", *lines])
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    return (
+        row.cell,
+        row.tool,
+        str(row.rounds),
+        number(row.ratio.value, 4),
+        interval(row.ratio.low, row.ratio.high, 4) or MISSING,
+        number(row.guest_ms, 2),
+        number(row.tool_ms, 2),
+        MISSING if row.copies is None else f"{number(100 * row.copies, 1)} %",
+    )
