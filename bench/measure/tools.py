@@ -108,7 +108,7 @@ def read_litert_benchmark(_job: Job, said: str) -> Reading:
     return Reading(median, int(_found(r"Inference \(avg\):.*\((\d+) runs\)", said)))
 
 
-# -- programs of ours: bare loops, and one around PyTorch's timer, which is none itself ---------------------------------
+# -- programs of ours: bare loops, and one around PyTorch's timer, which is none itself --------------------------------
 
 
 def _bare(runtime: str) -> Callable[[Job], list[str]]:
