@@ -1,9 +1,9 @@
 """Write what of the documents comes from the code: `nox -s docs`, or `python docs/generate.py [--check]`.
 
 docs/results-format.md is the documentation of the tables' schemas; in docs/architecture.md the picture of what imports
-what, and the table below it, stand between two comments.  The imports are read by grimp, import-linter's own library,
-so this needs the `dev` environment.  With `--check` nothing is written and a document that is not current gives exit
-code 1.
+what, and the table below it, stand between two comments, and so do in docs/method.md the calibrations of
+results/calibration.  The imports are read by grimp, import-linter's own library, so this needs the `dev` environment.
+With `--check` nothing is written and a document that is not current gives exit code 1.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import store  # noqa: E402 - needs the line above
+from bench.report import calibration  # noqa: E402 - likewise
 
 PACKAGE = "bench"
-START, END = "<!-- imports: written by `nox -s docs` -->", "<!-- imports: end -->"
+IMPORTS, CALIBRATION = "imports", "calibration"
+"""What is written between two comments of a page."""
 
 Arrow = tuple[str, str]
 """An import: who imports, and what; both named by what stands directly in the package."""
@@ -85,7 +87,7 @@ def table(order: list[str], found: set[Arrow]) -> str:
 
 
 def section() -> str:
-    """The generated part of docs/architecture.md, its two comments included."""
+    """The generated part of docs/architecture.md."""
     order = [name for layer in layers(ROOT / "pyproject.toml") for name in layer]
     found = arrows(set(order))
     drawn = reduced(found)
@@ -93,23 +95,25 @@ def section() -> str:
         f"{len(order)} folders and modules stand side by side in `{PACKAGE}/`, with {len(found)} arrows between them. "
         f"Drawn are the {len(drawn)} from which the others follow; the table has them all."
     )
-    return "\n\n".join([START, words, picture(order, drawn), table(order, found), END])
+    return "\n\n".join([words, picture(order, drawn), table(order, found)])
 
 
-def replaced(page: str, new: str) -> str:
-    """A page with what stands between the two comments replaced.  Raises ValueError where they are missing."""
-    before, _, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"the page must hold the comments {START} and {END}, in this order")
-    return before + new + after
+def replaced(path: Path, what: str, new: str) -> str:
+    """A page with what stands between its comments on `what` replaced.  Raises ValueError where they are missing."""
+    start, end = f"<!-- {what}: written by `nox -s docs` -->", f"<!-- {what}: end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{path} must hold the comments {start} and {end}, in this order")
+    return f"{before}{start}\n\n{new}\n\n{end}{after}"
 
 
 def main(arguments: list[str]) -> int:
     """Write the documents, or with `--check` say which of them are not current; returns the exit code."""
-    architecture = ROOT / "docs" / "architecture.md"
+    architecture, method = ROOT / "docs" / "architecture.md", ROOT / "docs" / "method.md"
     pages = {
-        architecture: replaced(architecture.read_text(encoding="utf-8"), section()),
+        architecture: replaced(architecture, IMPORTS, section()),
+        method: replaced(method, CALIBRATION, calibration.document(ROOT / "results" / "calibration")),
         ROOT / "docs" / "results-format.md": store.document(),
     }
     stale = [page for page, text in pages.items() if page.read_text(encoding="utf-8") != text]

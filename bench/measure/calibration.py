@@ -63,6 +63,10 @@ class Subject:
             "runs": self.job.runs,
         }
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """Option, tool and what the tool's time includes, for each tool."""
+        return [(self.cell.option.id, tool.name, tool.times) for tool in self.tools]
+
 
 class Calibration:
     """The cells of a request, and what guests and tools found of them in `turns`."""
@@ -110,6 +114,7 @@ class Calibration:
             "seconds": round(self._seconds, 1),
             "pages": "huge" if self._huge else "ordinary",
             "cells": {name: self.subjects[name].facts() for name in self._going()},
+            "tools": sorted({told for name in self._going() for told in self.subjects[name].told()}),
         }
 
     def _going(self) -> list[str]:

@@ -76,20 +76,25 @@ def print_rows(found: Sequence[Row], console: Console) -> None:
 
 
 def document(folder: Path) -> str:
-    """Markdown of every calibration in a folder: a table each, and what of its circumstances matters.
+    """Markdown of every calibration in a folder: what each tool's time includes, then what came out, and of what.
 
     Raises StoreError for a file that is no calibration.
     """
-    files = sorted(folder.glob("*.parquet"))
-    return "\n\n".join(_section(*read(file)) for file in files) or "No calibration is recorded yet."
+    recorded = [read(file) for file in sorted(folder.glob("*.parquet"))]
+    if not recorded:
+        return "No calibration is recorded yet."
+    told = sorted({tuple(tool) for _, facts in recorded for tool in facts["tools"]})
+    lines = ["| option | tool | between its two readings of the clock |", "|---|---|---|"]
+    lines += ["| " + " | ".join(tool) + " |" for tool in told]
+    return "\n\n".join(["\n".join(lines), *(_section(turns, facts) for turns, facts in recorded)])
 
 
 def _section(turns: Sequence[Turn], facts: Mapping[str, Any]) -> str:
     lines = ["| " + " | ".join(_TITLES) + " |", "|---|---|" + "---:|" * (len(_TITLES) - 2)]
     lines += ["| " + " | ".join(_texts(row)) + " |" for row in rows(turns)]
-    versions = {f"{cell}: {about['version']}" for cell, about in facts["cells"].items() if about["version"]}
-    said = f"{facts['machine']}, {facts['started']}, {facts['seconds'] / 60:.0f} minutes, {facts['pages']} pages. "
-    return "\n".join([f"{said}Versions: {', '.join(sorted(versions))}.", "", *lines])
+    versions = {f"{cell} {about['version']}" for cell, about in facts["cells"].items() if about["version"]}
+    said = f"{facts['machine']}, {facts['started']}, {facts['seconds'] / 60:.0f} minutes, {facts['pages']} pages"
+    return "\n".join([f"{said}. Versions: {', '.join(sorted(versions))}.", "", *lines])
 
 
 def _texts(row: Row) -> tuple[str, ...]:
