@@ -93,12 +93,16 @@ class Calibration:
         A cell of which a guest or a tool fails costs itself alone; `problems` says why, and its turns are dropped.
         """
         with TemporaryDirectory(prefix="bench-calibration-") as folder:
+            self._progress.expect(len(self._cells))
             for cell in self._cells:
                 with self._costing(cell):
                     self.subjects[cell.id] = self._prepare(cell, Path(folder))
+                self._progress.advance()
             self._started, done = time.time(), 0
             while self._going() and self._fits(done, seconds, rounds):
+                self._progress.expect(1)
                 self._round(done)
+                self._progress.advance()
                 done += 1
         self._seconds = time.time() - self._started
         self.turns = [turn for turn in self.turns if turn.cell in self._going()]

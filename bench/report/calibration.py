@@ -68,8 +68,10 @@ def _row(cell: str, tool: str, pairs: Sequence[tuple[Turn, Turn]]) -> Row:
 def print_rows(found: Sequence[Row], console: Console) -> None:
     """Print them as a table.  Nothing in it is markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, title in enumerate(_TITLES):
-        table.add_column(Text(title), justify="left" if place < 2 else "right", no_wrap=place == 0)
+    table.add_column(Text(_TITLES[0]), no_wrap=True)
+    table.add_column(Text(_TITLES[1]), overflow="fold")
+    for title in _TITLES[2:]:
+        table.add_column(Text(title), justify="right", no_wrap=True)
     for row in found:
         table.add_row(*(Text(text) for text in _texts(row)))
     console.print(table)

@@ -30,6 +30,8 @@ class Model:
     provider: tuple[str, dict[str, str]]
     threads: int
     entries: dict[str, str]
+    source: str
+    """Name of the only input, looked up once: to ask the session in every inference takes part of its time."""
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -54,7 +56,7 @@ def load(spec: dict[str, Any]) -> Model:
     session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
-    return Model(session, path, chosen, spec["threads"], entries)
+    return Model(session, path, chosen, spec["threads"], entries, session.get_inputs()[0].name)
 
 
 def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
@@ -64,7 +66,7 @@ def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
 
 def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
     """Raw output (B, 4 + classes, anchors)."""
-    output: np.ndarray = model.session.run(None, {model.session.get_inputs()[0].name: prepared})[0]
+    output: np.ndarray = model.session.run(None, {model.source: prepared})[0]
     return output
 
 
@@ -77,7 +79,7 @@ def attest(model: Model) -> dict[str, Any]:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = ort.InferenceSession(str(model.path), options, providers=[model.provider])
-        session.run(None, {meta.name: np.zeros(shape, np.float32)})
+        session.run(None, {model.source: np.zeros(shape, np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
     kernels = [node for node in nodes if node.get("provider") and node.get("input_type_shape")]
