@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -227,6 +228,20 @@ def test_guests_and_tools_are_timed_in_turn(tmp_path: Path) -> None:
     assert "benchmark_app" in done.said
     expected = {*named("onnx-fp32-cpu-128", "bare loop"), *named("openvino-fp32-cpu-128", "bare loop", "benchmark_app")}
     check(tmp_path / "calibration", expected)
+
+
+@REAL
+def test_a_tool_that_fails_costs_its_cell_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = [replace(tool, program="no-such-tool") for tool in tools.TOOLS if "onnx_runtime" in tool.runtimes]
+    others = [tool for tool in tools.TOOLS if tool.name == "benchmark_app"]
+    monkeypatch.setattr(tools, "TOOLS", (*absent, *others))
+    done = bench(
+        "calibrate", "--options", "onnx,openvino", "--precisions", "fp32", "--imgsz", 128, "--rounds", 2,
+        "--results", tmp_path / "runs",
+    )  # fmt: skip
+    assert done.code == 1
+    assert "onnx-fp32-cpu-128: crashed: no-such-tool ended with 1" in done.said
+    check(tmp_path / "calibration", {*named("openvino-fp32-cpu-128", "benchmark_app")})
 
 
 @REAL
