@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from running import bench
 
 from bench.environments.locked import Env
@@ -141,6 +143,15 @@ def test_two_rounds_have_no_interval() -> None:
     turns = [turn(tool, number, 10.0) for tool in (GUEST, "bare loop") for number in range(2)]
     (row,) = report.rows(turns)
     assert (row.ratio.value, row.ratio.low, row.ratio.high) == (1.0, None, None)
+
+
+def test_a_narrow_terminal_cuts_no_figure() -> None:
+    turns = [turn(tool, number, 10.0, 8.0) for tool in (GUEST, "torch.utils.benchmark") for number in range(3)]
+    out = io.StringIO()
+    report.print_rows(report.rows(turns), Console(file=out, width=40))
+    line = out.getvalue().splitlines()[1]
+    words = ["onnx-fp32-cpu-320", "torch.utils.benchmark", "3", "1.0000", "[1.0000,", "1.0000]", "10.00", "10.00"]
+    assert line.split() == [*words, "25.0", "%"]
 
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:

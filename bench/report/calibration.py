@@ -19,6 +19,7 @@ from bench.store.calibration import GUEST, Turn, read
 from bench.words.numbers import MISSING, interval, number
 
 _TITLES = ("cell", "tool", "rounds", "guest / tool", "95 % interval", "guest ms", "tool ms", "copies")
+_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,13 @@ def _row(cell: str, tool: str, pairs: Sequence[tuple[Turn, Turn]]) -> Row:
 
 
 def print_rows(found: Sequence[Row], console: Console) -> None:
-    """Print them as a table.  Nothing in it is markup."""
+    """Print them as a table, wider than a narrow terminal so that no figure is cut.  Nothing in it is markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(Text(_TITLES[0]), no_wrap=True)
-    table.add_column(Text(_TITLES[1]), overflow="fold")
-    for title in _TITLES[2:]:
-        table.add_column(Text(title), justify="right", no_wrap=True)
+    for place, title in enumerate(_TITLES):
+        table.add_column(Text(title), justify="left" if place < 2 else "right", no_wrap=True)
     for row in found:
         table.add_row(*(Text(text) for text in _texts(row)))
-    console.print(table)
+    Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
 
 
 def document(folder: Path) -> str:
