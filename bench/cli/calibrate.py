@@ -35,6 +35,7 @@ def calibrate(
     """
     from rich.console import Console
 
+    from bench.grid.machine import machine_id
     from bench.measure.calibration import Calibration
     from bench.progress import Reporter
     from bench.report import calibration as report
@@ -45,9 +46,8 @@ def calibrate(
         calibration = Calibration(request, progress, huge=_pages(pages))
         calibration.run(60 * minutes, rounds)
     if calibration.turns:
-        facts = calibration.facts()
-        path = stored.path_of(request.results.parent / "calibration", facts["machine"])
-        stored.write(path, calibration.turns, facts)
+        path = request.results.parent / "calibration" / f"{machine_id()}.parquet"
+        stored.write(path, calibration.turns, calibration.facts())
         report.print_rows(report.rows(calibration.turns), console)
         console.print(f"Turns    {short(path)}", highlight=False, soft_wrap=True)
     if calibration.problems:

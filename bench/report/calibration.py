@@ -52,14 +52,13 @@ def rows(turns: Sequence[Turn]) -> list[Row]:
 
 def _row(cell: str, tool: str, pairs: Sequence[tuple[Turn, Turn]]) -> Row:
     found = mean([math.log(guest.median_ms / other.median_ms) for guest, other in pairs])
-    ends = found.bounds(0.95) if len(pairs) >= LAUNCHES_MIN else None
-    low, high = (None, None) if ends is None else (math.exp(end) for end in ends)
+    enough = len(pairs) >= LAUNCHES_MIN
     copies = [math.log(other.median_ms / other.inner_ms) for _, other in pairs if other.inner_ms is not None]
     return Row(
         cell,
         tool,
         len(pairs),
-        Interval(math.exp(found.value), low, high),
+        found.ratio() if enough else Interval(math.exp(found.value), None, None),
         float(np.median([guest.median_ms for guest, _ in pairs])),
         float(np.median([other.median_ms for _, other in pairs])),
         math.expm1(float(np.mean(copies))) if copies else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,11 +47,6 @@ class Turn:
     median_ms: float
     inner_ms: float | None
     runs: int
-
-
-def path_of(folder: Path, machine: str) -> Path:
-    """Where a machine's calibration is kept; `machine` is what people call it."""
-    return folder / f"{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.parquet"
 
 
 def write(path: Path, turns: Sequence[Turn], facts: Mapping[str, Any]) -> None:
