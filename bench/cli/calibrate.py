@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.gate import OF_THE_CELL, Pages, _pages
-from bench.cli.options import FAILED, short, takes
+from bench.cli.options import FAILED, OF_THE_CELL, Pages, huge_pages, short, takes
 from bench.grid.request import Request
 
 app = typer.Typer()
@@ -43,7 +42,7 @@ def calibrate(
 
     console = Console()
     with Reporter(console) as progress:
-        calibration = Calibration(request, progress, huge=_pages(pages))
+        calibration = Calibration(request, progress, huge=huge_pages(pages))
         calibration.run(60 * minutes, rounds)
     if calibration.turns:
         path = request.results.parent / "calibration" / f"{machine_id()}.parquet"

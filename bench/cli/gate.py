@@ -9,16 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import FAILED, Run, find, short, takes
+from bench.cli.options import FAILED, OF_THE_CELL, Pages, Run, find, huge_pages, short, takes
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
 app = typer.Typer()
-
-Pages = Annotated[
-    Literal["auto", "huge", "ordinary"], typer.Option(help="memory of both sides; auto: huge where the kernel can")
-]
-OF_THE_CELL = ("sweep", "model", "data", "options", "precisions", "targets", "imgsz", "batch", "threads")
 
 
 @app.command("ab")
@@ -63,7 +58,7 @@ def ab_command(
     from bench.stats.change import Change
     from bench.store import pairs as stored
 
-    huge = _pages(pages)
+    huge = huge_pages(pages)
     margins = _margins(request.matrices, margin)
     console = Console(stderr=output == "json")
     with Reporter(console) as progress:
@@ -135,7 +130,7 @@ def check_command(
 
     started = time.monotonic()
     console = Console()
-    huge = _pages(pages)
+    huge = huge_pages(pages)
     with Reporter(console) as progress:
         measured = None if run is None else find(run, request)
         wanted = plan.plan(request, against, baselines.resolve(), progress, measured)
@@ -238,15 +233,6 @@ def list_baselines(
     for one in told:
         here = " (this machine)" if one["machine"] == machine.machine_id() else ""
         typer.echo(f"{one['machine']}{here}  {one['name']}  {one['run_id']}  {one['when']}  {one['who']}: {one['why']}")
-
-
-def _pages(wanted: str) -> bool:
-    """Whether huge pages are asked for.  Raises UsageError where they are and cannot be had."""
-    from bench.measure.pairs import huge_pages_possible
-
-    if wanted == "huge" and not huge_pages_possible():
-        raise UsageError("--pages huge: this kernel gives no transparent huge pages; use --pages ordinary")
-    return wanted == "huge" or (wanted == "auto" and huge_pages_possible())
 
 
 def _margins(matrices: Path, latency: float | None) -> dict[str, float]:

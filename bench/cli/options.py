@@ -8,12 +8,13 @@ import os
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from bench.grid.request import OPTIONS, Request, parameter
 from bench.places import MATRICES
+from bench.reasons import UsageError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -21,6 +22,10 @@ Run = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="a run's folder or its name (default: the newest run)")
 ]
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")]
+Pages = Annotated[
+    Literal["auto", "huge", "ordinary"], typer.Option(help="memory of every guest; auto: huge where the kernel can")
+]
+OF_THE_CELL = ("sweep", "model", "data", "options", "precisions", "targets", "imgsz", "batch", "threads")
 
 
 def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,3 +86,12 @@ def find(run: str | None, request: Request) -> Path:
 def short(path: Path) -> str:
     """A path as a person in the current folder would write it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def huge_pages(wanted: str) -> bool:
+    """Whether `Pages` asks for huge pages.  Raises UsageError where it does and this kernel has none."""
+    from bench.measure.pairs import huge_pages_possible  # imports numpy, as above
+
+    if wanted == "huge" and not huge_pages_possible():
+        raise UsageError("--pages huge: this kernel gives no transparent huge pages; use --pages ordinary")
+    return wanted == "huge" or (wanted == "auto" and huge_pages_possible())
