@@ -102,13 +102,14 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, types and the wall between core and guests."""
+    """Check style, types, the wall between core and guests, and the workflows."""
     _install(session, "dev")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
     session.run("mypy", "tests/conftest.py")  # by itself: the checkout's conftest.py is a module of the same name
     session.run("lint-imports")
+    session.run("zizmor", "--offline", "--no-progress", ".github")
 
 
 @nox.session

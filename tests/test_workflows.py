@@ -1,0 +1,266 @@
+"""The workflows: valid, calling only what exists, and the nightly's decisions, with nox and gh played by recorders.
+
+The nightly's steps with the real nox are in test_nightly.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import nox
+import pytest
+import schemas
+import typer.main
+import workflows
+from typer.exceptions import TyperException
+from workflows import WORKFLOWS, Night, Runner, expanded, holds
+
+import noxfile as _sessions  # noqa: F401 - registers them
+from bench.cli.app import app
+from bench.grid import matrix
+from bench.places import ROOT
+
+SCHEMA = "https://json.schemastore.org/github-workflow.json"
+NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
+COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "list", "show", "promote", "check"}, "pages.yml": {"site"}}
+"""What each workflow calls at least."""
+
+NOX = '''
+"""Stands for nox: records its words, and leaves what the command would, as the variables PLAY_* say."""
+import json, os, pathlib, sys
+words = sys.argv[1:]
+with (pathlib.Path(__file__).parent / "nox.jsonl").open("a") as calls:
+    calls.write(json.dumps(words) + "\\n")
+code = 0
+match words[1], words[3:4]:
+    case "bench", _:
+        run = pathlib.Path(words[words.index("--results") + 1], words[words.index("--run-id") + 1])
+        if os.environ["PLAY_BENCH"] != "nothing":
+            run.mkdir(parents=True)
+            (run / "cells.parquet").touch()
+        code = int(os.environ["PLAY_BENCH"] != "fine")
+    case "baseline", ["show"]:
+        code = int(os.environ["PLAY_BASELINE"] != "there")
+    case "check", _:
+        if os.environ["PLAY_CHECK"] != "broken":
+            pathlib.Path(words[words.index("--markdown") + 1]).write_text("## what was seen\\n")
+            pathlib.Path(words[words.index("--json") + 1]).write_text("{}")
+        code = int(os.environ["PLAY_CHECK"] != "fine")
+sys.exit(code)
+'''
+ORDINARY = {"PLAY_BENCH": "fine", "PLAY_BASELINE": "there", "PLAY_CHECK": "fine"}
+
+
+def brings_no_tools(script: str) -> bool:
+    """Not a step that installs nox, which is played here, and not the tests themselves."""
+    return "pip install" not in script and ".ci/run" not in script
+
+
+class Machine:
+    """A machine of the nightly's with recorders in place of nox and gh."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.bin, self.temp, self.checkout = folder, folder / "bin", folder / "temp", ROOT
+        self.bin.mkdir()
+        self.temp.mkdir()
+        for name, program in (("nox", NOX), ("gh", workflows.GH)):
+            (self.bin / name).write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
+            (self.bin / name).chmod(0o755)
+
+    def night(self, why: str = "", job: dict[str, Any] | None = None, machine: str = "x64", **play: str) -> Night:
+        variables = {"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.folder), **ORDINARY, **play}
+        contexts = {
+            "github": {"sha": "0123456789abcdef", "server_url": "https://forge", "repository": "o/r", "run_id": "5"},
+            "matrix": {"machine": machine},
+            "inputs": {"why": why},
+        }
+        runner = Runner(self.checkout, self.temp, variables)
+        return runner.run(job or workflows.read("nightly.yml")["jobs"]["bench"], contexts, brings_no_tools)
+
+    def calls(self) -> list[list[str]]:
+        """The words of each call of nox, in order."""
+        return [json.loads(line) for line in (self.bin / "nox.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def asked(self) -> list[str]:
+        """What was asked of gh, in order: the first two words of each call."""
+        path = self.bin / "gh.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [" ".join(json.loads(line)["words"][:2]) for line in lines]
+
+    def body(self) -> str:
+        """The text that the newest call of gh brought."""
+        return str(json.loads((self.bin / "gh.jsonl").read_text(encoding="utf-8").splitlines()[-1])["body"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Path:
+    """A checkout with a commit before its newest, as a pull request's is."""
+    folder = tmp_path / "merged"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "--quiet", str(folder)], check=True)
+    for message in ("base", "merge"):
+        commit = [*git, "commit", "--quiet", "--allow-empty", "--message", message]
+        subprocess.run(commit, cwd=folder, check=True)
+    return folder
+
+
+class Recorder:
+    """What a session of the noxfile is given: keeps the command instead of running it."""
+
+    def __init__(self, posargs: list[str]) -> None:
+        self.posargs, self.commands = posargs, list[tuple[str, ...]]()
+
+    def install(self, *_: str, **__: Any) -> None: ...
+
+    def run(self, *command: str, **__: Any) -> None:
+        self.commands.append(command)
+
+
+def understood(call: list[str]) -> str:
+    """Take a call of nox as nox and the command line do; returns the command's name.
+
+    Raises KeyError for a session that there is not, and the command line's own error for what it does not take.
+    """
+    flag, name, *rest = call
+    assert flag == "-s"
+    recorder = Recorder(rest[1:])
+    nox.registry.get()[name].func(recorder)
+    (command,) = recorder.commands
+    assert command[:3] == ("python", "-m", "bench")
+    words, here = list(command[3:]), cast("Any", typer.main.get_command(app))
+    context = here.make_context("bench", list(words))
+    while hasattr(here, "resolve_command"):
+        _, here, words = here.resolve_command(context, words)
+        context = here.make_context(here.name, list(words), parent=context)
+    return str(here.name)
+
+
+def test_an_option_or_session_that_there_is_not_is_found() -> None:
+    assert understood(["-s", "bench", "--", "--sweep", "quick"]) == "run"
+    with pytest.raises(TyperException, match="--speed"):
+        understood(["-s", "bench", "--", "--speed", "quick"])
+    with pytest.raises(KeyError, match="benchmark"):
+        understood(["-s", "benchmark"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_is_as_its_published_schema_has_it(name: str) -> None:
+    schemas.validator(SCHEMA).validate(workflows.read(name))
+
+
+def test_every_machine_that_can_be_chosen_has_a_sweep_of_its_own() -> None:
+    chosen = workflows.read("nightly.yml")["on"]["workflow_dispatch"]["inputs"]["machine"]["options"]
+    assert chosen == ["all", "x64", "gpu", "arm64", "macos"]
+    sweeps = matrix.load().sweeps
+    assert {"nightly"} | {f"nightly-{name}" for name in chosen[2:]} <= set(sweeps)
+
+
+@pytest.mark.parametrize(("name", "sweep"), [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64")])
+def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
+    machine: Machine, name: str, sweep: str
+) -> None:
+    machine.night(machine=name)
+    run, listed, shown, check = machine.calls()
+    assert run[run.index("--sweep") + 1] == sweep
+    folder = Path(run[run.index("--results") + 1], run[run.index("--run-id") + 1])
+    assert folder.name.endswith(f"-{sweep}")
+    assert str(folder) in check
+    baselines = {call[call.index("--baselines") + 1] for call in (listed, shown, check)}
+    assert baselines == {str(folder.parents[1] / "baselines")}
+    assert not folder.is_relative_to(ROOT)
+
+
+def test_a_machines_own_variables_say_where_and_what(machine: Machine, tmp_path: Path) -> None:
+    machine.night(BENCH_HOME=str(tmp_path / "kept"), BENCH_SWEEP="quick", BENCH_MINUTES="3")
+    run, _, _, check = machine.calls()
+    assert run[run.index("--sweep") + 1] == "quick"
+    assert run[run.index("--results") + 1] == str(tmp_path / "kept" / "runs")
+    assert check[check.index("--minutes") + 1] == "3"
+
+
+def test_the_first_night_makes_the_baseline_and_is_not_checked(machine: Machine) -> None:
+    night = machine.night(PLAY_BASELINE="none")
+    assert not night.failed
+    promote = machine.calls()[-1]
+    assert promote[:4] == ["-s", "baseline", "--", "promote"]
+    assert promote[promote.index("--why") + 1] == "first night of x64, at 0123456789ab"
+    assert not any("check" in call for call in machine.calls())
+    assert "first night" in night.summary
+    assert machine.asked() == []
+
+
+def test_a_night_like_the_baseline_says_so_and_opens_nothing(machine: Machine) -> None:
+    night = machine.night()
+    assert not night.failed
+    assert night.summary == "## what was seen\n"
+    assert machine.asked() == ["issue list"]
+
+
+def test_a_regression_opens_one_issue_keeps_it_current_and_closes_it_when_it_is_gone(machine: Machine) -> None:
+    assert machine.night(PLAY_CHECK="regressed").failed
+    assert machine.asked() == ["label create", "issue list", "issue create"]
+    assert "## what was seen" in machine.body()
+    assert "https://forge/o/r/actions/runs/5" in machine.body()
+    assert machine.night(PLAY_CHECK="regressed").failed
+    assert machine.asked()[3:] == ["label create", "issue list", "issue edit"]
+    assert not machine.night().failed
+    assert machine.asked()[6:] == ["issue list", "issue close"]
+    assert not machine.night().failed
+    assert machine.asked()[8:] == ["issue list"]
+
+
+def test_a_cell_that_failed_is_left_to_the_check(machine: Machine) -> None:
+    assert not machine.night(PLAY_BENCH="failed").failed
+    assert "check" in machine.calls()[-1]
+
+
+def test_a_run_that_left_nothing_ends_the_night(machine: Machine) -> None:
+    night = machine.night(PLAY_BENCH="nothing")
+    assert night.failed
+    assert night.ran[-1] == "Measure"
+    assert machine.asked() == []
+
+
+def test_a_check_that_broke_fails_the_night_and_is_no_regression(machine: Machine) -> None:
+    night = machine.night(PLAY_CHECK="broken")
+    assert night.failed
+    assert night.ran[-1] == "Check"
+    assert machine.asked() == []
+
+
+def test_what_is_promoted_with_a_reason_is_no_regression(machine: Machine) -> None:
+    reason = 'onnxruntime\'s update; we accept "slower" $(for now)'
+    assert not machine.night(why=reason, PLAY_CHECK="regressed").failed
+    promote = machine.calls()[-1]
+    assert promote[3] == "promote"
+    assert promote[promote.index("--why") + 1] == reason
+    assert machine.asked() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_session_and_option_that_a_workflow_calls_exists(machine: Machine, merged: Path, name: str) -> None:
+    machine.checkout = merged
+    for job in workflows.read(name)["jobs"].values():
+        machine.night(job=job)
+        machine.night(job=job, PLAY_BASELINE="none")
+        machine.night(job=job, why="a reason")
+    if (machine.bin / "nox.jsonl").exists():
+        assert {understood(call) for call in machine.calls()} >= COMMANDS[name]
+
+
+def test_what_this_runner_does_not_know_is_an_error() -> None:
+    known = {"steps": {"check": {"outputs": {"outcome": "fine"}}}, "inputs": {}}
+    assert holds("steps.check.outputs.outcome == 'fine' && inputs.why == ''", known)
+    assert not holds("steps.none.outputs.outcome == 'fine'", known)
+    assert expanded("nightly-${{ steps.check.outputs.outcome }}", known) == "nightly-fine"
+    with pytest.raises(KeyError):
+        holds("secrets.token != ''", known)
