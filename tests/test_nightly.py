@@ -1,0 +1,136 @@
+"""The nightly's steps for x64 as they stand, in a clone, with the real nox and bench; only GitHub itself is played.
+
+Three nights with the sweep `quick`, chosen as the owner of a machine would: the first makes the baseline, the second
+finds nothing, and in the third the exporter of ONNX has been changed so that its files are a quarter larger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import workflows
+from workflows import Night, Runner
+
+from bench.environments.installers import clean
+from bench.grid.request import CACHE_VARIABLE, Request
+from bench.places import ROOT
+
+pytestmark = [
+    pytest.mark.options,
+    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a checkout to clone"),
+]
+
+PADDED = """
+    import onnx
+
+    model = onnx.load(reply["product"])
+    model.metadata_props.add(key="padding", value="x" * 2_000_000)
+    onnx.save(model, reply["product"])
+"""
+"""A file grows by what nobody computes: the cheapest regression that is as large as it is said to be."""
+
+
+class Machine:
+    """A machine of the nightly's: a clone, the variables its owner set, and gh played by a recorder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.temp, self.checkout = folder / "home", folder / "temp", folder / "checkout"
+        programs = folder / "bin"
+        for made in (self.temp, programs, folder / "cache"):
+            made.mkdir()
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.checkout)], check=True)
+        gh = programs / "gh"
+        gh.write_text(f"#!{sys.executable}\n{workflows.GH}", encoding="utf-8")
+        gh.chmod(0o755)
+        # The user's environments, and artifacts of its own, among which there will be a spoilt one.
+        (folder / "cache" / "envs").symlink_to(Request({}).cache / "envs")
+        self.calls = programs / "gh.jsonl"
+        self.variables = clean(os.environ) | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "BENCH_HOME": str(self.home),
+            "BENCH_SWEEP": "quick",
+            "BENCH_MINUTES": "1",
+            CACHE_VARIABLE: str(folder / "cache"),
+        }
+
+    def night(self) -> Night:
+        """Run the steps of the job that GitHub would start on this machine."""
+        contexts: dict[str, Any] = {
+            "github": {"sha": self.commit(), "server_url": "https://forge", "repository": "o/r", "run_id": "5"},
+            "matrix": {"machine": "x64"},
+            "inputs": {},
+        }
+        job = workflows.read("nightly.yml")["jobs"]["bench"]
+        return Runner(self.checkout, self.temp, self.variables).run(job, contexts)
+
+    def commit(self) -> str:
+        """The checkout's commit."""
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=self.checkout, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def change(self, file: str, old: str, new: str) -> None:
+        """Commit a change of a file that holds `old` once."""
+        path = self.checkout / file
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        git = [
+            "git",
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b.c",
+            "commit",
+            "--quiet",
+            "--all",
+            "--message",
+            "A change",
+        ]
+        subprocess.run(git, cwd=self.checkout, check=True)
+
+    def runs(self) -> list[Path]:
+        """Folders of the nights so far, oldest first."""
+        return sorted((self.home / "runs").iterdir())
+
+    def asked(self) -> list[str]:
+        """The first two words of every call of gh."""
+        lines = self.calls.read_text(encoding="utf-8").splitlines() if self.calls.exists() else []
+        return [" ".join(json.loads(line)["words"][:2]) for line in lines]
+
+
+def test_three_nights_a_baseline_nothing_new_and_a_regression(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+
+    first = machine.night()
+    assert not first.failed, first.said
+    assert "First night" in first.ran
+    assert "Check" not in first.ran
+    (run,) = machine.runs()
+    assert (run / "report.html").is_file()
+    assert set(pd.read_parquet(run / "cells.parquet").status) == {"measured"}
+
+    second = machine.night()
+    assert not second.failed, second.said
+    assert "First night" not in second.ran
+    assert second.summary == (machine.runs()[1] / "check.md").read_text(encoding="utf-8")
+    assert machine.asked() == ["issue list"]
+
+    machine.change("bench/guest/exporters/onnx.py", '    reply["versions"] |=', f'{PADDED}    reply["versions"] |=')
+    third = machine.night()
+    assert third.failed
+    assert third.ran[-1] == "Verdict", third.said
+    assert machine.asked() == ["issue list", "label create", "issue list", "issue create"]
+    body = json.loads(machine.calls.read_text(encoding="utf-8").splitlines()[-1])["body"]
+    assert "onnx-fp32-cpu-320" in body
+    assert machine.commit() in body
