@@ -44,7 +44,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.home, self.temp, self.checkout = folder / "home", folder / "temp", folder / "checkout"
         programs = folder / "bin"
-        for made in (self.temp, programs, folder / "cache"):
+        for made in (programs, folder / "cache"):
             made.mkdir()
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.checkout)], check=True)
         gh = programs / "gh"

@@ -26,7 +26,7 @@ from bench.places import ROOT
 
 SCHEMA = "https://json.schemastore.org/github-workflow.json"
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
-COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "list", "show", "promote", "check"}, "pages.yml": {"site"}}
+COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "promote", "check", "report"}, "pages.yml": {"site"}}
 """What each workflow calls at least."""
 
 NOX = '''
@@ -35,24 +35,29 @@ import json, os, pathlib, sys
 words = sys.argv[1:]
 with (pathlib.Path(__file__).parent / "nox.jsonl").open("a") as calls:
     calls.write(json.dumps(words) + "\\n")
+def file(option):
+    return pathlib.Path(words[words.index(option) + 1])
 code = 0
-match words[1], words[3:4]:
-    case "bench", _:
-        run = pathlib.Path(words[words.index("--results") + 1], words[words.index("--run-id") + 1])
+match words[1]:
+    case "bench":
+        run = file("--results") / file("--run-id")
         if os.environ["PLAY_BENCH"] != "nothing":
-            run.mkdir(parents=True)
+            run.mkdir(parents=True, exist_ok=True)
             (run / "cells.parquet").touch()
         code = int(os.environ["PLAY_BENCH"] != "fine")
-    case "baseline", ["show"]:
-        code = int(os.environ["PLAY_BASELINE"] != "there")
-    case "check", _:
-        if os.environ["PLAY_CHECK"] != "broken":
-            pathlib.Path(words[words.index("--markdown") + 1]).write_text("## what was seen\\n")
-            pathlib.Path(words[words.index("--json") + 1]).write_text("{}")
+    case "baseline":
+        made = file("--baselines") / "machine" / file("--name") / "baseline.json"
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.touch()
+    case "check":
         code = int(os.environ["PLAY_CHECK"] != "fine")
+        if os.environ["PLAY_CHECK"] != "broken":
+            file("--markdown").write_text("## what was seen\\n")
+            if "--json" in words:
+                file("--json").write_text(json.dumps({"regressed": bool(code)}))
 sys.exit(code)
 '''
-ORDINARY = {"PLAY_BENCH": "fine", "PLAY_BASELINE": "there", "PLAY_CHECK": "fine"}
+ORDINARY = {"PLAY_BENCH": "fine", "PLAY_CHECK": "fine"}
 
 
 def brings_no_tools(script: str) -> bool:
@@ -66,7 +71,6 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin, self.temp, self.checkout = folder, folder / "bin", folder / "temp", ROOT
         self.bin.mkdir()
-        self.temp.mkdir()
         for name, program in (("nox", NOX), ("gh", workflows.GH)):
             (self.bin / name).write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
             (self.bin / name).chmod(0o755)
@@ -99,6 +103,13 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+@pytest.fixture
+def settled(machine: Machine) -> Machine:
+    """One that has its baseline."""
+    machine.night()
+    return machine
 
 
 @pytest.fixture
@@ -169,26 +180,28 @@ def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
     machine: Machine, name: str, sweep: str
 ) -> None:
     machine.night(machine=name)
-    run, listed, shown, check = machine.calls()
+    run, promote = machine.calls()
     assert run[run.index("--sweep") + 1] == sweep
     folder = Path(run[run.index("--results") + 1], run[run.index("--run-id") + 1])
     assert folder.name.endswith(f"-{sweep}")
-    assert str(folder) in check
-    baselines = {call[call.index("--baselines") + 1] for call in (listed, shown, check)}
-    assert baselines == {str(folder.parents[1] / "baselines")}
+    assert str(folder) in promote
+    assert promote[promote.index("--baselines") + 1] == str(folder.parents[1] / "baselines")
     assert not folder.is_relative_to(ROOT)
 
 
-def test_a_machines_own_variables_say_where_and_what(machine: Machine, tmp_path: Path) -> None:
-    machine.night(BENCH_HOME=str(tmp_path / "kept"), BENCH_SWEEP="quick", BENCH_MINUTES="3")
-    run, _, _, check = machine.calls()
+def test_a_machines_own_variables_say_where_and_what(settled: Machine, tmp_path: Path) -> None:
+    settled.night(BENCH_SWEEP="quick", BENCH_MINUTES="3")
+    run, check, _ = settled.calls()[-3:]
     assert run[run.index("--sweep") + 1] == "quick"
-    assert run[run.index("--results") + 1] == str(tmp_path / "kept" / "runs")
     assert check[check.index("--minutes") + 1] == "3"
+    settled.night(BENCH_HOME=str(tmp_path / "kept"))
+    run, promote = settled.calls()[-2:]
+    assert run[run.index("--results") + 1] == str(tmp_path / "kept" / "runs")
+    assert promote[3] == "promote"  # this home has no baseline yet
 
 
 def test_the_first_night_makes_the_baseline_and_is_not_checked(machine: Machine) -> None:
-    night = machine.night(PLAY_BASELINE="none")
+    night = machine.night()
     assert not night.failed
     promote = machine.calls()[-1]
     assert promote[:4] == ["-s", "baseline", "--", "promote"]
@@ -198,52 +211,53 @@ def test_the_first_night_makes_the_baseline_and_is_not_checked(machine: Machine)
     assert machine.asked() == []
 
 
-def test_a_night_like_the_baseline_says_so_and_opens_nothing(machine: Machine) -> None:
-    night = machine.night()
+def test_a_night_like_the_baseline_says_so_and_opens_nothing(settled: Machine) -> None:
+    night = settled.night()
     assert not night.failed
     assert night.summary == "## what was seen\n"
-    assert machine.asked() == ["issue list"]
+    assert settled.calls()[-1][1] == "report"  # anew, since it shows the check
+    assert settled.asked() == ["issue list"]
 
 
-def test_a_regression_opens_one_issue_keeps_it_current_and_closes_it_when_it_is_gone(machine: Machine) -> None:
-    assert machine.night(PLAY_CHECK="regressed").failed
-    assert machine.asked() == ["label create", "issue list", "issue create"]
-    assert "## what was seen" in machine.body()
-    assert "https://forge/o/r/actions/runs/5" in machine.body()
-    assert machine.night(PLAY_CHECK="regressed").failed
-    assert machine.asked()[3:] == ["label create", "issue list", "issue edit"]
-    assert not machine.night().failed
-    assert machine.asked()[6:] == ["issue list", "issue close"]
-    assert not machine.night().failed
-    assert machine.asked()[8:] == ["issue list"]
+def test_a_regression_opens_one_issue_keeps_it_current_and_closes_it_when_it_is_gone(settled: Machine) -> None:
+    assert settled.night(PLAY_CHECK="regressed").failed
+    assert settled.asked() == ["label create", "issue list", "issue create"]
+    assert "## what was seen" in settled.body()
+    assert "https://forge/o/r/actions/runs/5" in settled.body()
+    assert settled.night(PLAY_CHECK="regressed").failed
+    assert settled.asked()[3:] == ["label create", "issue list", "issue edit"]
+    assert not settled.night().failed
+    assert settled.asked()[6:] == ["issue list", "issue close"]
+    assert not settled.night().failed
+    assert settled.asked()[8:] == ["issue list"]
 
 
-def test_a_cell_that_failed_is_left_to_the_check(machine: Machine) -> None:
-    assert not machine.night(PLAY_BENCH="failed").failed
-    assert "check" in machine.calls()[-1]
+def test_a_cell_that_failed_is_left_to_the_check(settled: Machine) -> None:
+    assert not settled.night(PLAY_BENCH="failed").failed
+    assert "check" in settled.calls()[-2]
 
 
 def test_a_run_that_left_nothing_ends_the_night(machine: Machine) -> None:
     night = machine.night(PLAY_BENCH="nothing")
     assert night.failed
     assert night.ran[-1] == "Measure"
-    assert machine.asked() == []
+    assert len(machine.calls()) == 1
 
 
-def test_a_check_that_broke_fails_the_night_and_is_no_regression(machine: Machine) -> None:
-    night = machine.night(PLAY_CHECK="broken")
+def test_a_check_that_broke_fails_the_night_and_is_no_regression(settled: Machine) -> None:
+    night = settled.night(PLAY_CHECK="broken")
     assert night.failed
     assert night.ran[-1] == "Check"
-    assert machine.asked() == []
+    assert settled.asked() == []
 
 
-def test_what_is_promoted_with_a_reason_is_no_regression(machine: Machine) -> None:
+def test_what_is_promoted_with_a_reason_is_no_regression(settled: Machine) -> None:
     reason = 'onnxruntime\'s update; we accept "slower" $(for now)'
-    assert not machine.night(why=reason, PLAY_CHECK="regressed").failed
-    promote = machine.calls()[-1]
+    assert not settled.night(why=reason, PLAY_CHECK="regressed").failed
+    promote = settled.calls()[-1]
     assert promote[3] == "promote"
     assert promote[promote.index("--why") + 1] == reason
-    assert machine.asked() == []
+    assert settled.asked() == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -251,7 +265,6 @@ def test_every_session_and_option_that_a_workflow_calls_exists(machine: Machine,
     machine.checkout = merged
     for job in workflows.read(name)["jobs"].values():
         machine.night(job=job)
-        machine.night(job=job, PLAY_BASELINE="none")
         machine.night(job=job, why="a reason")
     if (machine.bin / "nox.jsonl").exists():
         assert {understood(call) for call in machine.calls()} >= COMMANDS[name]

@@ -8,6 +8,7 @@ checkout is the folder, and there is nowhere to upload to.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Night:
 
 @dataclass(frozen=True)
 class Runner:
-    """A machine that runs jobs: its checkout, its folder for temporary files, its own variables."""
+    """A machine that runs jobs: its checkout, its folder for a job's temporary files, its own variables."""
 
     checkout: Path
     temp: Path
@@ -77,6 +78,8 @@ class Runner:
 
     def run(self, job: Mapping[str, Any], contexts: Mapping[str, Any], wanted: Callable[[str], bool] = bool) -> Night:
         """Run a job's steps whose scripts are `wanted`, as far as their conditions and earlier failures let them."""
+        shutil.rmtree(self.temp, ignore_errors=True)
+        self.temp.mkdir()
         files = {name: self.temp / name for name in ("env", "path", "output", "summary")}
         for path in files.values():
             path.write_text("", encoding="utf-8")
