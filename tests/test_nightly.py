@@ -1,13 +1,15 @@
-"""The nightly's steps for x64 as they stand, in a clone, with the real nox and bench; only GitHub itself is played.
+"""Steps of workflows as they stand, in a clone, with the real nox and bench; only GitHub itself is played.
 
-Three nights with the sweep `quick`, chosen as the owner of a machine would: the first makes the baseline, the second
-finds nothing, and in the third the exporter of ONNX has been changed so that its files are a quarter larger.
+The nightly's for x64 on three nights with the sweep `quick`, chosen as the owner of a machine would: the first makes
+the baseline, the second finds nothing, and in the third the exporter of ONNX has been changed so that its files are
+larger.  And the check of a pull request that changes no cell.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ import workflows
 from workflows import Night, Runner
 
 from bench.environments.installers import clean
+from bench.grid import matrix
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.places import ROOT
 
@@ -63,15 +66,19 @@ class Machine:
             CACHE_VARIABLE: str(folder / "cache"),
         }
 
-    def night(self) -> Night:
-        """Run the steps of the job that GitHub would start on this machine."""
+    def run(self, workflow: str, job: str, **variables: str) -> Night:
+        """Run the steps of a job that GitHub would start on this machine."""
         contexts: dict[str, Any] = {
             "github": {"sha": self.commit(), "server_url": "https://forge", "repository": "o/r", "run_id": "5"},
             "matrix": {"machine": "x64"},
             "inputs": {},
         }
-        job = workflows.read("nightly.yml")["jobs"]["bench"]
-        return Runner(self.checkout, self.temp, self.variables).run(job, contexts)
+        runner = Runner(self.checkout, self.temp, self.variables | variables)
+        return runner.run(workflows.read(workflow)["jobs"][job], contexts)
+
+    def night(self) -> Night:
+        """Run the nightly."""
+        return self.run("nightly.yml", "bench")
 
     def commit(self) -> str:
         """The checkout's commit."""
@@ -135,3 +142,17 @@ def test_three_nights_a_baseline_nothing_new_and_a_regression(tmp_path: Path) ->
     body = json.loads(machine.calls.read_text(encoding="utf-8").splitlines()[-1])["body"]
     assert "onnx-fp32-cpu-320" in body
     assert machine.commit() in body
+
+
+def test_a_pull_request_that_changes_no_cell_is_checked_without_a_clock(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.change("docs/runners.md", "# Machines for the nightly", "# The nightly's machines")
+    # What setup-python gives a job: an interpreter of its own, into which the job installs nox.
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "python")], check=True)
+    night = machine.run("ci.yml", "check", PATH=f"{tmp_path / 'python' / 'bin'}:{machine.variables['PATH']}")
+    assert not night.failed, night.said
+    smoke = matrix.load()
+    cells = [cell for cell in smoke.cells("yolo11n-demo", smoke.sweep("smoke")) if cell.target == "cpu"]
+    assert re.match(rf"### no regression against git:[0-9a-f]{{40}}: {len(cells)} unchanged\n", night.summary)
+    (check,) = (machine.checkout / "results" / "checks").iterdir()
+    assert pd.read_parquet(check / "pairs.parquet").empty
