@@ -151,8 +151,8 @@ def test_a_pull_request_that_changes_no_cell_is_checked_without_a_clock(tmp_path
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "python")], check=True)
     night = machine.run("ci.yml", "check", PATH=f"{tmp_path / 'python' / 'bin'}:{machine.variables['PATH']}")
     assert not night.failed, night.said
-    smoke = matrix.load()
-    cells = [cell for cell in smoke.cells("yolo11n-demo", smoke.sweep("smoke")) if cell.target == "cpu"]
+    read = matrix.load()
+    cells = [cell for cell in read.cells("yolo11n-demo", read.sweep("smoke")) if cell.target == "cpu"]
     assert re.match(rf"### no regression against git:[0-9a-f]{{40}}: {len(cells)} unchanged\n", night.summary)
     (check,) = (machine.checkout / "results" / "checks").iterdir()
     assert pd.read_parquet(check / "pairs.parquet").empty
