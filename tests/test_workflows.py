@@ -5,6 +5,7 @@ The nightly's steps with the real nox are in test_nightly.py.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -74,6 +75,7 @@ class Machine:
         for name, program in (("nox", NOX), ("gh", workflows.GH)):
             (self.bin / name).write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
             (self.bin / name).chmod(0o755)
+        (self.bin / "python3.11").symlink_to(sys.executable)  # for a step that reads JSON with it
 
     def night(self, why: str = "", job: dict[str, Any] | None = None, machine: str = "x64", **play: str) -> Night:
         variables = {"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.folder), **ORDINARY, **play}
@@ -125,15 +127,25 @@ def merged(tmp_path: Path) -> Path:
 
 
 class Recorder:
-    """What a session of the noxfile is given: keeps the command instead of running it."""
+    """What a session of the noxfile is given: keeps its command instead of running it."""
 
-    def __init__(self, posargs: list[str]) -> None:
-        self.posargs, self.commands = posargs, list[tuple[str, ...]]()
+    posargs: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def install(self, *_: str, **__: Any) -> None: ...
 
     def run(self, *command: str, **__: Any) -> None:
-        self.commands.append(command)
+        assert not self.command
+        self.command = command
+
+
+@functools.cache
+def command_of(session: str) -> tuple[str, ...]:
+    """The bench's command that a session runs.  Raises KeyError for a session that there is not."""
+    recorder = Recorder()
+    nox.registry.get()[session].func(recorder)
+    assert recorder.command[:3] == ("python", "-m", "bench")
+    return recorder.command[3:]
 
 
 def understood(call: list[str]) -> str:
@@ -141,13 +153,9 @@ def understood(call: list[str]) -> str:
 
     Raises KeyError for a session that there is not, and the command line's own error for what it does not take.
     """
-    flag, name, *rest = call
+    flag, session, *rest = call
     assert flag == "-s"
-    recorder = Recorder(rest[1:])
-    nox.registry.get()[name].func(recorder)
-    (command,) = recorder.commands
-    assert command[:3] == ("python", "-m", "bench")
-    words, here = list(command[3:]), cast("Any", typer.main.get_command(app))
+    words, here = [*command_of(session), *rest[1:]], cast("Any", typer.main.get_command(app))
     context = here.make_context("bench", list(words))
     while hasattr(here, "resolve_command"):
         _, here, words = here.resolve_command(context, words)
