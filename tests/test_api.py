@@ -25,8 +25,6 @@ from sweeps import LATENCY_OF_SECONDS
 import bench
 from bench import engine, store
 from bench.decide import compare
-from bench.decide.claims import tables as judged
-from bench.grid import matrix
 from bench.grid.request import OPTIONS, Request, parameter
 from bench.places import MATRICES, RECORDED, ROOT
 from bench.progress import Reporter
@@ -254,16 +252,21 @@ def pairs() -> list[tuple[str, str]]:
 @needs_runs
 @pytest.mark.parametrize("name", RUNS)
 def test_against_the_reference_times_are_those_that_are_stored(name: str) -> None:
-    tables = judged.load([RECORDED / name], matrix.load())
-    cells: Any = tables.grid.set_index("cell_id")
+    """The ratio is the stored one; its interval too, or wider where launches resemble their neighbours."""
+    cells, samples = cells_of(name), bench.read(name).samples
     timed = cells[cells.latency_ratio.notna() & (cells.status == "measured")]
+    paid = 0
     for cell, row in timed[timed.index != timed.reference_id].iterrows():
-        found = compare.time(tables, str(cell), row.reference_id)
+        found = compare.time(samples, cells.loc[[cell, row.reference_id]])
         assert found.ratio is not None
-        expected = (1 / row.latency_ratio, 1 / row.latency_ratio_high, 1 / row.latency_ratio_low)
-        ratio = np.array([found.ratio.value, found.ratio.low, found.ratio.high], float)
-        np.testing.assert_allclose(ratio, expected, rtol=1e-9, err_msg=str(cell))
+        assert found.ratio.value == pytest.approx(1 / row.latency_ratio, rel=1e-9), cell
+        low, high = float(found.ratio.low or 0), float(found.ratio.high or 0)
+        ends = (1 / row.latency_ratio_high, 1 / row.latency_ratio_low)
+        wider = (low, high) != pytest.approx(ends, rel=1e-9)
+        assert not wider or (low < ends[0] < ends[1] < high)
+        paid += wider
         assert found.one == row.latency_p50_ms / row.batch
+    assert paid < max(1, len(timed) / 2)
 
 
 @needs_runs

@@ -10,37 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.stats.change import Change, both, decide, pairs_needed, suspects, visible
-from bench.stats.contrast import autocorrelation, by_launch, contrast, mean
-from bench.stats.turns import Turn
+from bench.stats.contrast import autocorrelation, mean
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
-
-
-def turns(cell: str, times: list[float], rounds: int = 2) -> list[Turn]:
-    """A turn per time, `rounds` a launch."""
-    return [Turn(cell, 0, index // rounds, index, 0, (ms,) * 5, 1.0, 0.0) for index, ms in enumerate(times)]
-
-
-def test_a_contrast_knows_nothing_of_a_third_cell() -> None:
-    drift = [1.0, 1.0, 1.3, 1.3, 0.8, 0.8, 1.1, 1.1]
-    one, other = turns("a", [10 * d for d in drift]), turns("b", [20 * d for d in drift])
-    found = contrast(one, other)
-    assert found is not None
-    assert [found.value, found.low, found.high] == pytest.approx([0.5] * 3)
-    back = contrast(other, one)
-    assert back is not None
-    assert back.value == pytest.approx(1 / found.value)
-
-
-def test_only_shared_rounds_count_and_few_launches_give_no_interval() -> None:
-    one = turns("a", [10.0, 10.0, 99.0, 99.0])
-    other = turns("b", [20.0, 20.0])
-    found = contrast(one, other)
-    assert found is not None
-    assert found.value == pytest.approx(0.5)
-    assert found.low is None
-    assert contrast(one, []) is None
-    assert list(by_launch(one, other)) == [pytest.approx(math.log(0.5))]
 
 
 def test_repeats_that_resemble_their_neighbours_are_worth_less() -> None:

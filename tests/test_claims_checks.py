@@ -59,11 +59,11 @@ def test_what_was_not_measured_or_not_timed_never_counts_for_speed(name: str) ->
     rows = []
     for table, columns in check.supports.rows:
         invalid = {"status": "invalid", "reason_code": "attestation_mismatch"}
-        rows.append((table, {**columns, **(invalid if columns.get("option") != "pytorch" else {})}))
+        rows.append((table, {**columns, **(invalid if columns.get("option", "pytorch") != "pytorch" else {})}))
     assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE
     untimed = {"latency_ratio": None, "latency_ratio_low": None, "latency_ratio_high": None}
     rows = [
-        (table, {**columns, **(untimed if columns["option"] != "pytorch" else {})})
+        (table, {**columns, **(untimed if columns.get("option", "pytorch") != "pytorch" else {})})
         for table, columns in check.supports.rows
     ]
     assert over_scopes(ask(check, Results(tuple(rows)))) is Verdict.INCONCLUSIVE
@@ -83,8 +83,10 @@ def test_runs_that_disagree_give_no_verdict() -> None:
     )  # fmt: skip
     (finding,) = ask(check, rows)
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert (finding.low, finding.high) == (0.92, 1.08)
-    assert finding.rows == ("second/model/onnx-fp32-cpu-640-b1-t1", "synthetic/model/onnx-fp32-cpu-640-b1-t1")
+    assert (finding.low, finding.high) == pytest.approx((0.92, 1.08))
+    assert finding.rows == tuple(
+        f"{run}/model/{option}-fp32-cpu-640-b1-t1" for run in ("second", "synthetic") for option in ("pytorch", "onnx")
+    )
 
 
 def test_a_target_that_is_there_but_that_the_runtime_did_not_find_is_untested() -> None:

@@ -6,19 +6,19 @@ was measured once is set against each other as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from bench.decide.claims import tables as judged
-from bench.decide.claims.estimates import time_ratio
-from bench.grid import matrix
-from bench.places import MATRICES
+from bench.decide.timings import timings
 from bench.reasons import Status, UsageError, did_you_mean
 from bench.stats import Interval
+from bench.stats.contrast import against, ratio
 from bench.store import metrics
+from bench.store.reading import optional
 from bench.store.tables import read_table
 from bench.tasks.dataset import evenly_spaced
 from bench.tasks.registry import TASKS
@@ -56,25 +56,24 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     Cells are named by `cell_id`, or by as much of the part after its slash as no other
     measured cell has.  Raises UsageError for a cell that is not in the run, StoreError for a table that cannot be read.
     """
-    cells = read_table(directory, "cells").set_index("cell_id", drop=False)
+    cells = read_table(directory, "cells")
+    figures = metrics.read(directory, cells)
+    cells = cells.set_index("cell_id", drop=False)
     states = {str(cell): str(status) for cell, status in cells.status.items()}
     first, second = (_named(states, name, directory) for name in (one, other))
-    figures = metrics.read(directory)
+    pair = cells.loc[[first, second]]
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
     task = TASKS[_task(directory)]
     scores = {metric.name for metric in (*task.metrics, task.delta)}
     # The score on some of the images is no measure of the score on all of them.
     apart = scores if cells.images[first] != cells.images[second] else set()
-    found = [time(judged.load([directory], matrix.load(MATRICES)), first, second)]
+    found = [time(optional(directory, "samples"), pair)]
     for name, value, unit, direction in sides[0][["value", "unit", "direction"]].itertuples():
         if name not in _TIMES and name in sides[1].index:
             found.append(_exact(Comparison(name, value, sides[1].value[name], None, None, unit, direction)))
     found = [replace(each, difference=None, ratio=None) if each.metric in apart else each for each in found]
     headline = task.metrics[0].name
-    return [
-        _paired(each, directory, task, cells.loc[[first, second]]) if each.metric == headline else each
-        for each in found
-    ]
+    return [_paired(each, directory, task, pair) if each.metric == headline else each for each in found]
 
 
 def _named(states: Mapping[str, str], name: str, directory: Path) -> str:
@@ -103,18 +102,23 @@ def _task(directory: Path) -> str:
     return next(iter(facts.value[(facts.scope == "run") & (facts.key == "task")]), "detect")
 
 
-def time(tables: judged.Tables, one: str, other: str) -> Comparison:
-    """Time per image of one cell over another's, from the rounds they shared; `tables` are those of one run."""
-    rows = {row.cell_id: row for row in tables.rows}
-    mine, theirs = (rows[name] for name in (one, other))
-    found = time_ratio(tables, mine.run_id, mine, theirs)
-    own, others = (None if pd.isna(row.latency_p50_ms) else row.latency_p50_ms / row.batch for row in (mine, theirs))
-    ratio = None
+def time(samples: pd.DataFrame, pair: pd.DataFrame) -> Comparison:
+    """Time per image of one cell over another's, from the rounds they shared; without a ratio where they shared none.
+
+    `samples` is the table of their run, `pair` the two rows of `cells`.
+    """
+    names = [str(name) for name in pair.index]
+    timed = timings(samples[samples.cell_id.isin(names)])
+    own, others = (
+        None if pd.isna(ms) else ms / batch for ms, batch in zip(pair.latency_p50_ms, pair.batch, strict=True)
+    )
+    found = None
+    if all(name in timed for name in names):
+        found = against(timed[names[0]], timed[names[1]])
     if found is not None:
-        scale = theirs.batch / mine.batch
-        ends = (None if end is None else end * scale for end in (found.low, found.high))
-        ratio = Interval(found.value * scale, *ends)
-    return Comparison(TIME, own, others, None, ratio, "ms per image", "lower")
+        per_image = math.log(pair.batch.iloc[1] / pair.batch.iloc[0])
+        found = replace(found, value=found.value + per_image)
+    return Comparison(TIME, own, others, None, found and ratio(found), "ms per image", "lower")
 
 
 def _exact(figure: Comparison) -> Comparison:

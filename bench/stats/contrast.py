@@ -1,14 +1,17 @@
 """Cell against cell: the ratio of their times, from turns that both took in the same rounds.
 
 Nothing stands between the two: a third cell's noise, which a quotient of two ratios to it would count twice, is not in
-it.  Pure functions, each with its source.
+it.  This is the one place where times of two cells are compared.  Pure functions, each with its source.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from statistics import fmean, median
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +22,44 @@ from bench.stats.turns import Turn
 
 LAUNCHES_MIN = 3
 """Fewer repeats than these give no interval."""
+OTHERS_MIN = 3
+"""Fewer cells than these are no yardstick: their own noise would be most of it."""
 PAID_MOST = 0.5
 """Autocorrelation that is paid for at most: a third of the repeats then counts."""
+
+Round = tuple[int, int, int]
+"""Window, launch and number of a round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A turn as it is compared: its position in the round, the log of its median, and whether nothing disturbed it."""
+
+    order: int
+    log_ms: float
+    clean: bool = True
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a cell's turns amount to, by round; a cell that takes several turns in a round has as many readings there."""
+
+    rounds: Mapping[Round, tuple[Reading, ...]]
+
+    @cached_property
+    def clean(self) -> Mapping[Round, tuple[Reading, ...]]:
+        """The same without disturbed turns, and without the rounds that hold no other."""
+        kept = {key: tuple(one for one in readings if one.clean) for key, readings in self.rounds.items()}
+        return {key: readings for key, readings in kept.items() if readings}
+
+    @classmethod
+    def of(cls, turns: Iterable[Turn]) -> Readings:
+        """Readings of a cell's turns, none of them disturbed."""
+        rounds: dict[Round, list[Reading]] = {}
+        for turn in turns:
+            reading = Reading(turn.order, math.log(float(np.median(turn.samples_ms))))
+            rounds.setdefault((turn.window, turn.launch, turn.round), []).append(reading)
+        return cls({key: tuple(readings) for key, readings in rounds.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +76,10 @@ class Mean:
     repeats: int
     autocorrelation: float
 
+    def __neg__(self) -> Mean:
+        """The mean of the repeats with their signs turned."""
+        return replace(self, value=-self.value)
+
     @property
     def deviation(self) -> float:
         """Standard deviation of a repeat."""
@@ -44,7 +87,7 @@ class Mean:
 
     def bounds(self, confidence: float) -> tuple[float, float]:
         """Two-sided interval of the mean."""
-        half = float(t.ppf((1 + confidence) / 2, self.freedom)) * self.error
+        half = self.half(confidence)
         return self.value - half, self.value + half
 
     def ratio(self, confidence: float = 0.95) -> Interval:
@@ -54,6 +97,10 @@ class Mean:
         low, high = self.bounds(confidence)
         return Interval(math.exp(self.value), math.exp(low), math.exp(high))
 
+    def half(self, confidence: float) -> float:
+        """Half the width of that interval."""
+        return float(t.ppf((1 + confidence) / 2, self.freedom)) * self.error
+
     def lower(self, alpha: float) -> float:
         """What the mean exceeds, but for a chance of `alpha`."""
         return self.value - float(t.ppf(1 - alpha, self.freedom)) * self.error
@@ -61,6 +108,15 @@ class Mean:
     def upper(self, alpha: float) -> float:
         """What the mean stays below, but for a chance of `alpha`."""
         return self.value + float(t.ppf(1 - alpha, self.freedom)) * self.error
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a mean so far from zero, on either side, if zero were the truth; 1 where there is no error."""
+        if math.isnan(self.error):
+            return 1.0
+        if self.error == 0:
+            return float(self.value == 0)
+        return 2 * float(t.sf(abs(self.value) / self.error, self.freedom))
 
 
 def mean(values: ArrayLike) -> Mean:
@@ -100,31 +156,142 @@ def autocorrelation(x: NDArray[np.float64]) -> float:
     return float(np.clip(corrected, -1, 1)) if abs(corrected) > 1 / math.sqrt(n) else 0.0
 
 
-def by_launch(one: Sequence[Turn], other: Sequence[Turn]) -> NDArray[np.float64]:
-    """Log ratio of the times of `one` to those of `other`, a value per launch in order.
+def shared(one: Readings, other: Readings) -> tuple[Round, ...]:
+    """Rounds of which the two may be compared, in order: both had a turn that nothing disturbed.
 
-    Turns of the same window and round are set against each other by their medians; the median of its rounds stands for
-    a launch.  Empty where no round was shared.
+    Where that leaves fewer than `LAUNCHES_MIN` launches, disturbed turns count too.
     """
-    theirs = {(turn.window, turn.round): float(np.median(turn.samples_ms)) for turn in other}
+    return tuple(sorted(_sides(one, other)[0]))
+
+
+def by_launch(one: Readings, other: Readings) -> dict[tuple[int, int], float]:
+    """Log ratio of the times of `one` to those of `other` by window and launch, in order; the median of its rounds.
+
+    Within a round the medians of turns are set against each other.  Who took several turns there is compared by the
+    one nearest in order, or by the mean of two that are as near: what the machine does in between is then least.
+    Empty where no round was shared.
+    """
+    keys, (mine, theirs) = _sides(one, other)
     launches: dict[tuple[int, int], list[float]] = {}
-    for turn in one:
-        key = turn.window, turn.round
-        if key in theirs:
-            ratio = math.log(float(np.median(turn.samples_ms)) / theirs[key])
-            launches.setdefault((turn.window, turn.launch), []).append(ratio)
-    return np.array([float(np.median(launches[key])) for key in sorted(launches)])
+    for key in sorted(keys):
+        launches.setdefault(key[:2], []).append(_log_ratio(mine[key], theirs[key]))
+    return {launch: median(ratios) for launch, ratios in launches.items()}
 
 
-def contrast(one: Sequence[Turn], other: Sequence[Turn], confidence: float = 0.95) -> Interval | None:
+def against(one: Readings, other: Readings) -> Mean | None:
+    """Mean over launches of the log ratio of the times of `one` to those of `other`; None where no round was shared."""
+    logs = by_launch(one, other)
+    return mean(list(logs.values())) if logs else None
+
+
+def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
+    """The same against the geometric mean of several cells, a yardstick that carries little error of its own.
+
+    Those count that shared every launch which `one` shared with any, so that all launches have the same yardstick.
+    None where they are fewer than `OTHERS_MIN`.  An interval of this is the cell's own (the idea of Easton, Peto and
+    Babiker 1991, and of the quasi-variances of Firth and de Menezes 2004): two cells can be held against each other by
+    theirs without the reference's error in both.
+    """
+    found = [logs for other in others if (logs := by_launch(one, other))]
+    most = max((len(logs) for logs in found), default=0)
+    whole = [logs for logs in found if len(logs) == most]
+    if len(whole) < OTHERS_MIN:
+        return None
+    return mean([fmean(logs[launch] for logs in whole) for launch in sorted(whole[0])])
+
+
+def contrast(one: Readings, other: Readings, confidence: float = 0.95) -> Interval | None:
     """Time of `one` over that of `other`, with its interval over launches; above 1, `one` is slower.
 
     None where no round was shared; without ends where fewer than `LAUNCHES_MIN` launches were.
     """
-    logs = by_launch(one, other)
-    if not logs.size:
-        return None
-    found = mean(logs)
-    if len(logs) < LAUNCHES_MIN:
+    found = against(one, other)
+    return None if found is None else ratio(found, confidence)
+
+
+def ratio(found: Mean, confidence: float = 0.95) -> Interval:
+    """A mean of log ratios as a ratio; without ends where fewer than `LAUNCHES_MIN` launches were."""
+    if found.repeats < LAUNCHES_MIN:
         return Interval(math.exp(found.value), None, None)
     return found.ratio(confidence)
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Any two of some cells against each other, all at once.
+
+    `means` holds the log ratio of the times of each pair that shared a round, in the order of `cells`; `sure` holds
+    (faster, slower) of the pairs that are told apart.
+    """
+
+    cells: tuple[str, ...]
+    means: Mapping[tuple[str, str], Mean]
+    sure: frozenset[tuple[str, str]]
+
+    def between(self, one: str, other: str) -> Mean | None:
+        """Log ratio of the times of `one` to those of `other`; None where they shared no round."""
+        if (one, other) in self.means:
+            return self.means[one, other]
+        found = self.means.get((other, one))
+        return None if found is None else -found
+
+
+def contrasts(cells: Mapping[str, Readings], alpha: float = 0.05) -> Contrasts:
+    """Compare every two of `cells`.
+
+    Which of them are told apart is decided over all pairs together: the chance that any one order is wrong is at most
+    `alpha` (Holm 1979).  Holm's rule holds however the pairs depend on each other; a rule that estimates their
+    correlation, as those after Tukey do, cannot be had from fewer launches than cells.
+    """
+    means = {
+        (one, other): found
+        for one, other in combinations(cells, 2)
+        if (found := against(cells[one], cells[other])) is not None
+    }
+    p_values = [found.p_value if found.repeats >= LAUNCHES_MIN else 1.0 for found in means.values()]
+    told = zip(means.items(), holm(p_values), strict=True)
+    sure = (pair if found.value < 0 else pair[::-1] for (pair, found), p in told if p <= alpha)
+    return Contrasts(tuple(cells), means, frozenset(sure))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values of several hypotheses, adjusted so that those up to `alpha` may be rejected together at level `alpha`.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure": the i-th smallest of n is multiplied by
+    n - i + 1 and is at least as large as those before it.
+    """
+    adjusted = [1.0] * len(p_values)
+    least = 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+_Side = Mapping[Round, tuple[Reading, ...]]
+
+
+def _sides(one: Readings, other: Readings) -> tuple[set[Round], tuple[_Side, _Side]]:
+    """Rounds of which the two may be compared, and the readings of both to be used there."""
+    clean = one.clean.keys() & other.clean.keys()
+    if len({key[:2] for key in clean}) >= LAUNCHES_MIN:
+        return clean, (one.clean, other.clean)
+    return one.rounds.keys() & other.rounds.keys(), (one.rounds, other.rounds)
+
+
+def _log_ratio(mine: Sequence[Reading], theirs: Sequence[Reading]) -> float:
+    """Of the two sides in one round; turning them round turns the sign."""
+    if len(mine) > len(theirs):
+        return -_log_ratio(theirs, mine)
+    found = _to_nearest(mine, theirs)
+    return found if len(mine) < len(theirs) or len(mine) == 1 else (found - _to_nearest(theirs, mine)) / 2
+
+
+def _to_nearest(mine: Sequence[Reading], theirs: Sequence[Reading]) -> float:
+    """Median over turns of one side of its log ratio to those of the other side that are nearest to it in order."""
+    ratios = []
+    for turn in mine:
+        distance = min(abs(other.order - turn.order) for other in theirs)
+        near = [other.log_ms for other in theirs if abs(other.order - turn.order) == distance]
+        ratios.append(turn.log_ms - fmean(near))
+    return median(ratios)

@@ -47,13 +47,17 @@ def from_cells(
                 yield {"cell_id": cell["cell_id"], **asdict(figure)}
 
 
-def read(directory: Path) -> pd.DataFrame:
-    """The table of a run; of a run of before it was written, made from its cells.  Raises StoreError."""
+def read(directory: Path, cells: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table of a run; of a run of before it was written, made from its cells.
+
+    `cells` is that table, where it was read already.  Raises StoreError.
+    """
     if (directory / "metrics.parquet").is_file():
         return read_table(directory, "metrics")
+    known = read_table(directory, "cells") if cells is None else cells
     # pandas allows any hashable name of a column; ours are text.
-    cells: list[dict[str, Any]] = read_table(directory, "cells").to_dict("records")  # type: ignore[assignment]
-    frame: pd.DataFrame = pa.Table.from_pylist(list(from_cells(cells)), schema=METRICS).to_pandas()
+    rows: list[dict[str, Any]] = known.to_dict("records")  # type: ignore[assignment]
+    frame: pd.DataFrame = pa.Table.from_pylist(list(from_cells(rows)), schema=METRICS).to_pandas()
     return frame
 
 

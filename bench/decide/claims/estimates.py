@@ -1,27 +1,26 @@
-"""Estimates from rows of the tables: single cells, quotients of two, and several runs of the same machine together.
+"""Estimates from rows of the tables: single cells, two cells against each other, and several runs of the same machine together.
 
 Every function is pure; intervals are 95 %.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from bench import stats
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate
+from bench.decide.claims.verdicts import CONFIDENCE, Estimate
+from bench.stats import contrast
+from bench.stats.contrast import LAUNCHES_MIN
 
-CONFIDENCE = 0.95
-# Fewer launches than these say nothing of a spread.
-LAUNCHES_MIN = 3
 # Quantities timed once, in one fresh process.  In the reference run of this repository the same import took up to 1.9
 # times as long for one cell as for another of the same environment, so a single reading is good for a factor of two.
 TIMED_ONCE = ("import_ms", "load_ms", "first_inference_ms")
@@ -47,24 +46,33 @@ def latency_ratio(tables: Tables, row: Any) -> Estimate | None:
         low, high = (value, value) if low is None else (low, high)
     elif row.cell_id != row.reference_id and not _repeated(row):
         low = high = None
-    return Estimate(value, low, high, (row_name(row),), day(row.started))
+    freedom = None if low == high else _freedom(row)
+    return Estimate(value, low, high, (row_name(row),), day(row.started), freedom)
 
 
 def quantity(tables: Tables, row: Any, column: str) -> Estimate | None:
-    """A column of a cell: exact for sizes, within a factor of two for what is timed once; None where it is null."""
+    """A column of a cell; None where it is null.
+
+    With the interval over launches where the run has one.  Without: exact for sizes, within a factor of two for what
+    is then timed once.
+    """
     value = _known(getattr(row, column))
     if value is None:
         return None
+    rows, date = (row_name(row),), day(row.started)
+    # Runs of before quantities were taken in every launch lack the columns.
+    low, high = (_known(getattr(row, f"{column}{end}", None)) for end in ("_low", "_high"))
+    if low is not None and high is not None:
+        return Estimate(value, low, high, rows, date, _freedom(row))
     factor = TIMED_ONCE_FACTOR if column in TIMED_ONCE and tables.origin == "measured" else 1.0
-    return Estimate(value, value / factor, value * factor, (row_name(row),), day(row.started))
+    return Estimate(value, value / factor, value * factor, rows, date)
 
 
 def quotient(above: Estimate, below: Estimate) -> Estimate:
-    """`above` / `below`, both positive.
+    """`above` / `below`, both positive, of figures that were taken apart from each other.
 
-    The two are combined as if independent, by their logarithms: half-widths on the same side add as squares (MOVER,
-    Zou and Donner 2008).  Two ratios to one reference share the reference's noise, which cancels in truth and is
-    counted twice here; so the interval is wider than it need be, and never too sure.
+    The two are independent and combined by their logarithms: half-widths on the same side add as squares (MOVER, Zou
+    and Donner 2008); the degrees of freedom are the fewer ones.
     """
     rows, dates = _together(above, below)
     value = above.value / below.value
@@ -72,7 +80,7 @@ def quotient(above: Estimate, below: Estimate) -> Estimate:
         return Estimate(value, None, None, rows, dates)
     down = math.hypot(math.log(above.value / above.low), math.log(below.high / below.value))
     up = math.hypot(math.log(above.high / above.value), math.log(below.value / below.low))
-    return Estimate(value, value * math.exp(-down), value * math.exp(up), rows, dates)
+    return Estimate(value, value * math.exp(-down), value * math.exp(up), rows, dates, _least(above, below))
 
 
 def over_runs(estimates: Sequence[Estimate]) -> Estimate:
@@ -86,54 +94,47 @@ def over_runs(estimates: Sequence[Estimate]) -> Estimate:
     highs = [one.high for one in sure if one.high is not None]
     rows, date = _together(*sure)
     value = float(np.median([one.value for one in sure]))
-    return Estimate(value, min(lows, default=None), max(highs, default=None), rows, date)
+    return Estimate(value, min(lows, default=None), max(highs, default=None), rows, date, _least(*sure))
 
 
-def time_ratio(tables: Tables, run_id: str, slow: Any, fast: Any) -> Estimate | None:
-    """Time per inference of cell `slow` over that of cell `fast`, from the samples of one run; None without samples.
+def time_ratio(tables: Tables, slow: Any, fast: Any) -> Estimate | None:
+    """Time per inference of cell `slow` over that of cell `fast` of the same run; None where nothing compares them.
 
-    Cells of one time window share its rounds, so their ratio is taken as the bench takes every ratio
-    (`stats.ratio_interval`).  Otherwise the logarithms of the launches' medians are two independent samples, whose
-    difference has Welch's interval.
+    Directly, from the rounds that both took part in.  Two that never shared a round are set against each other through
+    the reference that both were interleaved with; its error is then in both of them, as two other processes of it
+    were.  Published times stand as they are printed.
     """
-    first, second = (_launches(tables.samples_of(run_id, cell.cell_id)) for cell in (slow, fast))
-    if not first.medians.size or not second.medians.size:
-        return None
     rows = (row_name(slow), row_name(fast))
     date = max((found for cell in (slow, fast) if (found := day(cell.started))), default=None)
-    shared = sorted(first.rounds.keys() & second.rounds.keys())
-    if len({key[:2] for key in shared}) >= LAUNCHES_MIN:
-        interval = stats.ratio_interval(
-            _by_launch(first.rounds, shared), _by_launch(second.rounds, shared), confidence=CONFIDENCE
-        )
-        return Estimate(interval.value, interval.low, interval.high, rows, date)
-    logs = [np.log(side.medians) for side in (first, second)]
-    value = math.exp(logs[0].mean() - logs[1].mean())
-    if any(len(side.medians) < LAUNCHES_MIN for side in (first, second)):
-        return Estimate(value, None, None, rows, date)
-    half = _welch(*logs)
-    return Estimate(value, value * math.exp(-half), value * math.exp(half), rows, date)
+    if tables.origin == "published":
+        value = float(slow.latency_p50_ms) / float(fast.latency_p50_ms)
+        return Estimate(value, value, value, rows, date)
+    timed = tables.timings.get(slow.run_id, {})
+    if slow.cell_id in timed and fast.cell_id in timed:
+        found = contrast.against(timed[slow.cell_id], timed[fast.cell_id])
+        if found is not None:
+            return _ratio(found, rows, date)
+    ratios = [latency_ratio(tables, one) for one in (fast, slow)]
+    if ratios[0] is None or ratios[1] is None or slow.reference_id != fast.reference_id:
+        return None
+    return replace(quotient(ratios[0], ratios[1]), rows=rows, date=date)
 
 
-def spread_ratio(tables: Tables, run_id: str, cell: Any, baseline: Any) -> Estimate | None:
+def spread_ratio(tables: Tables, cell: Any, baseline: Any) -> Estimate | None:
     """p90 / p50 of a cell's latencies over that of a baseline's; None without samples.  1: both are equally steady.
 
-    Both are taken launch by launch from the rounds that both had, so that a disturbance of the machine meets both;
-    the interval is Student's t of the launches' log quotients.
+    Both are taken launch by launch from the rounds that both had, so that a disturbance of the machine meets both; the
+    interval is that of the launches' log quotients.
     """
-    first, second = (_launches(tables.samples_of(run_id, one.cell_id)) for one in (cell, baseline))
-    rows, date = (row_name(cell), row_name(baseline)), day(cell.started)
-    shared = sorted(first.rounds.keys() & second.rounds.keys())
+    timed = tables.timings.get(cell.run_id, {})
+    if cell.cell_id not in timed or baseline.cell_id not in timed:
+        return None
+    shared = contrast.shared(timed[cell.cell_id], timed[baseline.cell_id])
     if not shared:
         return None
-    samples = min(sum(len(side.rounds[key]) for key in shared) for side in (first, second))
-    pairs = zip(_by_launch(first.rounds, shared), _by_launch(second.rounds, shared), strict=True)
-    logs = np.array([_log_spread(own) - _log_spread(other) for own, other in pairs])
-    value = math.exp(logs.mean())
-    if len(logs) < LAUNCHES_MIN or samples < stats.minimum_samples(90):
-        return Estimate(value, None, None, rows, date)
-    half = _student(logs)
-    return Estimate(value, value * math.exp(-half), value * math.exp(half), rows, date)
+    sides = [_launches(tables.samples_of(cell.run_id, one.cell_id), shared) for one in (cell, baseline)]
+    logs = [_log_spread(own) - _log_spread(other) for own, other in zip(*sides, strict=True)]
+    return _enough(_ratio(contrast.mean(logs), (row_name(cell), row_name(baseline)), day(cell.started)), *sides)
 
 
 def tail(tables: Tables, row: Any) -> Estimate | None:
@@ -145,71 +146,57 @@ def tail(tables: Tables, row: Any) -> Estimate | None:
     if tables.origin == "published":
         ms = float(row.latency_p50_ms)
         return Estimate(ms, ms, ms, (row_name(row),), day(row.started))
-    own = _launches(tables.samples_of(row.run_id, row.cell_id))
-    if pd.isna(row.latency_ratio) or not own.rounds:
+    own = tables.timings.get(row.run_id, {}).get(row.cell_id)
+    if pd.isna(row.latency_ratio) or own is None:
         return None
-    launches = _by_launch(own.rounds, sorted(own.rounds))
-    logs = np.array([math.log(np.percentile(np.concatenate(launch), 90)) for launch in launches])
-    value, rows, date = math.exp(logs.mean()), (row_name(row),), day(row.started)
-    samples = sum(len(one) for launch in launches for one in launch)
-    if len(logs) < LAUNCHES_MIN or samples < stats.minimum_samples(90):
-        return Estimate(value, None, None, rows, date)
-    half = _student(logs)
-    return Estimate(value, value * math.exp(-half), value * math.exp(half), rows, date)
+    launches = _launches(tables.samples_of(row.run_id, row.cell_id), contrast.shared(own, own))
+    logs = [math.log(np.percentile(launch, 90)) for launch in launches]
+    return _enough(_ratio(contrast.mean(logs), (row_name(row),), day(row.started)), launches)
 
 
-_Round = tuple[int, int, int]
-"""Window, launch and number of a round."""
+_Launches = Sequence[NDArray[np.float64]]
+"""Samples of each launch, in ms."""
 
 
-@dataclass(frozen=True)
-class _Launches:
-    """Samples of a cell by round, and the median of each launch."""
-
-    rounds: dict[_Round, NDArray[np.float64]]
-    medians: NDArray[np.float64]
-
-
-def _launches(samples: pd.DataFrame) -> _Launches:
-    """Clean rounds where enough launches have some, else all."""
-    clean = samples[~samples.contaminated.astype(bool)]
-    used = clean if clean.launch.nunique() >= LAUNCHES_MIN else samples
-    groups: Any = used.groupby(["window", "launch", "round"])["latency_ms"]
-    rounds = {
-        (int(window), int(launch), int(number)): group.to_numpy(np.float64)
-        for (window, launch, number), group in groups
-    }
-    medians = used.groupby(["window", "launch"])["latency_ms"].median().to_numpy(np.float64)
-    return _Launches(rounds, medians)
+def _launches(samples: pd.DataFrame, rounds: Sequence[contrast.Round]) -> _Launches:
+    """A cell's samples in those rounds by launch; disturbed ones too, where the rounds were chosen with them."""
+    wanted = samples[pd.MultiIndex.from_frame(samples[["window", "launch", "round"]]).isin(rounds)]
+    clean = wanted[~wanted.contaminated.astype(bool)]
+    keys = ["window", "launch", "round"]
+    # The rounds were chosen without disturbed turns where each of them has one that is not.
+    used = clean if clean[keys].drop_duplicates().shape[0] == len(rounds) else wanted
+    return [group.to_numpy(np.float64) for _, group in used.groupby(["window", "launch"])["latency_ms"]]
 
 
-def _by_launch(rounds: dict[_Round, NDArray[np.float64]], keys: Sequence[_Round]) -> list[list[NDArray[np.float64]]]:
-    launches = dict.fromkeys(key[:2] for key in keys)
-    return [[rounds[key] for key in keys if key[:2] == launch] for launch in launches]
-
-
-def _log_spread(rounds: Sequence[NDArray[np.float64]]) -> float:
-    p50, p90 = np.percentile(np.concatenate(rounds), [50, 90])
+def _log_spread(launch: NDArray[np.float64]) -> float:
+    p50, p90 = np.percentile(launch, [50, 90])
     return math.log(p90 / p50)
 
 
-def _student(values: NDArray[np.float64]) -> float:
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    return quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
+def _ratio(found: contrast.Mean, rows: tuple[str, ...], date: datetime.date | None) -> Estimate:
+    """A mean of log ratios as an estimate of the ratio."""
+    interval = contrast.ratio(found, CONFIDENCE)
+    return Estimate(interval.value, interval.low, interval.high, rows, date, found.freedom)
 
 
-def _welch(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Half-width of the interval of a difference of means (Welch 1947, Satterthwaite's degrees of freedom)."""
-    parts = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
-    total = sum(parts)
-    if total == 0:
-        return 0.0
-    freedom = total**2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (first, second), strict=True))
-    return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(total)
+def _enough(estimate: Estimate, *sides: _Launches) -> Estimate:
+    """The same; without an interval where a side has too few samples for a 90th percentile."""
+    if min(sum(map(len, side)) for side in sides) >= stats.minimum_samples(90):
+        return estimate
+    return replace(estimate, low=None, high=None)
 
 
 def _repeated(row: Any) -> bool:
     return (_known(row.latency_launches) or 0) >= LAUNCHES_MIN
+
+
+def _freedom(row: Any) -> float:
+    """Degrees of freedom of what was taken once in each launch of a cell."""
+    return max((_known(row.latency_launches) or 0) - 1, 1)
+
+
+def _least(*parts: Estimate) -> float | None:
+    return min((one.freedom for one in parts if one.freedom is not None), default=None)
 
 
 def _known(value: Any) -> float | None:

@@ -17,7 +17,7 @@ from bench.decide.claims import checks as _registered  # noqa: F401 - registers 
 from bench.decide.claims import gate
 from bench.decide.claims.registry import Check, Claim, parameters
 from bench.decide.claims.tables import Origin, Tables
-from bench.decide.claims.verdicts import Finding, Verdict, combine
+from bench.decide.claims.verdicts import Finding, Verdict, combine, confirmed
 from bench.words.text import Text
 
 PROXY = Text(en="By proxy:", zh="以替代指标衡量：")
@@ -79,8 +79,9 @@ def _judge(claim: Claim, tables: Tables, stale: bool) -> Judged:
 
 
 def _combined(claim: Claim, origin: Origin, found: Sequence[tuple[Check, list[Finding]]]) -> Judged:
-    findings = [(check, finding) for check, group in found for finding in group]
-    return Judged(claim, origin, combine([group for _, group in found]), tuple(findings))
+    by_check = confirmed([group for _, group in found])
+    findings = [(check, finding) for (check, _), group in zip(found, by_check, strict=True) for finding in group]
+    return Judged(claim, origin, combine(by_check), tuple(findings))
 
 
 def _findings(claim: Claim, check: Check, tables: Tables) -> list[Finding]:

@@ -21,6 +21,7 @@ from bench.grid.matrix import REFERENCE_OPTION
 RUN, MACHINE = "synthetic", "invented machine"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LAUNCHES, ROUNDS, SAMPLES = 6, 2, 10
+REFERENCE_MS = 80.0
 
 Row = tuple[str, Mapping[str, Any]]
 """Table and columns."""
@@ -98,6 +99,12 @@ def cell(
 def reference(threads: int = 1, batch: int = 1, **columns: Any) -> Row:
     """PyTorch FP32 on the CPU, with the ratio 1 to itself."""
     return cell(REFERENCE_OPTION, ratio=(1.0, 1.0, 1.0), threads=threads, batch=batch, **columns)
+
+
+def paced(option: str, ms: float, *, jitter: float = 0.01, tail: float = 1.05, **columns: Any) -> list[Row]:
+    """A cell and its samples; its ratio is that to a PyTorch FP32 of `REFERENCE_MS`, which is 1 for that one itself."""
+    ratio = 1.0 if option == REFERENCE_OPTION else REFERENCE_MS / ms
+    return timed(cell(option, ratio=(ratio, ratio, ratio), **columns), ms, jitter=jitter, tail=tail)
 
 
 def timed(row: Row, ms: float, *, jitter: float = 0.01, tail: float = 1.05, launches: int = LAUNCHES) -> list[Row]:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench import store
+from bench.decide.timings import Timings, timings
 from bench.grid import machine
 from bench.grid.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
@@ -137,6 +138,11 @@ class Tables:
             return self
         named = self.grid.machine.map(lambda name: any(text in name for text in machines)).astype(bool)
         return replace(self, grid=self.grid[named])
+
+    @cached_property
+    def timings(self) -> Mapping[str, Timings]:
+        """What was timed, by run."""
+        return {str(run): timings(samples) for run, samples in self.samples.groupby("run_id", observed=True)}
 
     def samples_of(self, run_id: str, cell_id: str) -> pd.DataFrame:
         """Latency samples of a cell."""

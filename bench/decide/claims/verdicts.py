@@ -6,13 +6,19 @@ Pure rules; nothing here knows where a figure comes from.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import ge, gt, le, lt
 from typing import Literal
 
+from scipy.stats import t
+
+from bench.stats.contrast import holm
 from bench.words.text import Text
+
+CONFIDENCE = 0.95
 
 
 class Verdict(StrEnum):
@@ -45,7 +51,9 @@ class Estimate:
     """A figure with its 95 % interval and the rows it was taken from.
 
     `low` and `high` equal `value` where the figure is exact (a file's size); both are None where it should have an
-    interval and has none, so that nothing can be concluded from it.
+    interval and has none, so that nothing can be concluded from it.  `freedom` are the degrees of freedom behind the
+    interval, infinity where it is a normal's or a bootstrap's; None where nothing is known of the chance of an error:
+    an exact figure has none, and a rule of thumb says nothing of it.
     """
 
     value: float
@@ -53,11 +61,15 @@ class Estimate:
     high: float | None
     rows: tuple[str, ...] = ()
     date: datetime.date | None = None
+    freedom: float | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check says in one place.  `scope` names the place without words of any language."""
+    """What one check says in one place.  `scope` names the place without words of any language.
+
+    `chance` is that of figures so far from the threshold if the truth lay on it; None where none is known.
+    """
 
     verdict: Verdict
     reason: Text
@@ -70,6 +82,7 @@ class Finding:
     unit: str = ""
     rows: tuple[str, ...] = ()
     date: datetime.date | None = None
+    chance: float | None = None
 
 
 Side = Literal["above", "at_least", "below", "at_most"]
@@ -89,11 +102,67 @@ def judge(estimate: Estimate, threshold: float, side: Side) -> Verdict:
     return Verdict.INCONCLUSIVE if len(ends) == 2 else Verdict.SUPPORTED if ends == {True} else Verdict.REFUTED
 
 
+def chance(estimate: Estimate, threshold: float) -> float | None:
+    """Chance, on both sides, of a figure so far from the threshold if the truth lay on it; None where none is known.
+
+    From the interval: its half on the threshold's side is so many standard errors as Student's t has at 95 %, in
+    logarithms where all is positive, as ratios are.  At most 5 % exactly where the interval leaves the threshold out.
+    """
+    if estimate.freedom is None or estimate.low is None or estimate.high is None:
+        return None
+    end = estimate.low if threshold < estimate.value else estimate.high
+    value, end, limit = estimate.value, end, threshold
+    if min(value, end, limit) > 0:
+        value, end, limit = (math.log(one) for one in (value, end, limit))
+    if value == limit:
+        return 1.0
+    if value == end:
+        return 0.0
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, estimate.freedom))
+    return 2 * float(t.sf(abs(value - limit) / abs(value - end) * quantile, estimate.freedom))
+
+
+def confirmed(by_check: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
+    """The same findings, of which those stay decided that all of a statement's findings together leave so.
+
+    A statement looks at several places with several checks, and each of them could decide by mere chance.  The chance
+    that any does is held at 5 % by Holm's rule (Holm 1979) over all findings of which a chance is known.  Others are
+    exact, or not of chance.
+    """
+    everything = [finding for findings in by_check for finding in findings]
+    known = [finding for finding in everything if finding.chance is not None]
+    adjusted = dict(zip(map(id, known), holm([one.chance for one in known if one.chance is not None]), strict=True))
+
+    def kept(finding: Finding) -> Finding:
+        if finding.verdict not in DECIDED or adjusted.get(id(finding), 0.0) <= 1 - CONFIDENCE:
+            return finding
+        reason = Text(
+            en=f"{finding.reason.en} Not decided: {len(known)} findings are looked at together (Holm).",
+            zh=f"{finding.reason.zh}（共同检视 {len(known)} 处结果（Holm 法），此处不足以下结论。）",
+        )
+        return replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+    return [[kept(finding) for finding in findings] for findings in by_check]
+
+
 def every(verdicts: Iterable[Verdict]) -> Verdict:
     """Verdict of "all of these hold" in one place: one refuted refutes, one open leaves it open."""
     found = set(verdicts)
     order = (Verdict.REFUTED, Verdict.MIXED, Verdict.UNTESTED_HERE, Verdict.INCONCLUSIVE, Verdict.SUPPORTED)
     return next((verdict for verdict in order if verdict in found), Verdict.INCONCLUSIVE)
+
+
+def together(parts: Sequence[tuple[Verdict, float | None]]) -> tuple[Verdict, float | None]:
+    """Verdict and chance of "all of these hold" in one place, from those of each.
+
+    Confirming takes every part, so the largest chance is that of being wrong (intersection-union test, Berger 1982).
+    Any one part refutes, so the least counts once for each part (Bonferroni).
+    """
+    verdict = every(found for found, _ in parts)
+    chances = [known for found, known in parts if known is not None and (found is verdict or verdict not in DECIDED)]
+    if not chances:
+        return verdict, None
+    return verdict, min(1.0, len(parts) * min(chances)) if verdict is Verdict.REFUTED else max(chances)
 
 
 def over_scopes(findings: Sequence[Finding]) -> Verdict:

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.decide.claims.estimates import over_runs, row_name
 from bench.decide.claims.registry import Claim, Parameters, Scope
 from bench.decide.claims.tables import Tables
-from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, judge
+from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, chance, judge
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.reasons import Reason, Status
 from bench.words.text import Text
@@ -148,15 +148,15 @@ def finding(
     side: Side,
     unit: str,
     text: Text,
-    verdict: Verdict | None = None,
+    verdict: tuple[Verdict, float | None] | None = None,
     machine: str = "",
 ) -> Finding:
     """The finding of an estimate held against a threshold; `text` says it in words.
 
-    `verdict` replaces the interval rule's where a check decides from more than one interval; `machine` is that of a
-    place which does not name it.
+    `verdict` and its chance replace the interval rule's where a check decides from more than one interval; `machine` is
+    that of a place which does not name it.
     """
-    found = verdict or judge(estimate, threshold, side)
+    found, by_chance = verdict or (judge(estimate, threshold, side), chance(estimate, threshold))
     if tables.origin == "published":
         text = Text(en=f"{text.en} Published, no interval given.", zh=f"{text.zh}（公开数据，未给出区间。）")
     elif estimate.low is None:
@@ -174,6 +174,7 @@ def finding(
         unit=unit,
         rows=estimate.rows,
         date=estimate.date,
+        chance=by_chance,
     )
 
 

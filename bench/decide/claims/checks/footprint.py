@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Literal
@@ -136,10 +137,11 @@ def accuracy_kept(tables: Tables, claim: Claim, params: Kept) -> list[Finding]:
         for row in select(tables.cells, params.scope, options):
             if pd.notna(row.map_delta) and row.cell_id != row.reference_id:
                 ends = (None if pd.isna(end) else float(end) for end in (row.map_delta_low, row.map_delta_high))
-                low, high = ends
+                value, (low, high) = float(row.map_delta), ends
                 if tables.origin == "published" and low is None:
-                    low = high = float(row.map_delta)
-                yield Place.of(row), Estimate(float(row.map_delta), low, high, (row_name(row),), day(row.started))
+                    low = high = value
+                freedom = None if low == high else math.inf  # of a bootstrap
+                yield Place.of(row), Estimate(value, low, high, (row_name(row),), day(row.started), freedom)
 
     def words(place: Place, figure: str) -> Text:
         return Text(

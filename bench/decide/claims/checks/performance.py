@@ -6,14 +6,16 @@ Only cells that were timed count: where a target is not timed, or drawn in softw
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import pandas as pd
 from pydantic import PositiveFloat
 
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, select, subjects
-from bench.decide.claims.estimates import latency_ratio, quotient, tail
+from bench.decide.claims.estimates import tail, time_ratio
 from bench.decide.claims.registry import Claim
-from bench.decide.claims.synthetic import cell, reference, results, timed
+from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
 from bench.decide.claims.verdicts import Estimate, Finding, Side
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
@@ -46,13 +48,9 @@ def _compared(tables: Tables, claim: Claim, params: Compared, side: Side) -> lis
 
     def ratios() -> Iterator[tuple[Place, Estimate | None]]:
         for row in select(tables.cells, params.scope, options):
-            own, other = latency_ratio(tables, row), find(row)
-            if own is None or other is None or other.cell_id == row.cell_id:
-                continue
-            base = latency_ratio(tables, other)
-            # Against its own reference a cell's ratio is the measured one, interval included.
-            itself = other.cell_id == row.reference_id
-            yield Place.of(row), own if itself else quotient(own, base) if base is not None else None
+            other = find(row)
+            if other is not None and other.cell_id != row.cell_id and _timed(row) and _timed(other):
+                yield Place.of(row), time_ratio(tables, other, row)
 
     name = tables.name(params.baseline)
 
@@ -64,6 +62,10 @@ def _compared(tables: Tables, claim: Claim, params: Compared, side: Side) -> lis
 
     findings = held(tables, ratios(), params.threshold, side, "x", words)
     return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+
+
+def _timed(row: Any) -> bool:
+    return bool(pd.notna(row.latency_ratio))
 
 
 class AtMost(Bounded):
@@ -89,16 +91,16 @@ def latency_at_most(tables: Tables, claim: Claim, params: AtMost) -> list[Findin
     return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
 
 
-_ONNX = cell("onnx", ratio=(2.0, 1.9, 2.1))
+_FIRST = paced("pytorch", 80)
 
 gate.register(
     "faster_than",
     Compared,
     faster_than,
     threshold=1.0,
-    supports=results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1))),
-    refutes=results(reference(), cell("onnx", ratio=(0.8, 0.7, 0.9))),
-    wide=results(reference(), cell("onnx", ratio=(1.1, 0.9, 1.3))),
+    supports=results(_FIRST, paced("onnx", 40)),
+    refutes=results(_FIRST, paced("onnx", 100)),
+    wide=results(_FIRST, paced("onnx", 75, jitter=0.2)),
 )
 gate.register(
     "not_slower_than",
@@ -106,16 +108,16 @@ gate.register(
     not_slower_than,
     threshold=0.8,
     baseline="openvino",
-    supports=results(reference(), cell("openvino", ratio=(2.0, 1.9, 2.1)), cell("onnx", ratio=(1.9, 1.8, 2.0))),
-    refutes=results(reference(), cell("openvino", ratio=(2.0, 1.9, 2.1)), cell("onnx", ratio=(1.2, 1.1, 1.3))),
-    wide=results(reference(), cell("openvino", ratio=(2.0, 1.2, 3.0)), cell("onnx", ratio=(1.8, 1.1, 2.8))),
+    supports=results(_FIRST, paced("openvino", 40), paced("onnx", 42)),
+    refutes=results(_FIRST, paced("openvino", 40), paced("onnx", 66)),
+    wide=results(_FIRST, paced("openvino", 40, jitter=0.2), paced("onnx", 45)),
 )
 gate.register(
     "latency_at_most",
     AtMost,
     latency_at_most,
     threshold=50.0,
-    supports=results(reference(), timed(_ONNX, 40, tail=1.1)),
-    refutes=results(reference(), timed(_ONNX, 40, tail=1.5)),
-    wide=results(reference(), timed(_ONNX, 40, tail=1.2, jitter=0.3)),
+    supports=results(_FIRST, paced("onnx", 40, tail=1.1)),
+    refutes=results(_FIRST, paced("onnx", 40, tail=1.5)),
+    wide=results(_FIRST, paced("onnx", 40, tail=1.2, jitter=0.3)),
 )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+import pandas as pd
 from pydantic import PositiveFloat
 
 from bench.decide.claims import gate
@@ -24,11 +25,11 @@ from bench.decide.claims.checks._common import (
     subjects,
     untimed,
 )
-from bench.decide.claims.estimates import latency_ratio, over_runs, quotient
+from bench.decide.claims.estimates import over_runs, time_ratio
 from bench.decide.claims.registry import Claim, Scope
-from bench.decide.claims.synthetic import cell, reference, results
+from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
-from bench.decide.claims.verdicts import Estimate, Finding, Verdict, every, judge
+from bench.decide.claims.verdicts import Estimate, Finding, Verdict, chance, judge, together
 from bench.words.text import Text
 
 
@@ -48,11 +49,11 @@ def ranks_first(tables: Tables, claim: Claim, params: First) -> list[Finding]:
     def ranked() -> Iterator[tuple[Place, list[tuple[str, Estimate]]]]:
         rows = select(tables.cells, params.scope, _with(option, params.scope))
         for _, group in _grouped(rows, lambda row: (*same_point(row), _arithmetic(row))):
-            best = _fastest(tables, group)
+            best = _fastest(group)
             if option in best and len(best) > 1:
-                own, ratio = best.pop(option)
-                others = [(name, quotient(ratio, other)) for name, (_, other) in sorted(best.items())]
-                yield Place.of(own), others
+                own = best.pop(option)
+                others = ((name, time_ratio(tables, other, own)) for name, other in sorted(best.items()))
+                yield Place.of(own), [(name, estimate) for name, estimate in others if estimate is not None]
 
     places: dict[Place, dict[str, list[Estimate]]] = {}
     for place, others in ranked():
@@ -62,18 +63,17 @@ def ranks_first(tables: Tables, claim: Claim, params: First) -> list[Finding]:
     for place in sorted(places):
         rivals = {name: over_runs(estimates) for name, estimates in places[place].items()}
         nearest = min(rivals, key=lambda name: (rivals[name].value, name))
-        verdict = every(judge(estimate, params.threshold, "at_least") for estimate in rivals.values())
+        rule = params.threshold
+        parts = [(judge(estimate, rule, "at_least"), chance(estimate, rule)) for estimate in rivals.values()]
         left = untimed(tables, place, _others(tables, params.scope, place.target))
-        verdict = _open(verdict, Verdict.SUPPORTED, left)
+        verdict = _open(together(parts), Verdict.SUPPORTED, left)
         figure, own, other = shown(rivals[nearest], "x"), tables.name(option), tables.name(nearest)
         text = Text(
             en=f"{own} is {figure} times as fast as {other}, the fastest of {len(rivals)} other option(s) there.",
             zh=f"{own} 的速度是 {other} 的 {figure} 倍；后者是该处其他 {len(rivals)} 个选项中最快的。",
         )
         text = _but(tables, text, left)
-        findings.append(
-            finding(tables, place, rivals[nearest], params.threshold, "at_least", "x", text, verdict=verdict)
-        )
+        findings.append(finding(tables, place, rivals[nearest], rule, "at_least", "x", text, verdict=verdict))
     return findings + missing(tables, claim, findings, [option], params.scope.targets, timed=True)
 
 
@@ -91,34 +91,38 @@ def some_option_faster(tables: Tables, claim: Claim, params: Traded) -> list[Fin
     """
     option = claim.option
 
-    def fastest() -> Iterator[tuple[Place, tuple[str, Estimate]]]:
+    def fastest() -> Iterator[tuple[Place, tuple[str, int, Estimate]]]:
         rows = select(tables.cells, params.scope, _with(option, params.scope))
         for _, group in _grouped(rows, same_point):
-            best = _fastest(tables, group)
+            best = _fastest(group)
             if option in best and len(best) > 1:
-                own, ratio = best.pop(option)
-                name = max(best, key=lambda other: (best[other][1].value, other))
-                yield Place.of(own), (name, quotient(best[name][1], ratio))
+                own = best.pop(option)
+                name = max(best, key=lambda other: (best[other].latency_ratio, other))
+                if (found := time_ratio(tables, own, best[name])) is not None:
+                    yield Place.of(own), (name, len(best), found)
 
-    places: dict[Place, list[tuple[str, Estimate]]] = {}
+    places: dict[Place, list[tuple[str, int, Estimate]]] = {}
     for place, found in fastest():
         places.setdefault(place, []).append(found)
     findings = []
     for place in sorted(places):
-        estimate = over_runs([estimate for _, estimate in places[place]])
+        estimate = over_runs([estimate for _, _, estimate in places[place]])
+        many = max(number for _, number, _ in places[place])
         left = untimed(tables, place, _others(tables, params.scope, place.target))
-        verdicts = [_open(judge(estimate, params.threshold, "above"), Verdict.REFUTED, left)]
+        above = judge(estimate, params.threshold, "above"), _chosen(estimate, params.threshold, many)
+        parts = [_open(above, Verdict.REFUTED, left)]
         if params.at_most is not None:
-            verdicts.append(_open(judge(estimate, params.at_most, "at_most"), Verdict.SUPPORTED, left))
-        names = ", ".join(sorted({tables.name(name) for name, _ in places[place]}))
-        bound = params.at_most if params.at_most and verdicts[0] is Verdict.SUPPORTED else params.threshold
+            within = judge(estimate, params.at_most, "at_most"), _chosen(estimate, params.at_most, many)
+            parts.append(_open(within, Verdict.SUPPORTED, left))
+        names = ", ".join(sorted({tables.name(name) for name, _, _ in places[place]}))
+        bound = params.at_most if params.at_most and parts[0][0] is Verdict.SUPPORTED else params.threshold
         figure = shown(estimate, "x")
         text = Text(
             en=f"The fastest other option, {names}, is {figure} times as fast as {tables.name(option)}.",
             zh=f"其他选项中最快的 {names} 是 {tables.name(option)} 速度的 {figure} 倍。",
         )
         text = _but(tables, text, left)
-        findings.append(finding(tables, place, estimate, bound, "above", "x", text, verdict=every(verdicts)))
+        findings.append(finding(tables, place, estimate, bound, "above", "x", text, verdict=together(parts)))
     return findings + missing(tables, claim, findings, [option], params.scope.targets, timed=True)
 
 
@@ -130,17 +134,18 @@ def depends_on_runtime(tables: Tables, claim: Claim, params: Bounded) -> list[Fi
     """
     options = subjects(claim, params.scope)
 
-    places: dict[Place, list[tuple[Any, Any, Estimate]]] = {}
+    places: dict[Place, list[tuple[Any, Any, int, Estimate]]] = {}
     rows = select(tables.cells, params.scope, options)
     for _, group in _grouped(rows, lambda row: (row.run_id, row.reference_id, row.precision)):
-        timed = [(ratio, row) for row in group if (ratio := latency_ratio(tables, row)) is not None]
-        if len({(row.option, row.target) for _, row in timed}) > 1:
-            slow, fast = (pick(timed, key=lambda pair: pair[0].value) for pick in (min, max))
-            found = fast[1], slow[1], quotient(fast[0], slow[0])
-            places.setdefault(_anywhere(fast[1]), []).append(found)
+        timed = [row for row in group if pd.notna(row.latency_ratio)]
+        if len({(row.option, row.target) for row in timed}) > 1:
+            slow, fast = (pick(timed, key=lambda row: row.latency_ratio) for pick in (min, max))
+            if (found := time_ratio(tables, slow, fast)) is not None:
+                places.setdefault(_anywhere(fast), []).append((fast, slow, len(timed), found))
     findings = []
     for place in sorted(places):
-        estimate = over_runs([estimate for _, _, estimate in places[place]])
+        estimate = over_runs([estimate for *_, estimate in places[place]])
+        many = max(number for _, _, number, _ in places[place])
         left = untimed(tables, place, options)
         fastest, slowest = (_names(tables, (one[side] for one in places[place])) for side in (0, 1))
         figure = shown(estimate, "x")
@@ -148,7 +153,8 @@ def depends_on_runtime(tables: Tables, claim: Claim, params: Bounded) -> list[Fi
             en=f"The fastest of the runtimes, {fastest}, is {figure} times as fast as the slowest, {slowest}.",
             zh=f"最快的运行时 {fastest} 的速度是最慢的 {slowest} 的 {figure} 倍。",
         )
-        verdict = _open(judge(estimate, params.threshold, "above"), Verdict.REFUTED, left)
+        by_chance = _chosen(estimate, params.threshold, many * (many - 1) // 2)
+        verdict = _open((judge(estimate, params.threshold, "above"), by_chance), Verdict.REFUTED, left)
         text = _but(tables, text, left)
         findings.append(finding(tables, place, estimate, params.threshold, "above", "x", text, verdict=verdict))
     return findings + missing(tables, claim, findings, options, timed=True)
@@ -167,9 +173,15 @@ def _others(tables: Tables, scope: Scope, target: str) -> Iterable[str]:
     return scope.options or [name for name, targets in tables.words.options.items() if target in targets]
 
 
-def _open(verdict: Verdict, unless: Verdict, left: list[str]) -> Verdict:
-    """Inconclusive instead of `unless` where options were not timed."""
-    return Verdict.INCONCLUSIVE if left and verdict is unless else verdict
+def _open(found: tuple[Verdict, float | None], unless: Verdict, left: list[str]) -> tuple[Verdict, float | None]:
+    """A verdict with its chance; inconclusive instead of `unless` where options were not timed."""
+    return (Verdict.INCONCLUSIVE, found[1]) if left and found[0] is unless else found
+
+
+def _chosen(estimate: Estimate, threshold: float, many: int) -> float | None:
+    """Chance of a figure that was chosen as the largest of `many` (Bonferroni)."""
+    found = chance(estimate, threshold)
+    return None if found is None else min(1.0, many * found)
 
 
 def _but(tables: Tables, text: Text, left: list[str]) -> Text:
@@ -190,13 +202,13 @@ def _arithmetic(row: Any) -> str:
     return str(row.compute or row.precision)
 
 
-def _fastest(tables: Tables, rows: Iterable[Any]) -> dict[str, tuple[Any, Estimate]]:
-    """The fastest timed row of each option and its ratio."""
-    best: dict[str, tuple[Any, Estimate]] = {}
+def _fastest(rows: Iterable[Any]) -> dict[str, Any]:
+    """The fastest timed row of each option."""
+    best: dict[str, Any] = {}
     for row in rows:
-        ratio = latency_ratio(tables, row)
-        if ratio is not None and (row.option not in best or ratio.value > best[row.option][1].value):
-            best[row.option] = row, ratio
+        timed = pd.notna(row.latency_ratio)
+        if timed and (row.option not in best or row.latency_ratio > best[row.option].latency_ratio):
+            best[row.option] = row
     return best
 
 
@@ -205,13 +217,15 @@ def _grouped(rows: list[Any], key: Any) -> Iterator[tuple[Any, list[Any]]]:
         yield value, list(group)
 
 
+_FIRST = paced("pytorch", 80)
+
 gate.register(
     "ranks_first",
     First,
     ranks_first,
-    supports=results(reference(), cell("mnn", ratio=(1.2, 1.1, 1.3)), cell("onnx", ratio=(2.0, 1.9, 2.1))),
-    refutes=results(reference(), cell("mnn", ratio=(2.6, 2.5, 2.7)), cell("onnx", ratio=(2.0, 1.9, 2.1))),
-    wide=results(reference(), cell("mnn", ratio=(2.0, 1.8, 2.2)), cell("onnx", ratio=(2.1, 1.9, 2.3))),
+    supports=results(_FIRST, paced("mnn", 66), paced("onnx", 40)),
+    refutes=results(_FIRST, paced("mnn", 31), paced("onnx", 40)),
+    wide=results(_FIRST, paced("mnn", 40.5, jitter=0.1), paced("onnx", 40)),
 )
 gate.register(
     "some_option_faster",
@@ -219,9 +233,9 @@ gate.register(
     some_option_faster,
     option="pytorch",
     at_most=1.5,
-    supports=results(reference(), cell("mnn", ratio=(0.9, 0.8, 1.0)), cell("onnx", ratio=(1.3, 1.2, 1.4))),
-    refutes=results(reference(), cell("mnn", ratio=(0.9, 0.8, 1.0)), cell("onnx", ratio=(2.0, 1.9, 2.1))),
-    wide=results(reference(), cell("mnn", ratio=(0.9, 0.8, 1.0)), cell("onnx", ratio=(1.05, 0.95, 1.15))),
+    supports=results(_FIRST, paced("mnn", 88), paced("onnx", 61)),
+    refutes=results(_FIRST, paced("mnn", 88), paced("onnx", 40)),
+    wide=results(_FIRST, paced("mnn", 88), paced("onnx", 79, jitter=0.1)),
 )
 gate.register(
     "depends_on_runtime",
@@ -229,7 +243,7 @@ gate.register(
     depends_on_runtime,
     threshold=1.2,
     scope={"options": ["onnx", "openvino"], "precisions": ["fp32"]},
-    supports=results(reference(), cell("onnx", ratio=(1.0, 0.95, 1.05)), cell("openvino", ratio=(2.0, 1.9, 2.1))),
-    refutes=results(reference(), cell("onnx", ratio=(2.0, 1.98, 2.02)), cell("openvino", ratio=(2.0, 1.98, 2.02))),
-    wide=results(reference(), cell("onnx", ratio=(2.0, 1.7, 2.3)), cell("openvino", ratio=(2.4, 2.0, 2.8))),
+    supports=results(_FIRST, paced("onnx", 80), paced("openvino", 40)),
+    refutes=results(_FIRST, paced("onnx", 40), paced("openvino", 41)),
+    wide=results(_FIRST, paced("onnx", 48, jitter=0.2), paced("openvino", 40)),
 )

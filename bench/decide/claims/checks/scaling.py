@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -10,10 +11,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, same_point, select, subjects
-from bench.decide.claims.estimates import latency_ratio, quotient, row_name, spread_ratio, time_ratio
+from bench.decide.claims.estimates import spread_ratio, time_ratio
 from bench.decide.claims.registry import Claim
-from bench.decide.claims.synthetic import cell, reference, results, timed
-from bench.decide.claims.tables import Tables, day
+from bench.decide.claims.synthetic import paced, results
+from bench.decide.claims.tables import Tables
 from bench.decide.claims.verdicts import Estimate, Finding
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.words.text import Text
@@ -35,8 +36,8 @@ def steady(tables: Tables, claim: Claim, params: Steady) -> list[Finding]:
     def spreads() -> Iterator[tuple[Place, Estimate | None]]:
         for row in select(tables.cells, params.scope, options):
             other = find(row)
-            if other is not None and other.cell_id != row.cell_id and latency_ratio(tables, row) is not None:
-                yield Place.of(row), spread_ratio(tables, row.run_id, row, other)
+            if other is not None and other.cell_id != row.cell_id and pd.notna(row.latency_ratio):
+                yield Place.of(row), spread_ratio(tables, row, other)
 
     name = tables.name(params.baseline)
 
@@ -70,7 +71,7 @@ def scales(tables: Tables, claim: Claim, params: Scales) -> list[Finding]:
         for row in rows:
             more = key.get((*_along(row, params.axis), end))
             if getattr(row, params.axis) == params.start and more is not None:
-                ratio = time_ratio(tables, row.run_id, row, more)
+                ratio = time_ratio(tables, row, more)
                 yield Place.of(row), None if ratio is None else _times(ratio, more.batch / row.batch)
 
     axis = {"threads": "线程数", "batch": "批量"}[params.axis]
@@ -92,7 +93,7 @@ def _along(row: Any, axis: str) -> tuple[Any, ...]:
 
 def _times(estimate: Estimate, factor: float) -> Estimate:
     low, high = (None if end is None else end * factor for end in (estimate.low, estimate.high))
-    return Estimate(estimate.value * factor, low, high, estimate.rows, estimate.date)
+    return replace(estimate, value=estimate.value * factor, low=low, high=high)
 
 
 class OnTarget(Bounded):
@@ -112,8 +113,8 @@ def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Fi
         key = {(*same_point(row, but=("target",)), row.option, row.precision): row for row in slow}
         for row in select(tables.cells, params.scope, options, [params.target]):
             other = key.get((*same_point(row, but=("target",)), row.option, row.precision))
-            if other is not None:
-                yield Place.of(row), _between(tables, other, row)
+            if other is not None and pd.notna(row.latency_ratio) and pd.notna(other.latency_ratio):
+                yield Place.of(row), time_ratio(tables, other, row)
 
     where = tables.target_name(params.target), tables.target_name(params.baseline_target)
 
@@ -127,23 +128,8 @@ def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Fi
     return findings + missing(tables, claim, findings, options, [params.target], timed=True)
 
 
-def _between(tables: Tables, slow: Any, fast: Any) -> Estimate | None:
-    """Time of `slow` over that of `fast`: by their ratios to one reference, else by samples, else by medians alone."""
-    ratios = latency_ratio(tables, fast), latency_ratio(tables, slow)
-    if ratios[0] is None or ratios[1] is None:
-        return None
-    if fast.reference_id == slow.reference_id:
-        return quotient(ratios[0], ratios[1])
-    by_samples = time_ratio(tables, fast.run_id, slow, fast)
-    if by_samples is not None or pd.isna(slow.latency_p50_ms) or pd.isna(fast.latency_p50_ms):
-        return by_samples
-    value = float(slow.latency_p50_ms / fast.latency_p50_ms)
-    exact = value if tables.origin == "published" else None
-    return Estimate(value, exact, exact, (row_name(slow), row_name(fast)), day(fast.started))
-
-
-_FIRST, _ONNX = reference(), cell("onnx", ratio=(2.0, 1.9, 2.1))
-_TWO = reference(threads=2), cell("onnx", ratio=(2.0, 1.9, 2.1), threads=2)
+_FIRST, _TWO = paced("pytorch", 80, tail=1.2), paced("pytorch", 45, threads=2)
+_ONNX = paced("onnx", 40)
 _GPU = "browser-webgpu"
 
 gate.register(
@@ -151,9 +137,9 @@ gate.register(
     Steady,
     steady,
     threshold=1.1,
-    supports=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.2)),
-    refutes=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.8)),
-    wide=results(timed(_FIRST, 80, tail=1.2), timed(_ONNX, 40, tail=1.35, jitter=0.3)),
+    supports=results(_FIRST, paced("onnx", 40, tail=1.2)),
+    refutes=results(_FIRST, paced("onnx", 40, tail=1.8)),
+    wide=results(_FIRST, paced("onnx", 40, tail=1.35, jitter=0.3)),
 )
 gate.register(
     "scales",
@@ -161,16 +147,16 @@ gate.register(
     scales,
     threshold=1.3,
     axis="threads",
-    supports=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 22)),
-    refutes=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 39)),
-    wide=results(_FIRST, timed(_ONNX, 40), _TWO[0], timed(_TWO[1], 31, jitter=0.3)),
+    supports=results(_FIRST, _ONNX, _TWO, paced("onnx", 22, threads=2)),
+    refutes=results(_FIRST, _ONNX, _TWO, paced("onnx", 39, threads=2)),
+    wide=results(_FIRST, _ONNX, _TWO, paced("onnx", 31, threads=2, jitter=0.3)),
 )
 gate.register(
     "speedup_on_target",
     OnTarget,
     speedup_on_target,
     target=_GPU,
-    supports=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(6.0, 5.5, 6.5))),
-    refutes=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(1.0, 0.9, 1.1))),
-    wide=results(_FIRST, _ONNX, cell("onnx", target=_GPU, ratio=(2.1, 1.5, 2.8))),
+    supports=results(_FIRST, _ONNX, paced("onnx", 13, target=_GPU)),
+    refutes=results(_FIRST, _ONNX, paced("onnx", 80, target=_GPU)),
+    wide=results(_FIRST, _ONNX, paced("onnx", 38, target=_GPU, jitter=0.3)),
 )

@@ -56,7 +56,7 @@ def wheels_only_for(tables: Tables, _claim: Claim, params: OnlyWheels) -> list[F
         en=f"The newest release has wheels for {len(others)} other system(s): {names}.",
         zh=f"最新版本还为另外 {len(others)} 种系统提供 wheel 包：{names}。",
     )
-    nothing = None if have else Verdict.INCONCLUSIVE
+    nothing = None if have else (Verdict.INCONCLUSIVE, None)
     estimate = _counted(found, len(others))
     return [finding(tables, ", ".join(params.packages), estimate, 0, "at_most", "systems", text, verdict=nothing)]
 
