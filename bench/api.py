@@ -27,7 +27,7 @@ from bench.store import finding, metrics, reading
 __all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
 
 
-_CHOICE = ("name", "option", "precision", "in_guide", "standing", "rank", "on_front", "ties", "beaten_by")
+_CHOICE = ("name", "option", "precision", "in_guide", "standing", "rank", "on_front", "ties", "behind", "beaten_by")
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,7 +178,7 @@ def recommend(
     data = reading.load(_find(run, results))
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
     field = candidates.only_in_guide(field) if in_guide else field
-    found = rules.recommend(field.candidates, wanted)
+    found = rules.recommend(field.candidates, wanted, field.pairs)
     told = json.loads(recommendation.as_json(data.run_id, field, found, recommendation.words("en")))
     rows = []
     for choice in told.pop("choices"):

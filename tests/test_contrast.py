@@ -71,12 +71,8 @@ def test_disturbed_turns_are_left_out_while_enough_launches_remain() -> None:
     steady = cell([10.0] * 8, rounds=2)
 
     def disturbed(launches: set[int]) -> Readings:
-        return Readings(
-            {
-                key: tuple(Reading(0, math.log(90.0 if key[1] in launches else 10.0), key[1] not in launches) for _ in [0])
-                for key in steady.rounds
-            }
-        )  # fmt: skip
+        bad = Reading(0, math.log(90.0), clean=False)
+        return Readings({key: (bad,) if key[1] in launches else turns for key, turns in steady.rounds.items()})
 
     assert {key[1] for key in shared(steady, disturbed({1}))} == {0, 2, 3}
     found = against(disturbed({1}), steady)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from bench.places import REPORTS
 from bench.reasons import UsageError
 from bench.report import recommendation
 from bench.site import panel
+from bench.stats.contrast import Contrasts, Mean
 from bench.store import reading as runs
 
 browser = test_report.browser  # the fixture: one Chromium for the tests of this file
@@ -45,6 +49,21 @@ def candidate(
     return Candidate(name, name, name, "fp32", True, figures)
 
 
+def pairs(candidates: list[Candidate]) -> Contrasts:
+    """Direct comparisons that tell apart whose intervals do not overlap: as if these were their own."""
+    named = {one.cell_id: one.time for one in candidates}
+    means = {
+        (one, other): Mean(math.log(named[one].value / named[other].value), 0.01, 9, 10, 0.0)
+        for one, other in combinations(named, 2)
+    }
+    sure = {(a, b) for a, b in permutations(named, 2) if rules.surely_better(named[a], named[b])}
+    return Contrasts(tuple(named), means, frozenset(sure))
+
+
+def ranked(candidates: list[Candidate], wanted: dict[str, float]) -> Recommendation:
+    return rules.recommend(candidates, wanted, pairs(candidates))
+
+
 def standings(found: Recommendation) -> dict[str, str]:
     return {choice.candidate.cell_id: choice.standing.value for choice in found.choices}
 
@@ -53,7 +72,7 @@ def standings(found: Recommendation) -> dict[str, str]:
 
 
 def test_a_limit_is_met_by_the_worse_end_possibly_by_the_estimate_and_missed_by_neither() -> None:
-    found = rules.recommend(
+    found = ranked(
         [
             candidate("sure", (0.5, 0.48, 0.52)),
             candidate("possible", (0.53, 0.50, 0.57)),
@@ -70,17 +89,17 @@ def test_a_limit_is_met_by_the_worse_end_possibly_by_the_estimate_and_missed_by_
     assert held["out"] == {"time": Outcome.MISSED, "loss": Outcome.MET}
     assert held["unmeasured"]["loss"] is Outcome.UNKNOWN
     # A limit that is met exactly is met.
-    assert rules.recommend([candidate("edge", (0.5, 0.4, 0.55))], {"time": 0.55}).choices[0].standing is Standing.MEETS
+    assert ranked([candidate("edge", (0.5, 0.4, 0.55))], {"time": 0.55}).choices[0].standing is Standing.MEETS
 
 
 def test_a_least_limit_uses_the_lower_end() -> None:
     figures = {"high": Figure(0.46, 0.45, 0.47), "wide": Figure(0.46, 0.43, 0.49), "low": Figure(0.44, 0.43, 0.45)}
-    found = rules.recommend([candidate(name, (1, 1, 1), map=one) for name, one in figures.items()], {"map": 0.45})
+    found = ranked([candidate(name, (1, 1, 1), map=one) for name, one in figures.items()], {"map": 0.45})
     assert standings(found) == {"high": "meets", "wide": "possibly", "low": "dropped"}
 
 
-def test_rank_counts_the_surely_faster_and_overlapping_intervals_tie() -> None:
-    found = rules.recommend(
+def test_rank_counts_the_surely_faster_and_who_cannot_be_told_apart_ties() -> None:
+    found = ranked(
         [
             candidate("slow", (0.9, 0.8, 1.0)),
             candidate("b", (0.5, 0.46, 0.55)),
@@ -98,12 +117,37 @@ def test_rank_counts_the_surely_faster_and_overlapping_intervals_tie() -> None:
     ]
 
 
+def test_who_is_faster_is_no_matter_of_intervals_that_hold_the_reference_s_error() -> None:
+    """Three whose ratios to PyTorch overlap widely, because PyTorch is known badly; in their own rounds they differ."""
+    given = [candidate(name, (time, time * 0.9, time * 1.1)) for name, time in (("c", 0.5), ("a", 0.47), ("b", 0.48))]
+    told = Contrasts(
+        ("c", "a", "b"),
+        {
+            ("c", "a"): Mean(math.log(0.5 / 0.47), 0.004, 7, 8, 0.0),
+            ("c", "b"): Mean(math.log(0.5 / 0.48), 0.004, 7, 8, 0.0),
+            ("a", "b"): Mean(math.log(0.47 / 0.48), 0.01, 7, 8, 0.0),
+        },
+        frozenset({("a", "c"), ("b", "c")}),
+    )
+    found = rules.recommend(given, {}, told)
+    order = [(choice.candidate.cell_id, choice.rank, choice.ties, choice.beaten_by) for choice in found.choices]
+    assert order == [("a", 1, ("b",), ""), ("b", 1, ("a",), ""), ("c", 3, (), "a")]
+    behind = found.choices[2].behind
+    assert behind is not None
+    # Student's t for seven degrees of freedom at 97.5 % is 2.365.
+    assert (behind.value, behind.high) == pytest.approx((0.5 / 0.47, 0.5 / 0.47 * math.exp(2.365 * 0.004)), rel=1e-4)
+    assert [choice.behind for choice in found.choices[:2]] == [None, None]
+    # Without a shared round nothing is told apart, and nothing beats anything by time.
+    apart = rules.recommend(given, {}, Contrasts(("c", "a", "b"), {}, frozenset()))
+    assert [(choice.rank, len(choice.ties), choice.on_front) for choice in apart.choices] == [(1, 2, True)] * 3
+
+
 def test_the_front_leaves_out_only_what_something_surely_beats() -> None:
     fast = candidate("fast", (0.3, 0.29, 0.31), (0.01, 0.0, 0.02), 3.0)
     exact_copy = candidate("copy", (0.5, 0.48, 0.52), (0.0, 0.0, 0.0), 10.0)
     larger = candidate("larger", (0.6, 0.58, 0.62), (0.0, 0.0, 0.0), 11.0)
     noise = candidate("noise", (0.51, 0.48, 0.53), (0.0, 0.0, 0.0), 10.0)
-    found = rules.recommend([fast, exact_copy, larger, noise], {})
+    found = ranked([fast, exact_copy, larger, noise], {})
     told = {choice.candidate.cell_id: (choice.on_front, choice.beaten_by, choice.better_in) for choice in found.choices}
     # `fast` may lose accuracy, so it beats nothing; `noise` is not surely slower than `copy`.
     assert told == {
@@ -113,19 +157,19 @@ def test_the_front_leaves_out_only_what_something_surely_beats() -> None:
         "larger": (False, "copy", ("time", "size")),
     }
     # What does not meet the limits beats nothing.
-    found = rules.recommend([exact_copy, larger], {"size": 10.5})
+    found = ranked([exact_copy, larger], {"size": 10.5})
     assert [choice.on_front for choice in found.choices] == [True, False]
-    assert [choice.beaten_by for choice in rules.recommend([larger], {}).choices] == [""]
+    assert [choice.beaten_by for choice in ranked([larger], {}).choices] == [""]
 
 
 def test_when_nothing_qualifies_the_limit_that_excludes_most_is_named() -> None:
     given = [candidate("a", (0.5, 0.4, 0.6), size=5.0), candidate("b", (2.0, 1.9, 2.1), size=4.0)]
-    found = rules.recommend(given, rules.limits(time=1, size=3))
+    found = ranked(given, rules.limits(time=1, size=3))
     assert found.excluding == rules.Excluding("size", 2, "b")
     assert found.of(Standing.MEETS) == ()
-    found = rules.recommend(given, rules.limits(packages=3))
+    found = ranked(given, rules.limits(packages=3))
     assert found.excluding == rules.Excluding("packages", 2, "")
-    assert rules.recommend(given, {}).excluding is None
+    assert ranked(given, {}).excluding is None
 
 
 @pytest.mark.parametrize(
@@ -155,6 +199,7 @@ def change(folder: Path, out: Path, changes: dict[str, dict[str, Any]]) -> Path:
     facts = pq.read_table(folder / "environment.parquet").to_pylist()
     outside = {"scope": "run", "key": "outside_guide", "value": json.dumps(["openvino"])}
     store.write_table(out, "environment", [*facts, outside])
+    shutil.copy(folder / "samples.parquet", out)
     return out
 
 

@@ -97,7 +97,7 @@ def recommend_command(
     data = reading.load(find(run, request))
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
     field = candidates.only_in_guide(field) if in_guide else field
-    found = recommend.recommend(field.candidates, wanted)
+    found = recommend.recommend(field.candidates, wanted, field.pairs)
     locale = recommendation.words(lang)
     if output == "json":
         typer.echo(recommendation.as_json(data.run_id, field, found, locale), nl=False)

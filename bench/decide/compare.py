@@ -118,7 +118,7 @@ def time(samples: pd.DataFrame, pair: pd.DataFrame) -> Comparison:
     if found is not None:
         per_image = math.log(pair.batch.iloc[1] / pair.batch.iloc[0])
         found = replace(found, value=found.value + per_image)
-    return Comparison(TIME, own, others, None, found and ratio(found), "ms per image", "lower")
+    return Comparison(TIME, own, others, None, None if found is None else ratio(found), "ms per image", "lower")
 
 
 def _exact(figure: Comparison) -> Comparison:

@@ -1,4 +1,4 @@
-"""What was timed in a run, cell by cell: the way from the table `samples` to the contrasts of `bench.stats.contrast`."""
+"""What was timed in a run, cell by cell: from the table `samples` to the contrasts of `bench/stats/contrast.py`."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from rich.console import Console
@@ -16,12 +17,13 @@ from rich.text import Text as Line
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
 from bench.places import REPORTS
+from bench.stats import Interval
 from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, interval, number
 
 Language = Literal["en", "zh"]
 TEXTS = REPORTS / "locale" / "recommend"
-CAVEATS = ("place", "elsewhere", "time", "accuracy", "ends", "footprint")
+CAVEATS = ("place", "elsewhere", "time", "reference", "ties", "accuracy", "ends", "footprint")
 
 
 def words(language: Language) -> Locale:
@@ -39,6 +41,12 @@ def shown(name: str, figure: Figure | None) -> str:
         return f"{text}\N{NO-BREAK SPACE}{quantity.unit}"
     exact = figure.low == figure.value == figure.high
     return text if exact else f"{text} {interval(figure.low, figure.high, quantity.digits)}".strip()
+
+
+def times(found: Interval) -> str:
+    """The time of one over that of another, `1.045 [1.031, 1.060]`, to as many decimals as times have."""
+    digits = QUANTITIES["time"].digits
+    return f"{number(found.value, digits)} {interval(found.low, found.high, digits)}".strip()
 
 
 def limit(value: float) -> str:
@@ -59,6 +67,9 @@ def reasons(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         told.append(locale("why.unranked"))
     if choice.standing is not Standing.MEETS:
         return tuple(told)
+    if choice.behind is not None:
+        best = found.choices[0].candidate.cell_id
+        told.append(locale("why.behind", figure=times(choice.behind), option=names[best]))
     if choice.ties:
         told.append(locale("why.tie", options=_list(locale, (names[one] for one in choice.ties))))
     if choice.on_front:
@@ -106,7 +117,9 @@ def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
         "model": model, "imgsz": imgsz, "batch": batch, "target": target, "threads": threads,
         "machine": field.machine or MISSING, "images": field.images,
     }  # fmt: skip
-    return tuple(locale(f"caveat.{key}", **gaps) for key in CAVEATS)
+    error = field.reference_error
+    told = [key for key in CAVEATS if key != "reference" or error is not None]
+    return tuple(locale(f"caveat.{key}", error=number(100 * (error or 0), 1), **gaps) for key in told)
 
 
 def names_of(field: Field, locale: Locale) -> dict[str, str]:
@@ -188,6 +201,7 @@ def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         "rank": choice.rank,
         "on_front": choice.on_front,
         "ties": choice.ties,
+        "behind": None if choice.behind is None else asdict(choice.behind),
         "beaten_by": choice.beaten_by or None,
         "figures": {
             name: None if figure is None else {"value": figure.value, "low": figure.low, "high": figure.high}

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from bench.decide.deploy.candidates import Field, fields
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Candidate
 from bench.places import REPORTS
-from bench.report.recommendation import Language, caveats, names_of, shown, words
+from bench.report.recommendation import Language, caveats, names_of, shown, times, words
+from bench.stats.contrast import Contrasts, ratio
 from bench.store.reading import Run
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING
@@ -73,17 +74,36 @@ def _field(run: Run, field: Field, locale: Locale, several: bool) -> dict[str, A
     return {
         "label": " ".join(part for part in parts if part),
         "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),
-        "candidates": [_candidate(one, names[one.cell_id]) for one in field.candidates],
+        "candidates": [_candidate(one, names[one.cell_id], field) for one in field.candidates],
         "passed": [{"name": one.name, "status": one.status, "reason": one.reason} for one in field.passed],
         "caveats": caveats(field, locale),
     }
 
 
-def _candidate(candidate: Candidate, name: str) -> dict[str, Any]:
+def _candidate(candidate: Candidate, name: str, field: Field) -> dict[str, Any]:
     figures = {
         key: None
         if figure is None
         else {"value": figure.value, "low": figure.low, "high": figure.high, "shown": shown(key, figure)}
         for key, figure in candidate.figures.items()
     }
-    return {"id": candidate.cell_id, "name": name, "in_guide": candidate.in_guide, "figures": figures}
+    against = {
+        other.cell_id: _against(candidate, other, field.pairs) for other in field.candidates if other is not candidate
+    }
+    return {
+        "id": candidate.cell_id,
+        "name": name,
+        "in_guide": candidate.in_guide,
+        "figures": figures,
+        "against": [against.get(other.cell_id) for other in field.candidates],
+    }
+
+
+def _against(one: Candidate, other: Candidate, pairs: Contrasts) -> list[Any] | None:
+    """A row of the scope's matrix: 1 where `one` is surely slower than `other`, -1 where surely faster, else 0; whether
+    it is slower by the estimate; and its time over the other's as text where they are told apart."""
+    found = pairs.between(one.cell_id, other.cell_id)
+    if found is None:
+        return None
+    sure = ((other.cell_id, one.cell_id) in pairs.sure) - ((one.cell_id, other.cell_id) in pairs.sure)
+    return [sure, int(found.value > 0), times(ratio(found)) if sure > 0 else ""]

@@ -42,7 +42,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a cell's turns amount to, by round; a cell that takes several turns in a round has as many readings there."""
+    """What a cell's turns amount to, by round; who takes several turns in a round has as many readings there."""
 
     rounds: Mapping[Round, tuple[Reading, ...]]
 

@@ -9,6 +9,11 @@
   }
   const data = JSON.parse(document.getElementById("recommend-data").textContent);
   const form = panel.querySelector("form");
+  for (const { candidates } of data.fields) {
+    candidates.forEach((candidate, place) => {
+      candidate.place = place;
+    });
+  }
 
   // Rules
 
@@ -36,27 +41,27 @@
     return outcomes.includes("possibly") || candidate.figures.time.high === null ? "possibly" : "meets";
   };
 
-  const slowest = (choice) => {
-    const time = choice.candidate.figures.time;
-    return [time.high === null ? Infinity : time.high, time.value];
-  };
-  const bySlowest = (one, other) => {
-    const [a, b] = [slowest(one), slowest(other)];
-    return a[0] === b[0] ? a[1] - b[1] : a[0] < b[0] ? -1 : 1;
-  };
+  const byTime = (one, other) => one.candidate.figures.time.value - other.candidate.figures.time.value;
+
+  // Times of two are compared directly: a candidate's row of the matrix holds, per candidate of the field, whether it is
+  // surely slower (1), surely faster (-1) or neither, whether it is slower by the estimate, and the ratio as text.
+  const against = (one, other) => one.candidate.against[other.candidate.place];
+  const surelyFaster = (one, other) => against(one, other) !== null && against(one, other)[0] < 0;
 
   const rank = (choice, meets) => {
     const own = choice.candidate.figures;
     const others = meets.filter((other) => other !== choice);
-    const faster = others.filter((other) => surelyBetter(other.candidate.figures.time, own.time));
+    const faster = others.filter((other) => surelyFaster(other, choice));
     choice.rank = faster.length + 1;
-    choice.ties = others.filter(
-      (other) => !faster.includes(other) && !surelyBetter(own.time, other.candidate.figures.time)
-    );
+    choice.ties = others.filter((other) => !faster.includes(other) && !surelyFaster(choice, other));
+    const rest = data.front.filter((name) => name !== "time");
     for (const other of others) {
       const theirs = other.candidate.figures;
-      if (data.front.every((name) => noWorse(theirs[name], own[name]))) {
-        choice.betterIn = data.front.filter((name) => surelyBetter(theirs[name], own[name]));
+      const pair = against(other, choice);
+      if (pair !== null && !pair[1] && rest.every((name) => noWorse(theirs[name], own[name]))) {
+        choice.betterIn = data.front.filter((name) =>
+          name === "time" ? surelyFaster(other, choice) : surelyBetter(theirs[name], own[name])
+        );
         if (choice.betterIn.length) {
           choice.beatenBy = other;
           break;
@@ -95,11 +100,15 @@
       return { candidate, held, standing: standingOf(candidate, held), ties: [], beatenBy: null };
     });
     const group = (standing) => all.filter((choice) => choice.standing === standing);
-    const meets = group("meets").sort(bySlowest);
+    const meets = group("meets").sort(byTime);
     meets.forEach((choice) => rank(choice, meets));
+    meets.sort((one, other) => one.rank - other.rank);
+    meets.forEach((choice) => {
+      choice.behind = surelyFaster(meets[0], choice) ? meets[0] : null;
+    });
     return {
       meets,
-      possibly: group("possibly").sort(bySlowest),
+      possibly: group("possibly").sort(byTime),
       dropped: group("dropped"),
       excluding: mostExcluding(all),
       total: all.length,
@@ -136,6 +145,10 @@
     }
     if (choice.standing !== "meets") {
       return told;
+    }
+    if (choice.behind) {
+      const figure = against(choice, choice.behind)[2];
+      told.push(say("why.behind", { figure, option: choice.behind.candidate.name }));
     }
     if (choice.ties.length) {
       told.push(say("why.tie", { options: names(choice.ties) }));

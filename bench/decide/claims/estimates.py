@@ -1,4 +1,4 @@
-"""Estimates from rows of the tables: single cells, two cells against each other, and several runs of the same machine together.
+"""Estimates from rows of the tables: cells, two of them against each other, several runs of one machine together.
 
 Every function is pure; intervals are 95 %.
 """
@@ -105,7 +105,7 @@ def time_ratio(tables: Tables, slow: Any, fast: Any) -> Estimate | None:
     were.  Published times stand as they are printed.
     """
     rows = (row_name(slow), row_name(fast))
-    date = max((found for cell in (slow, fast) if (found := day(cell.started))), default=None)
+    date = max((known for cell in (slow, fast) if (known := day(cell.started))), default=None)
     if tables.origin == "published":
         value = float(slow.latency_p50_ms) / float(fast.latency_p50_ms)
         return Estimate(value, value, value, rows, date)

@@ -110,8 +110,8 @@ def chance(estimate: Estimate, threshold: float) -> float | None:
     """
     if estimate.freedom is None or estimate.low is None or estimate.high is None:
         return None
-    end = estimate.low if threshold < estimate.value else estimate.high
-    value, end, limit = estimate.value, end, threshold
+    towards = estimate.low if threshold < estimate.value else estimate.high
+    value, end, limit = estimate.value, towards, threshold
     if min(value, end, limit) > 0:
         value, end, limit = (math.log(one) for one in (value, end, limit))
     if value == limit:

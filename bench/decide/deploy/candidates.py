@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.decide.claims.estimates import LAUNCHES_MIN
 from bench.decide.deploy.recommend import QUANTITIES, Candidate, Figure
+from bench.decide.timings import Own, Timings, own, timings
 from bench.grid import machine
 from bench.reasons import UsageError
+from bench.stats.contrast import LAUNCHES_MIN, Contrasts, contrasts
 from bench.store.reading import Point, Run, StoredCell
 from bench.words.numbers import megabytes
 
@@ -24,19 +25,27 @@ class Passed:
 
 @dataclass(frozen=True)
 class Field:
-    """All that was asked of one point of one run: what can be ranked, and what could not be considered."""
+    """All that was asked of one point of one run: what can be ranked, and what could not be considered.
+
+    `pairs` compares the times of any two candidates.  `reference_error` is how well PyTorch FP32's own time is known,
+    a share; None where that cannot be said.
+    """
 
     point: Point
     machine: str
     images: int
     candidates: tuple[Candidate, ...]
     passed: tuple[Passed, ...]
+    pairs: Contrasts
+    reference_error: float | None
 
 
 def fields(run: Run) -> tuple[Field, ...]:
     """Every point of a run that has a timed cell, in the order of the run."""
+    turns = timings(run.samples)
+    errors = own(run, turns)
     points = dict.fromkeys(cell.point for cell in run.cells)
-    every = (_field(run, point) for point in points)
+    every = (_field(run, point, turns, errors) for point in points)
     return tuple(field for field in every if field.candidates)
 
 
@@ -69,9 +78,10 @@ def only_in_guide(field: Field) -> Field:
     return replace(field, candidates=tuple(one for one in field.candidates if one.in_guide))
 
 
-def _field(run: Run, point: Point) -> Field:
+def _field(run: Run, point: Point, turns: Timings, errors: Own) -> Field:
     cells = [cell for cell in run.cells if cell.point == point]
     timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
+    references = {cell.reference_id for cell in timed}
     return Field(
         point=point,
         machine=machine.short_name(run.fact("cpu", scope="machine"), run.fact("system", scope="machine")),
@@ -82,6 +92,8 @@ def _field(run: Run, point: Point) -> Field:
             for cell in cells
             if cell not in timed
         ),
+        pairs=contrasts({cell.cell_id: turns[cell.cell_id] for cell in timed if cell.cell_id in turns}),
+        reference_error=max((errors.cells[name] for name in references if name in errors.cells), default=None),
     )
 
 

@@ -3,18 +3,21 @@
 Pure rules over candidates of one run and one scope (`candidates.py` takes them from a run): only cells of one scope may
 be ranked against each other.  The panel of the report (`reports/templates/recommend.js`) follows the same
 rules; a test holds the two together.  A limit is met when the worse end of a figure's interval meets it, and possibly
-met when only the estimate does.
+met when only the estimate does.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error
+too: any two are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from bench.reasons import UsageError
+from bench.stats import Interval
+from bench.stats.contrast import Contrasts, ratio
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,10 @@ class Choice:
     """A candidate with its place.
 
     `held` says how each limited figure stands.  `rank` is one more than the number of surely faster ones that meet
-    every limit; `ties` are those whose time cannot be told from its own.  `beaten_by` is the first that is no worse at
-    the worse end of every figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on
-    the Pareto front.
+    every limit; `ties` are those whose time cannot be told from its own.  `beaten_by` is the first that is no worse in
+    any figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on the Pareto front.  No
+    worse is: not slower by the estimate of their ratio, and otherwise not at the worse end.  `behind` is the time over
+    that of the best choice, where the two are told apart.
     """
 
     candidate: Candidate
@@ -113,6 +117,7 @@ class Choice:
     ties: tuple[str, ...] = ()
     beaten_by: str = ""
     better_in: tuple[str, ...] = ()
+    behind: Interval | None = None
 
     @property
     def on_front(self) -> bool:
@@ -157,20 +162,21 @@ def limits(**values: float | None) -> dict[str, float]:
     return found
 
 
-def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float]) -> Recommendation:
-    """Rank candidates of one scope under limits by quantity.
+def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pairs: Contrasts) -> Recommendation:
+    """Rank candidates of one scope under limits by quantity; `pairs` says how their times compare.
 
-    Order: those that meet every limit, those that possibly do, then the dropped ones; within the first two by the
-    worse end of their time, the dropped in the order given.
+    Order: those that meet every limit, those that possibly do, then the dropped ones; the first by their rank and then
+    by the estimate of their time, the second by that alone, the dropped in the order given.
     """
     wanted = {name: wanted[name] for name in QUANTITIES if name in wanted}
     held = {one.cell_id: {name: _hold(one.figures[name], name, wanted[name]) for name in wanted} for one in candidates}
     standings = {one.cell_id: _standing(one, held[one.cell_id]) for one in candidates}
     groups = {standing: [one for one in candidates if standings[one.cell_id] is standing] for standing in Standing}
     for standing in (Standing.MEETS, Standing.POSSIBLY):
-        groups[standing].sort(key=_slowest)
+        groups[standing].sort(key=lambda one: one.time.value)
     meets = groups[Standing.MEETS]
-    choices = [_ranked(one, meets, held[one.cell_id]) for one in meets]
+    choices = sorted((_ranked(one, meets, held[one.cell_id], pairs) for one in meets), key=lambda one: one.rank or 0)
+    choices = [_behind(choice, choices[0], pairs) for choice in choices]
     for standing in (Standing.POSSIBLY, Standing.DROPPED):
         choices += [Choice(one, standing, held[one.cell_id]) for one in groups[standing]]
     return Recommendation(wanted, tuple(choices), _most_excluding(candidates, held))
@@ -181,24 +187,34 @@ def surely_better(one: Figure, other: Figure) -> bool:
     return one.high is not None and other.low is not None and one.high < other.low
 
 
-def _ranked(one: Candidate, among: Sequence[Candidate], held: Mapping[str, Outcome]) -> Choice:
+def _ranked(one: Candidate, among: Sequence[Candidate], held: Mapping[str, Outcome], pairs: Contrasts) -> Choice:
     others = [other for other in among if other is not one]
-    faster = [other for other in others if surely_better(other.time, one.time)]
-    ties = [other for other in others if other not in faster and not surely_better(one.time, other.time)]
-    beaten_by, better_in = next(_beating(one, others), ("", ()))
+    faster = [other for other in others if (other.cell_id, one.cell_id) in pairs.sure]
+    ties = [other for other in others if other not in faster and (one.cell_id, other.cell_id) not in pairs.sure]
+    beaten_by, better_in = next(_beating(one, others, pairs), ("", ()))
     return Choice(
         one, Standing.MEETS, held, len(faster) + 1, tuple(other.cell_id for other in ties), beaten_by, better_in
     )
 
 
-def _beating(one: Candidate, others: Sequence[Candidate]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _behind(choice: Choice, best: Choice, pairs: Contrasts) -> Choice:
+    names = best.candidate.cell_id, choice.candidate.cell_id
+    found = pairs.between(*reversed(names)) if names in pairs.sure else None
+    return choice if found is None else replace(choice, behind=ratio(found))
+
+
+def _beating(one: Candidate, others: Sequence[Candidate], pairs: Contrasts) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Those that beat it, and in which figures they are surely better."""
     for other in others:
-        pairs = [(name, other.figures[name], one.figures[name]) for name in FRONT]
-        if all(_no_worse(a, b) for _, a, b in pairs) and (
-            better := tuple(name for name, a, b in pairs if a and b and surely_better(a, b))
-        ):
-            yield other.cell_id, better
+        time = pairs.between(other.cell_id, one.cell_id)
+        figures = [(name, other.figures[name], one.figures[name]) for name in FRONT if name != "time"]
+        if time is None or time.value > 0 or not all(_no_worse(a, b) for _, a, b in figures):
+            continue
+        better = {name for name, a, b in figures if a and b and surely_better(a, b)}
+        if (other.cell_id, one.cell_id) in pairs.sure:
+            better.add("time")
+        if better:
+            yield other.cell_id, tuple(name for name in FRONT if name in better)
 
 
 def _no_worse(one: Figure | None, other: Figure | None) -> bool:
@@ -226,11 +242,6 @@ def _standing(candidate: Candidate, held: Mapping[str, Outcome]) -> Standing:
         return Standing.DROPPED
     # Without an interval of its time a candidate cannot be ranked, so that nothing sure can be said of it.
     return Standing.POSSIBLY if Outcome.POSSIBLY in outcomes or candidate.time.high is None else Standing.MEETS
-
-
-def _slowest(candidate: Candidate) -> tuple[float, float]:
-    time = candidate.time
-    return (math.inf if time.high is None else time.high, time.value)
 
 
 def _most_excluding(candidates: Sequence[Candidate], held: Mapping[str, Mapping[str, Outcome]]) -> Excluding | None:
