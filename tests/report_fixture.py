@@ -54,7 +54,7 @@ def write_run(
     """Write a run of the given options; without `deltas` or `intervals` those columns are null."""
     generator = np.random.Generator(np.random.PCG64(11))
     chosen = [row for row in MEASURED if row[0] in options]
-    samples, timings = _samples(chosen, generator)
+    samples, timings = _samples(chosen, generator, LAUNCHES if intervals else 1)  # one launch gives none
     cells = [_measured(row, timings[cell_id(row[0], row[1])], deltas, intervals) for row in chosen]
     cells += _problems() if problems else []
     truth, detections = _scenes(chosen, generator)
@@ -103,7 +103,9 @@ def _objects(index: int) -> list[tuple[int, tuple[float, float, float, float]]]:
     return objects
 
 
-def _samples(rows: list[Any], generator: np.random.Generator) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _samples(
+    rows: list[Any], generator: np.random.Generator, launches: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     samples: list[dict[str, Any]] = []
     by_round: dict[str, list[np.ndarray]] = {cell_id(row[0], row[1]): [] for row in rows}
     for turn in range(ROUNDS):
@@ -120,7 +122,7 @@ def _samples(rows: list[Any], generator: np.random.Generator) -> tuple[list[dict
                     {
                         "cell_id": identity,
                         "window": 0,
-                        "launch": turn * LAUNCHES // ROUNDS,
+                        "launch": turn * launches // ROUNDS,
                         "round": turn,
                         "order": order,
                         "index": index,
@@ -187,7 +189,7 @@ def _measured(row: Any, timing: Any, deltas: bool, intervals: bool) -> dict[str,
         "latency_ratio_low": (1.0 if reference else low) if intervals else None,
         "latency_ratio_high": (1.0 if reference else high) if intervals else None,
         "latency_samples": int(times.size),
-        "latency_launches": LAUNCHES,
+        "latency_launches": LAUNCHES if intervals else 1,
         "latency_rounds": ROUNDS - 1,
         "latency_rounds_contaminated": 1,
         "latency_stop": "interval",

@@ -11,6 +11,7 @@ import pytest
 from running import Done, bench
 
 from bench import demo, store
+from bench.decide.timings import Own
 from bench.grid.request import Request
 from bench.report import outcomes, tables
 from bench.store import reading
@@ -54,7 +55,7 @@ def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, 
     read = reading.load(tmp_path / "black")
     group = next(group for group in outcomes.problems(read) if group.code == "accuracy_collapsed")
     assert group.count == 2
-    assert {cell.option for cell, _ in tables.comparison(read).rows} == {"pytorch"}
+    assert {cell.option for cell, _ in tables.comparison(read, Own({})).rows} == {"pytorch"}
     page = (tmp_path / "black" / "report.html").read_text(encoding="utf-8")
     assert "its accuracy fell below the floor" in page
 

@@ -21,10 +21,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bench import store
+from bench.decide.timings import Own, own, timings
 from bench.places import REPORTS
 from bench.reasons import UsageError
 from bench.report import build, highlights, outcomes, print_run, tables
 from bench.report.page import vendored
+from bench.stats.contrast import contrasts
 from bench.store import reading as run
 
 CHROMIUM_FLAGS = [
@@ -96,12 +98,20 @@ def full_page(full_report: Path) -> TextOf:
 # What the report says
 
 
+def asked(data: run.Run) -> tuple[highlights.Highlight, ...]:
+    """The highlights of a run of one scope."""
+    timed = timings(data.samples)
+    pairs = contrasts({cell.cell_id: timed[cell.cell_id] for cell in data.measured if cell.cell_id in timed})
+    return highlights.highlights(data.measured, pairs, own(data, timed))
+
+
 def test_summary_names_the_fastest_that_keeps_accuracy_with_its_interval(full_run: Path) -> None:
-    cells = run.load(full_run).measured
-    fastest, smallest, lightest = highlights.highlights(cells)
-    openvino = next(cell for cell in cells if (cell.option, cell.precision) == ("openvino", "int8"))
+    data = run.load(full_run)
+    fastest, smallest, lightest = asked(data)
+    openvino = next(cell for cell in data.measured if (cell.option, cell.precision) == ("openvino", "int8"))
     assert fastest.answer == "OpenVINO INT8"
-    assert f"[{openvino.latency_ratio_low:.2f},\N{NO-BREAK SPACE}{openvino.latency_ratio_high:.2f}]" in fastest.evidence
+    low, high = own(data, timings(data.samples)).ends(openvino)
+    assert f"[{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]" in fastest.evidence
     assert "over 12 launches" in fastest.evidence
     assert smallest.answer == "ONNX INT8"
     assert lightest.answer == "ONNX"
@@ -111,9 +121,9 @@ def test_an_interval_that_reaches_past_the_tolerance_bars_the_fastest(full_run: 
     frame = store.read_table(full_run, "cells")
     fast = frame["cell_id"].str.contains("openvino-int8")
     frame.loc[fast, ["map_delta", "map_delta_low", "map_delta_high"]] = [-0.0064, -0.0101, -0.0027]
-    fastest = highlights.highlights(_rewritten(full_run, tmp_path, frame).measured)[0]
+    fastest = asked(_rewritten(full_run, tmp_path, frame))[0]
     assert fastest.answer in ("OpenVINO FP32", "OpenVINO FP16")
-    assert "the intervals overlap" in fastest.caveat
+    assert "not told apart from it, compared round by round" in fastest.caveat
     assert "OpenVINO INT8 is faster" in fastest.caveat
     assert "reaches past 0.01" in fastest.caveat
 
@@ -122,7 +132,7 @@ def test_speed_up_whose_interval_holds_one_is_not_called_a_speed_up(full_run: Pa
     frame = store.read_table(full_run, "cells")
     frame = frame[frame["option"].isin(["pytorch", "torchscript"])]
     frame.loc[frame["option"] == "torchscript", ["latency_ratio_low", "latency_ratio_high"]] = [0.99, 1.1]
-    fastest = highlights.highlights(_rewritten(full_run, tmp_path, frame).measured)[0]
+    fastest = asked(_rewritten(full_run, tmp_path, frame))[0]
     assert "not told apart from PyTorch FP32" in fastest.caveat
 
 
@@ -195,7 +205,7 @@ def test_second_model_gets_a_column(full_run: Path, tmp_path: Path) -> None:
     frame = store.read_table(full_run, "cells")
     other = frame.assign(model="other", cell_id=frame["cell_id"].str.replace("demo/", "other/"))
     data = _rewritten(full_run, tmp_path, pd.concat([frame, other], ignore_index=True))
-    assert "Model" in [column.title for column in tables.comparison(data).columns]
+    assert "Model" in [column.title for column in tables.comparison(data, Own({})).columns]
 
 
 # What it must cope with

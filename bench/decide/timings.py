@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.stats.contrast import LAUNCHES_MIN, Reading, Readings, Round, against_all
-from bench.store.reading import Run
+from bench.store.reading import Run, StoredCell
 
 CONFIDENCE = 0.95
 
@@ -32,16 +32,23 @@ def timings(samples: pd.DataFrame) -> Timings:
 
 @dataclass(frozen=True)
 class Own:
-    """How well the times of a run's cells are known apart from the reference's: a share, ±, of 95 % intervals.
+    """How well the time of each cell of a run is known, apart from that of the others.
 
-    `cells` holds it by cell id, references too; a cell is not there where too few others shared its launches.
+    `cells` holds it by cell id, references too: the share, up and down, of a 95 % interval.  A cell is not there where
+    too few others shared its launches.
     """
 
     cells: Mapping[str, float]
 
-    def ends(self, cell_id: str, ratio: float | None) -> tuple[float | None, float | None]:
-        """A cell's own interval around its ratio to the reference; None for both where it has none."""
-        error = self.cells.get(cell_id)
+    def ends(self, cell: StoredCell) -> tuple[float | None, float | None]:
+        """Ends of the interval that stands beside a cell's ratio to its reference.
+
+        Its own where the reference's error is known apart, None for both where it then has none; else the stored one,
+        which holds the errors of both.
+        """
+        if cell.reference_id not in self.cells:
+            return cell.latency_ratio_low, cell.latency_ratio_high
+        error, ratio = self.cells.get(cell.cell_id), cell.latency_ratio
         return (None, None) if error is None or ratio is None else (ratio / (1 + error), ratio * (1 + error))
 
 
@@ -51,9 +58,13 @@ def own(run: Run, timed: Timings) -> Own:
     PyTorch FP32 itself is held against the same cells: what it is known to is then said once, not beside every cell.
     """
     references = {cell.cell_id for cell in run.cells if cell.is_reference}
-    measured = {cell.cell_id for cell in run.measured}
-    yardsticks = {name: timed[name] for name in timed if name in measured - references}
-    return Own({name: error for name in timed if (error := _own(name, timed[name], yardsticks)) is not None})
+    yardsticks = {
+        cell.cell_id: timed[cell.cell_id] for cell in run.measured if cell.cell_id in timed.keys() - references
+    }
+    found = {name: error for name in timed if (error := _own(name, timed[name], yardsticks)) is not None}
+    # A reference's error is told apart where what is compared with it has intervals without it.
+    apart = {cell.reference_id for cell in run.measured if cell.cell_id in found and cell.cell_id not in references}
+    return Own({name: error for name, error in found.items() if name not in references or name in apart})
 
 
 def _own(name: str, readings: Readings, yardsticks: Timings) -> float | None:

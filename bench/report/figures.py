@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
+from bench.decide.timings import Own
 from bench.report import svg
 from bench.report.highlights import TOLERANCE, pareto
 from bench.store.reading import StoredCell
@@ -64,21 +65,24 @@ def styles(cells: Sequence[StoredCell]) -> Styles:
     return Styles(colours, markers)
 
 
-def scatter(cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str) -> Drawing | None:
+def scatter(
+    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own
+) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
+    Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
     drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
     if len(drawn) < 2:
         return None
-    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id]) for cell in drawn}
+    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
     description = "Accuracy against speed. " + "; ".join(title.replace("\n", ", ") for title in titles.values())
 
     def draw(width: float, height: float, font: float, variant: str) -> str:
         with matplotlib.rc_context(svg.RC):
             figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font)
+            _draw_scatter(axes, drawn, labels, look, font, own)
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
@@ -133,11 +137,11 @@ def _canvas(width: float, height: float, font: float) -> tuple[Figure, Axes]:
 
 
 def _draw_scatter(
-    axes: Axes, cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, font: float
+    axes: Axes, cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, font: float, own: Own
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
-    x_low, x_high, y_low, y_high = _error_bars(cells, x, y)
+    x_low, x_high, y_low, y_high = _error_bars(cells, x, y, own)
     _ratio_axis(
         axes, float(x_low.min()), float(x_high.max()), lambda value: number(value, 2).rstrip("0").rstrip(".") + TIMES
     )
@@ -148,6 +152,9 @@ def _draw_scatter(
     axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
     axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
+    error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
+    if error:
+        axes.axvspan(1 / (1 + error), 1 + error, facecolor=(*matplotlib.colors.to_rgb(svg.MUTED), 0.12), linewidth=0)
     reference = next((cell for cell in cells if cell.is_reference), None)
     if reference is not None and reference.map50_95 is not None:
         floor = reference.map50_95 - TOLERANCE
@@ -204,15 +211,15 @@ def _draw_scatter(
 
 
 def _error_bars(
-    cells: Sequence[StoredCell], x: NDArray[np.float64], y: NDArray[np.float64]
+    cells: Sequence[StoredCell], x: NDArray[np.float64], y: NDArray[np.float64], own: Own
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Ends of both intervals; a missing one has no length.  mAP takes the interval of its difference to PyTorch."""
 
     def ends(value: float | None, estimate: float) -> float:
         return estimate if value is None else value
 
-    x_low = np.array([min(ends(c.latency_ratio_low, v), v) for c, v in zip(cells, x, strict=True)])
-    x_high = np.array([max(ends(c.latency_ratio_high, v), v) for c, v in zip(cells, x, strict=True)])
+    x_low = np.array([min(ends(own.ends(c)[0], v), v) for c, v in zip(cells, x, strict=True)])
+    x_high = np.array([max(ends(own.ends(c)[1], v), v) for c, v in zip(cells, x, strict=True)])
     below = [max((c.map_delta or 0) - ends(c.map_delta_low, c.map_delta or 0), 0) for c in cells]
     above = [max(ends(c.map_delta_high, c.map_delta or 0) - (c.map_delta or 0), 0) for c in cells]
     return x_low, x_high, y - np.array(below), y + np.array(above)
@@ -361,8 +368,8 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return np.exp(grid), density / density.max()
 
 
-def _tooltip(cell: StoredCell, label: str) -> str:
-    ratio = f"{times(cell.latency_ratio)} {interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)}".strip()
+def _tooltip(cell: StoredCell, label: str, own: Own) -> str:
+    ratio = f"{times(cell.latency_ratio)} {interval(*own.ends(cell), 2)}".strip()
     delta = f"{number(cell.map_delta, 4, sign=True)} {interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)}"
     accuracy = f"mAP50-95 {number(cell.map50_95, 4)}, difference {delta.strip()}"
     return f"{label}\nspeed {ratio}\n{accuracy}\nartifact {size(cell.size_bytes)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.decide.timings import Own
+from bench.stats.contrast import Contrasts
 from bench.store.reading import StoredCell
 from bench.words.numbers import count, interval, listing, megabytes, number, size, times
 
@@ -23,14 +25,14 @@ class Highlight:
     caveat: str
 
 
-def highlights(cells: Sequence[StoredCell]) -> tuple[Highlight, ...]:
+def highlights(cells: Sequence[StoredCell], pairs: Contrasts, own: Own) -> tuple[Highlight, ...]:
     """Fastest within `TOLERANCE` of PyTorch FP32, smallest artifact and lightest environment among `cells`.
 
-    `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  A question that
-    the run cannot answer is left out.
+    `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  `pairs` compares
+    their times, `own` holds their own errors.  A question that the run cannot answer is left out.
     """
     cells = [cell for cell in cells if not cell.correctness_only]
-    found = (_fastest(cells), _smallest(cells), _lightest(cells))
+    found = (_fastest(cells, pairs, own), _smallest(cells, own), _lightest(cells))
     return tuple(one for one in found if one is not None)
 
 
@@ -52,36 +54,36 @@ def keeps_accuracy(cell: StoredCell) -> bool:
     return cell.is_reference or (bound is not None and bound >= -TOLERANCE)
 
 
-def _fastest(cells: Sequence[StoredCell]) -> Highlight | None:
+def _fastest(cells: Sequence[StoredCell], pairs: Contrasts, own: Own) -> Highlight | None:
     question = "Fastest within 1 % absolute mAP of PyTorch FP32"
     timed = [(cell, cell.latency_ratio) for cell in cells if cell.latency_ratio is not None]
     kept = [(cell, ratio) for cell, ratio in timed if keeps_accuracy(cell)]
     if not kept or all(cell.is_reference for cell, _ in timed):
         return None
     best, ratio = max(kept, key=lambda pair: pair[1])
-    barred = [_barred(cell) for cell, other in timed if other > ratio and not keeps_accuracy(cell)]
+    barred = [_barred(cell, own) for cell, other in timed if other > ratio and not keeps_accuracy(cell)]
     if best.is_reference:
         evidence = "No other option is faster and shown to lose at most 0.01 mAP50-95."
         return Highlight(question, best.name, times(ratio), evidence, " ".join(barred))
-    speed = interval(best.latency_ratio_low, best.latency_ratio_high, 2)
+    speed = interval(*own.ends(best), 2)
     evidence = f"{times(ratio)} the speed of PyTorch FP32, "
     evidence += f"95 % interval {speed}" if speed else "without an interval"
     evidence += f" over {count(int(best.latency_launches), 'launch', 'launches')}" if best.latency_launches else ""
     evidence += f"; mAP50-95 changes by {_delta(best)}."
-    rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _overlaps(cell, best)]
+    rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _tied(cell, best, pairs)]
     caveats = []
     if best.latency_ratio_low is not None and best.latency_ratio_low <= 1:
-        caveats.append("The interval holds 1: it is not told apart from PyTorch FP32.")
+        caveats.append("Compared directly, it is not told apart from PyTorch FP32.")
     if rivals:
         verb = "is" if len(rivals) == 1 else "are"
         caveats.append(
-            f"{listing([cell.name for cell in rivals])} {verb} not told apart from it: the intervals overlap."
+            f"{listing([cell.name for cell in rivals])} {verb} not told apart from it, compared round by round."
         )
     return Highlight(question, best.name, times(ratio), evidence, " ".join(caveats + barred))
 
 
-def _barred(cell: StoredCell) -> str:
-    speed = f"{times(cell.latency_ratio)} {interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)}".strip()
+def _barred(cell: StoredCell, own: Own) -> str:
+    speed = f"{times(cell.latency_ratio)} {interval(*own.ends(cell), 2)}".strip()
     if cell.map_delta is None:
         return f"{cell.name} is faster ({speed}), but its accuracy was not compared."
     if cell.map_delta >= -TOLERANCE:
@@ -89,7 +91,7 @@ def _barred(cell: StoredCell) -> str:
     return f"{cell.name} is faster ({speed}), but loses more: {_delta(cell)}."
 
 
-def _smallest(cells: Sequence[StoredCell]) -> Highlight | None:
+def _smallest(cells: Sequence[StoredCell], own: Own) -> Highlight | None:
     sized = [(cell, cell.size_bytes) for cell in cells if cell.size_bytes is not None]
     if len(sized) < 2:
         return None
@@ -100,7 +102,7 @@ def _smallest(cells: Sequence[StoredCell]) -> Highlight | None:
     if reference and not best[0].is_reference:
         evidence += f": {number(smallest / reference, 2)} of PyTorch's checkpoint ({size(reference)})"
     evidence += f"; mAP50-95 changes by {_delta(best[0])}." if not best[0].is_reference else "."
-    speed = interval(best[0].latency_ratio_low, best[0].latency_ratio_high, 2)
+    speed = interval(*own.ends(best[0]), 2)
     caveat = f"Its speed is {times(best[0].latency_ratio)} PyTorch FP32's, {speed}." if speed else ""
     names = listing([cell.name for cell in best])
     return Highlight("Smallest artifact", names, size(smallest), evidence, caveat)
@@ -134,13 +136,10 @@ def _span(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _overlaps(a: StoredCell, b: StoredCell) -> bool:
-    """True when the intervals of two ratios share a value; False when an end is unknown."""
-    ends = (a.latency_ratio_low, a.latency_ratio_high, b.latency_ratio_low, b.latency_ratio_high)
-    if None in ends:
-        return False
-    a_low, a_high, b_low, b_high = (end for end in ends if end is not None)
-    return a_low <= b_high and b_low <= a_high
+def _tied(one: StoredCell, other: StoredCell, pairs: Contrasts) -> bool:
+    """True when the two were compared and neither is surely faster."""
+    names = one.cell_id, other.cell_id
+    return pairs.between(*names) is not None and not {names, names[::-1]} & pairs.sure
 
 
 def _delta(cell: StoredCell) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from bench.decide.timings import Own, Timings, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
 from bench.report import durations, figures, highlights, outcomes, photo, tables
+from bench.stats.contrast import contrasts
 from bench.store import reading as run
 from bench.store.reading import Point, Run
 from bench.words.numbers import count, interval, number, precision_name
@@ -80,6 +82,8 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
     scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
     look = figures.styles(data.cells)
     keys, attested = outcomes.attestation(data)
+    timed = timings(data.samples)
+    errors = own(data, timed)
     return environment.get_template("report.html.j2").render(
         run=data,
         policy=_policy(scripts, styles),
@@ -88,8 +92,10 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
         look=look,
         counts=tables.overview(data),
         machine=_machine(data),
-        sections=_sections(data, look),
-        comparison=tables.comparison(data),
+        sections=_sections(data, look, timed, errors),
+        comparison=tables.comparison(data, errors),
+        references=tables.references(data, errors),
+        shared_error=tables.SHARED,
         latency=tables.latency_detail(data),
         object_sizes=tables.object_sizes(data),
         classes=tables.classes(data),
@@ -163,7 +169,7 @@ def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
     return Markup("; ".join(f"{name} {value}" for name, value in parts.items()))  # noqa: S704 - as above
 
 
-def _sections(data: Run, look: figures.Styles) -> tuple[Section, ...]:
+def _sections(data: Run, look: figures.Styles, timed: Timings, errors: Own) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
     sections = []
     for index, (point, cells) in enumerate(data.points().items()):
@@ -171,11 +177,12 @@ def _sections(data: Run, look: figures.Styles) -> tuple[Section, ...]:
             continue  # nothing to rank and nothing to draw
         missing = tuple(data.labels[cell.cell_id] for cell in cells if not len(relative.get(cell.cell_id, ())))
         short = run.label(cells)
+        pairs = contrasts({cell.cell_id: timed[cell.cell_id] for cell in cells if cell.cell_id in timed})
         sections.append(
             Section(
                 point_title(point),
-                highlights.highlights(cells),
-                figures.scatter(cells, short, look, f"s{index}"),
+                highlights.highlights(cells, pairs, errors),
+                figures.scatter(cells, short, look, f"s{index}", errors),
                 figures.distributions(relative, cells, short, look, f"d{index}"),
                 missing,
             )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.decide.timings import Own
 from bench.reasons import Status
 from bench.report.retention import retention
 from bench.store.reading import Run, StoredCell
@@ -25,6 +26,9 @@ from bench.words.numbers import (
     significant,
     times,
 )
+
+SHARED = "ratios to it share that error, and the intervals beside them leave it out."
+"""What is said of a reference's own error."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ class ClassTable:
     rows: tuple[tuple[str, str, tuple[Value, ...]], ...]
 
 
-def comparison(run: Run) -> Table:
-    """One row per measured cell, in the order of the run."""
+def comparison(run: Run, own: Own) -> Table:
+    """One row per measured cell, in the order of the run; `own` holds what the times are known to."""
     varies = {len({getattr(cell, name) for cell in run.measured}) > 1: name for name in ("model",)}
     batches = has_batches(run)
     columns = [
@@ -116,10 +120,11 @@ def comparison(run: Run) -> Table:
         Column(
             "Speed",
             "Speed ratio",
-            "95 % interval",
-            "Time of PyTorch FP32 over this cell's, per image; above 1 is faster. 95 % bootstrap interval over rounds",
+            "own 95 % interval",
+            "Time of PyTorch FP32 over this cell's, per image; above 1 is faster. The interval is the cell's own, over "
+            "launches; PyTorch's own error is said above. Coloured where the two, compared directly, differ at 95 %",
             "num",
-            _ratio,
+            lambda cell: _ratio(cell, own),
         ),
         _figure("Speed", "p50", "ms per call", "Median on this machine: context, not a result", _p50, 2),
         *([_per_image("Speed")] if batches else []),
@@ -149,6 +154,15 @@ def comparison(run: Run) -> Table:
         ),
     ]
     return _table(columns, run.measured)
+
+
+def references(run: Run, own: Own) -> tuple[tuple[str, str], ...]:
+    """What each reference's own time is known to, as its name and a share: (`PyTorch FP32`, `±3.5 %`)."""
+    return tuple(
+        (run.labels[cell.cell_id], f"±{number(100 * own.cells[cell.cell_id], 1)}\N{NO-BREAK SPACE}%")
+        for cell in run.measured
+        if cell.is_reference and cell.cell_id in own.cells
+    )
 
 
 def latency_detail(run: Run) -> Table:
@@ -325,7 +339,7 @@ def _kept(cell: StoredCell) -> Value:
     return Value(kept.reached or kept.text, _order(kept.share), kept.text if kept.reached else "")
 
 
-def _ratio(cell: StoredCell) -> Value:
+def _ratio(cell: StoredCell, own: Own) -> Value:
     if cell.correctness_only:
         return Value(CORRECTNESS_ONLY)  # why, the table of latencies says
     mark = ""
@@ -333,7 +347,7 @@ def _ratio(cell: StoredCell) -> Value:
         mark = "better"
     elif cell.latency_ratio_high is not None and cell.latency_ratio_high < 1:
         mark = "worse"
-    note = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)
+    note = interval(*own.ends(cell), 2)
     if cell.is_own_reference and cell.latency_ratio is not None:
         return Value("reference", "1", mark="reference")
     return Value(times(cell.latency_ratio), _order(cell.latency_ratio), note, mark)

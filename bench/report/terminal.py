@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bench.decide.timings import Own, own, timings
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
 from bench.store import reading as runs
@@ -44,8 +45,11 @@ def print_run(run_dir: Path, console: Console) -> None:
     counts = tables.overview(run)
     parts = ", ".join(f"{counts[status.value]} {status.value}" for status in Status)
     console.print(Text(f"Run {run.run_id}: {parts}"))
+    errors = own(run, timings(run.samples))
     if run.cells:
-        _print_table(run, console)
+        _print_table(run, errors, console)
+    for name, error in tables.references(run, errors):
+        console.print(Text(f"{name} itself is known to {error}: {tables.SHARED}", style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
         console.print(Text(f"{_MARK} {OUTSIDE_GUIDE}", style="dim"))
     for group in outcomes.problems(run):
@@ -57,14 +61,14 @@ def print_run(run_dir: Path, console: Console) -> None:
             console.print(Padding(Text(f"{names}: {problem.text}"), (0, 0, 0, 2), expand=False))
 
 
-def _print_table(run: Run, console: Console) -> None:
-    columns = list(_columns(run))
+def _print_table(run: Run, errors: Own, console: Console) -> None:
+    columns = list(_columns(run, errors))
     dropped: list[str] = []
     table = _table(run, columns)
     while Measurement.get(console, console.options.update(max_width=10_000), table).minimum > console.width:
         candidates = [column for column in columns if column[2]]
         if not candidates:
-            _print_blocks(run, console)
+            _print_blocks(run, errors, console)
             return
         last = max(candidates, key=lambda column: column[2])
         columns.remove(last)
@@ -75,7 +79,7 @@ def _print_table(run: Run, console: Console) -> None:
         console.print(Text(f"Left out at this width: {', '.join(dropped)}.", style="dim"))
 
 
-def _columns(run: Run) -> tuple[_Column, ...]:
+def _columns(run: Run, errors: Own) -> tuple[_Column, ...]:
     several = {name: len({getattr(cell, name) for cell in run.cells}) > 1 for name in _SCOPE}
     scope: list[_Column] = []
     batches = tables.has_batches(run)
@@ -94,7 +98,7 @@ def _columns(run: Run) -> tuple[_Column, ...]:
         *scope,
         ("mAP50-95", True, 2, _measured(lambda cell: _map(run, cell))),
         ("Δ mAP [95 %]", True, 1, _measured(_delta)),
-        (f"{TIMES} PyTorch [95 %]", True, 0, _measured(_ratio)),
+        (f"{TIMES} PyTorch [95 %]", True, 0, _measured(lambda cell: _ratio(cell, errors))),
         ("keeps", True, 11, _measured(lambda cell: "reference" if cell.is_own_reference else retention.shown(cell))),
         ("p50 ms per call" if batches else "p50 ms", True, 7, _measured(lambda cell: number(cell.latency_p50_ms, 2))),
         *([("per image", True, 7, _measured(lambda cell: number(tables.per_image_ms(cell), 2)))] if batches else []),
@@ -118,12 +122,12 @@ def _table(run: Run, columns: list[_Column]) -> Table:
     return table
 
 
-def _print_blocks(run: Run, console: Console) -> None:
+def _print_blocks(run: Run, errors: Own, console: Console) -> None:
     """One block per cell, for a terminal in which not even the narrowest table fits.
 
     A figure that does not fit beside its name stands below it, and sticks out rather than break.
     """
-    columns = _columns(run)[2:]
+    columns = _columns(run, errors)[2:]
     for cell in run.cells:
         console.print(Text(run.labels[cell.cell_id], style="bold"))
         for title, _, _, text in columns:
@@ -158,8 +162,8 @@ def _map(run: Run, cell: StoredCell) -> str:
     return number(cell.map50_95, 4) + ("" if fewer is None else f" ({count(fewer, 'image')})")
 
 
-def _ratio(cell: StoredCell) -> str:
+def _ratio(cell: StoredCell, errors: Own) -> str:
     if cell.correctness_only:
         return CORRECTNESS_ONLY
-    bounds = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2)
+    bounds = interval(*errors.ends(cell), 2)
     return f"{number(cell.latency_ratio, 2)} {bounds}".strip()

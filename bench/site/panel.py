@@ -100,8 +100,11 @@ def _candidate(candidate: Candidate, name: str, field: Field) -> dict[str, Any]:
 
 
 def _against(one: Candidate, other: Candidate, pairs: Contrasts) -> list[Any] | None:
-    """A row of the scope's matrix: 1 where `one` is surely slower than `other`, -1 where surely faster, else 0; whether
-    it is slower by the estimate; and its time over the other's as text where they are told apart."""
+    """An entry of the scope's matrix; None where the two shared no round.
+
+    1 where `one` is surely slower than `other`, -1 where surely faster, else 0; whether it is slower by the estimate; and
+    its time over the other's as text, where it is surely slower.
+    """
     found = pairs.between(one.cell_id, other.cell_id)
     if found is None:
         return None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean, median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -161,7 +163,7 @@ def shared(one: Readings, other: Readings) -> tuple[Round, ...]:
 
     Where that leaves fewer than `LAUNCHES_MIN` launches, disturbed turns count too.
     """
-    return tuple(sorted(_sides(one, other)[0]))
+    return tuple(sorted(_sides(one, other).rounds))
 
 
 def by_launch(one: Readings, other: Readings) -> dict[tuple[int, int], float]:
@@ -171,17 +173,23 @@ def by_launch(one: Readings, other: Readings) -> dict[tuple[int, int], float]:
     one nearest in order, or by the mean of two that are as near: what the machine does in between is then least.
     Empty where no round was shared.
     """
-    keys, (mine, theirs) = _sides(one, other)
+    sides = _sides(one, other)
     launches: dict[tuple[int, int], list[float]] = {}
-    for key in sorted(keys):
-        launches.setdefault(key[:2], []).append(_log_ratio(mine[key], theirs[key]))
+    for key in sorted(sides.rounds):
+        launches.setdefault(key[:2], []).append(_log_ratio(sides.one[key], sides.other[key]))
     return {launch: median(ratios) for launch, ratios in launches.items()}
 
 
 def against(one: Readings, other: Readings) -> Mean | None:
-    """Mean over launches of the log ratio of the times of `one` to those of `other`; None where no round was shared."""
+    """Mean over launches of the log ratio of the times of `one` to those of `other`; None where no round was shared.
+
+    Without an error where disturbed turns had to count: what disturbed them is not in it.
+    """
     logs = by_launch(one, other)
-    return mean(list(logs.values())) if logs else None
+    if not logs:
+        return None
+    found = mean(list(logs.values()))
+    return replace(found, error=math.nan, freedom=math.nan) if _sides(one, other).disturbed else found
 
 
 def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
@@ -192,7 +200,7 @@ def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
     Babiker 1991, and of the quasi-variances of Firth and de Menezes 2004): two cells can be held against each other by
     theirs without the reference's error in both.
     """
-    found = [logs for other in others if (logs := by_launch(one, other))]
+    found = [by_launch(one, other) for other in others if not _sides(one, other).disturbed]
     most = max((len(logs) for logs in found), default=0)
     whole = [logs for logs in found if len(logs) == most]
     if len(whole) < OTHERS_MIN:
@@ -203,15 +211,15 @@ def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
 def contrast(one: Readings, other: Readings, confidence: float = 0.95) -> Interval | None:
     """Time of `one` over that of `other`, with its interval over launches; above 1, `one` is slower.
 
-    None where no round was shared; without ends where fewer than `LAUNCHES_MIN` launches were.
+    None where no round was shared; without ends where fewer than `LAUNCHES_MIN` launches were, or were undisturbed.
     """
     found = against(one, other)
     return None if found is None else ratio(found, confidence)
 
 
 def ratio(found: Mean, confidence: float = 0.95) -> Interval:
-    """A mean of log ratios as a ratio; without ends where fewer than `LAUNCHES_MIN` launches were."""
-    if found.repeats < LAUNCHES_MIN:
+    """A mean of log ratios as a ratio; without ends where it has no error, or fewer than `LAUNCHES_MIN` launches."""
+    if found.repeats < LAUNCHES_MIN or math.isnan(found.error):
         return Interval(math.exp(found.value), None, None)
     return found.ratio(confidence)
 
@@ -268,15 +276,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-_Side = Mapping[Round, tuple[Reading, ...]]
+class _Sides(NamedTuple):
+    """Rounds of which two cells may be compared, the readings of both to be used, and whether disturbed ones are."""
+
+    rounds: AbstractSet[Round]
+    one: Mapping[Round, tuple[Reading, ...]]
+    other: Mapping[Round, tuple[Reading, ...]]
+    disturbed: bool
 
 
-def _sides(one: Readings, other: Readings) -> tuple[set[Round], tuple[_Side, _Side]]:
-    """Rounds of which the two may be compared, and the readings of both to be used there."""
-    clean = one.clean.keys() & other.clean.keys()
-    if len({key[:2] for key in clean}) >= LAUNCHES_MIN:
-        return clean, (one.clean, other.clean)
-    return one.rounds.keys() & other.rounds.keys(), (one.rounds, other.rounds)
+def _sides(one: Readings, other: Readings) -> _Sides:
+    clean, every = one.clean.keys() & other.clean.keys(), one.rounds.keys() & other.rounds.keys()
+    if clean == every or len({key[:2] for key in clean}) >= LAUNCHES_MIN:
+        return _Sides(clean, one.clean, other.clean, disturbed=False)
+    return _Sides(every, one.rounds, other.rounds, disturbed=True)
 
 
 def _log_ratio(mine: Sequence[Reading], theirs: Sequence[Reading]) -> float:
