@@ -148,7 +148,7 @@ def disagreeing(values: list[tuple[float, float]]) -> bool:
 
 @needs_runs
 def test_two_runs_agree_about_cells_and_disagree_about_pytorch() -> None:
-    """Ten cells of two runs of one machine, minutes apart: nine of ten agree against the others, none against PyTorch.
+    """Ten cells of two runs of one machine, hours apart: nine of ten agree against the others, none against PyTorch.
 
     PyTorch's process was slower in one of the runs, and what is compared with it alone moves with it, all one way.
     """

@@ -67,7 +67,8 @@ def _fastest(cells: Sequence[StoredCell], pairs: Contrasts, own: Own) -> Highlig
         return Highlight(question, best.name, times(ratio), evidence, " ".join(barred))
     speed = interval(*own.ends(best), 2)
     evidence = f"{times(ratio)} the speed of PyTorch FP32, "
-    evidence += f"95 % interval {speed}" if speed else "without an interval"
+    apart = "own " if best.reference_id in own.cells else ""
+    evidence += f"{apart}95 % interval {speed}" if speed else "without an interval"
     evidence += f" over {count(int(best.latency_launches), 'launch', 'launches')}" if best.latency_launches else ""
     evidence += f"; mAP50-95 changes by {_delta(best)}."
     rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _tied(cell, best, pairs)]

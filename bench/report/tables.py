@@ -168,7 +168,7 @@ def references(run: Run, own: Own) -> tuple[tuple[str, str], ...]:
 def latency_detail(run: Run) -> Table:
     """Percentiles, sample counts and stop reason per measured cell."""
     columns = [
-        _words("", "StoredCell", "", lambda cell: run.labels[cell.cell_id]),
+        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
         _figure("", "p50", "ms per call", "Median of one inference, which takes a whole batch", _p50, 2),
         *([_per_image("")] if has_batches(run) else []),
         _figure("", "p90", "ms per call", "90th percentile; from 64 samples up", lambda cell: cell.latency_p90_ms, 2),
@@ -192,7 +192,7 @@ def object_sizes(run: Run) -> Table:
         return Column("", title, "mAP50-95", help_text, "num", lambda cell: _sized(run, cell, name))
 
     columns = [
-        _words("", "StoredCell", "", lambda cell: run.labels[cell.cell_id]),
+        _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
         column("Small", f"Objects under 32{TIMES}32 px", "map_small"),
         column("Medium", f"Objects from 32{TIMES}32 to 96{TIMES}96 px", "map_medium"),
         column("Large", f"Objects over 96{TIMES}96 px", "map_large"),

@@ -102,8 +102,8 @@ def _candidate(candidate: Candidate, name: str, field: Field) -> dict[str, Any]:
 def _against(one: Candidate, other: Candidate, pairs: Contrasts) -> list[Any] | None:
     """An entry of the scope's matrix; None where the two shared no round.
 
-    1 where `one` is surely slower than `other`, -1 where surely faster, else 0; whether it is slower by the estimate; and
-    its time over the other's as text, where it is surely slower.
+    1 where `one` is surely slower than `other`, -1 where surely faster, else 0; whether it is slower by the estimate;
+    and its time over the other's as text, where it is surely slower.
     """
     found = pairs.between(one.cell_id, other.cell_id)
     if found is None:
