@@ -6,8 +6,10 @@ import datetime
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,11 +20,23 @@ from bench import store
 from bench.cli.app import main
 from bench.decide.claims import evaluate
 from bench.decide.claims import judge as judgements
-from bench.decide.claims.estimates import over_runs, quotient
+from bench.decide.claims.estimates import over_runs, quantity, quotient, time_ratio
 from bench.decide.claims.registry import Claim, load_document_facts
-from bench.decide.claims.synthetic import Results, cell, reference, results
+from bench.decide.claims.synthetic import Results, cell, paced, reference, results
 from bench.decide.claims.tables import load, machine_name
-from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, combine, judge, over_checks, over_scopes
+from bench.decide.claims.verdicts import (
+    Estimate,
+    Finding,
+    Side,
+    Verdict,
+    chance,
+    combine,
+    confirmed,
+    judge,
+    over_checks,
+    over_scopes,
+    together,
+)
 from bench.grid import matrix
 from bench.places import MATRICES, ROOT
 from bench.reasons import UsageError
@@ -99,6 +113,90 @@ def test_runs_together_are_as_wide_as_their_extremes() -> None:
     together = over_runs(runs)
     assert (together.low, together.high, together.rows) == (1.8, 2.4, ("a", "b"))
     assert together.value == pytest.approx(2.1)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "threshold", "expected"),
+    [
+        # Normal: the interval's half is 1.96 standard errors, here of logarithms; 2.576 of them have a chance of 1 %.
+        (Estimate(1.5, 1.5 * math.exp(-0.196), 1.5 * math.exp(0.196), freedom=math.inf), 1.5 * math.exp(-0.2576), 0.01),
+        # Student's t: 2.776 for four degrees of freedom at 95 %, 4.604 at 99 %; on the side of the threshold.
+        (Estimate(2.0, 2.0 * math.exp(-0.1), 2.0 * math.exp(0.02776), freedom=4), 2.0 * math.exp(0.04604), 0.01),
+        # Differences may be below zero: no logarithms.
+        (Estimate(-0.02, -0.0396, -0.0004, freedom=math.inf), 0.0, 0.0455),
+        (Estimate(2.0, 1.8, 2.2, freedom=7), 2.0, 1.0),
+        (Estimate(2.0, 2.0, 2.0), 1.0, None),
+        (Estimate(2.0, 1.0, 4.0), 1.5, None),
+    ],
+)
+def test_a_chance_follows_from_the_interval(estimate: Estimate, threshold: float, expected: float | None) -> None:
+    found = chance(estimate, threshold)
+    assert found == (None if expected is None else pytest.approx(expected, rel=2e-3))
+
+
+def test_a_chance_is_five_per_cent_where_the_interval_ends() -> None:
+    estimate = Estimate(1.3, 1.1, 1.6, freedom=3)
+    assert chance(estimate, 1.1) == pytest.approx(0.05)
+    assert chance(estimate, 1.6) == pytest.approx(0.05)
+
+
+def test_all_of_a_statement_s_findings_together_decide() -> None:
+    def finding(verdict: Verdict, known: float | None) -> Finding:
+        return Finding(verdict, Text(en="Said.", zh="说明。"), chance=known)
+
+    # Holm: 0.01 x 4, 0.02 x 3, 0.02 x 3 again (the third is 0.025 x 2), 0.6; what is exact stands aside.
+    given = [[finding(S, 0.01), finding(R, 0.02)], [finding(S, 0.025), finding(N, 0.6), finding(S, None)]]
+    kept = confirmed(given)
+    assert [[one.verdict for one in group] for group in kept] == [[S, N], [N, N, S]]
+    assert kept[0][1].reason.en == "Said. Not decided: 4 findings are looked at together (Holm)."
+    assert kept[1][1] == given[1][1]
+    assert confirmed([[finding(S, 0.04)]])[0][0].verdict is S, "one alone needs no allowance"
+
+
+def test_what_needs_every_part_takes_the_largest_chance_and_what_any_part_does_takes_the_least_of_several() -> None:
+    assert together([(S, 0.01), (S, 0.03)]) == (S, 0.03)
+    assert together([(R, 0.01), (S, 0.001), (R, 0.2)]) == (R, pytest.approx(0.03))
+    assert together([(N, 0.3), (S, 0.01)]) == (N, 0.3)
+    assert together([(S, None)]) == (S, None)
+
+
+def test_a_statement_about_many_places_needs_more_than_one_narrow_one() -> None:
+    """Twenty places of which one passes by a little: alone it would decide, among twenty it is luck."""
+    rows = [
+        row for n in range(20) for row in (reference(batch=n + 1), cell("onnx", ratio=(1.0, 0.9, 1.11), batch=n + 1))
+    ]
+    rows[1] = cell("onnx", ratio=(1.1, 1.005, 1.204))
+    claim = CLAIM.model_copy(update={"checks": CLAIM.checks[:1]})
+    (judged,) = evaluate.evaluate([claim], results(*rows).tables())
+    assert judged.verdict.verdict is N
+    (alone,) = evaluate.evaluate([claim], results(*rows[:2]).tables())
+    assert alone.verdict.verdict is S
+
+
+def test_quantities_take_the_interval_of_their_launches() -> None:
+    tables = results(reference()).tables()
+
+    def taken(**columns: object) -> Estimate | None:
+        row = SimpleNamespace(run_id="r", cell_id="c", started=None, latency_launches=8, load_ms=100.0, **columns)
+        return quantity(tables, row, "load_ms")
+
+    assert taken() == Estimate(100.0, 50.0, 200.0, ("r/c",), None)
+    assert taken(load_ms_low=math.nan, load_ms_high=math.nan) == taken()
+    assert taken(load_ms_low=95.0, load_ms_high=108.0) == Estimate(100.0, 95.0, 108.0, ("r/c",), None, 7)
+
+
+def test_cells_of_two_windows_are_compared_through_the_reference_they_shared() -> None:
+    """PyTorch was slower in the second window by half; so were both cells, and their ratio is that of their ratios."""
+    rows = [paced("pytorch", 80), paced("onnx", 40), paced("openvino", 60)]
+    for _, columns in rows[2][1:]:
+        assert isinstance(columns, dict)
+        columns["window"] = 1
+    rows[2][0][1]["latency_ratio"] = rows[2][0][1]["latency_ratio_low"] = rows[2][0][1]["latency_ratio_high"] = 2.0
+    tables = results(*rows).tables()
+    by_option = {row.option: row for row in tables.cells}
+    found = time_ratio(tables, by_option["openvino"], by_option["onnx"])
+    assert found is not None
+    assert found.value == pytest.approx(1.0)
 
 
 CLAIM = Claim.model_validate(

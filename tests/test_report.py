@@ -117,6 +117,32 @@ def test_summary_names_the_fastest_that_keeps_accuracy_with_its_interval(full_ru
     assert lightest.answer == "ONNX"
 
 
+def test_beside_a_ratio_stands_the_cell_s_own_interval_and_the_reference_s_error_once(
+    full_run: Path, full_page: TextOf
+) -> None:
+    data = run.load(full_run)
+    errors = own(data, timings(data.samples))
+    ((name, share),) = tables.references(data, errors)
+    assert name == "PyTorch FP32"
+    assert full_page.words.count(f"PyTorch FP32 itself is known to {share}") == 1
+    cell = next(cell for cell in data.measured if cell.option == "torchscript")
+    low, high = errors.ends(cell)
+    assert f"[{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]" in full_page.words
+    # The geometric mean leaves out PyTorch and the cell itself, so neither is in the other's interval.
+    assert errors.cells.keys() == {cell.cell_id for cell in data.measured}
+
+
+def test_with_too_few_others_the_interval_is_that_of_the_comparison_with_the_reference(tmp_path: Path) -> None:
+    data = run.load(write_run(tmp_path / "run", options=("pytorch", "torchscript"), problems=False))
+    errors = own(data, timings(data.samples))
+    assert errors == Own({})
+    cell = next(cell for cell in data.measured if cell.option == "torchscript")
+    assert errors.ends(cell) == (cell.latency_ratio_low, cell.latency_ratio_high)
+    page = TextOf(build(tmp_path / "run", tmp_path / "report.html").read_text("utf-8"))
+    assert "itself is known to" not in page.words
+    assert "95 % interval" in page.words
+
+
 def test_an_interval_that_reaches_past_the_tolerance_bars_the_fastest(full_run: Path, tmp_path: Path) -> None:
     frame = store.read_table(full_run, "cells")
     fast = frame["cell_id"].str.contains("openvino-int8")
