@@ -195,17 +195,17 @@ def against(one: Readings, other: Readings) -> Mean | None:
 def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
     """The same against the geometric mean of several cells, a yardstick that carries little error of its own.
 
-    Those count that shared every launch which `one` shared with any, so that all launches have the same yardstick.
-    None where they are fewer than `OTHERS_MIN`.  An interval of this is the cell's own (the idea of Easton, Peto and
+    Those count that shared the same launches, as many as any shared, so that all launches have the same yardstick.  None
+    where they are fewer than `OTHERS_MIN`.  An interval of this is the cell's own (the idea of Easton, Peto and
     Babiker 1991, and of the quasi-variances of Firth and de Menezes 2004): two cells can be held against each other by
     theirs without the reference's error in both.
     """
     found = [by_launch(one, other) for other in others if not _sides(one, other).disturbed]
-    most = max((len(logs) for logs in found), default=0)
-    whole = [logs for logs in found if len(logs) == most]
-    if len(whole) < OTHERS_MIN:
+    launches = max((logs.keys() for logs in found), key=len, default=set())
+    whole = [logs for logs in found if logs.keys() == launches]
+    if not launches or len(whole) < OTHERS_MIN:
         return None
-    return mean([fmean(logs[launch] for logs in whole) for launch in sorted(whole[0])])
+    return mean([fmean(logs[launch] for logs in whole) for launch in sorted(launches)])
 
 
 def contrast(one: Readings, other: Readings, confidence: float = 0.95) -> Interval | None:
