@@ -134,8 +134,8 @@ def test_a_yardstick_of_many_is_narrower_than_a_noisy_reference() -> None:
     assert same == with_early
     # A cell of two windows (a reference) is held against the cells of one of them.
     second = [Readings({(1, *key[1:]): turns for key, turns in other.rounds.items()}) for other in cells[1:4]]
-    both = Readings({**cells[0].rounds, **{(1, *key[1:]): turns for key, turns in cells[0].rounds.items()}})
-    assert against_all(both, [*cells[1:4], *second]) == same
+    twice = Readings({**cells[0].rounds, **{(1, *key[1:]): turns for key, turns in cells[0].rounds.items()}})
+    assert against_all(twice, [*cells[1:4], *second]) == same
     assert against_all(cells[0], []) is None
 
 

@@ -195,13 +195,13 @@ def against(one: Readings, other: Readings) -> Mean | None:
 def against_all(one: Readings, others: Iterable[Readings]) -> Mean | None:
     """The same against the geometric mean of several cells, a yardstick that carries little error of its own.
 
-    Those count that shared the same launches, as many as any shared, so that all launches have the same yardstick.  None
-    where they are fewer than `OTHERS_MIN`.  An interval of this is the cell's own (the idea of Easton, Peto and
+    Those count that shared the same launches, as many as any shared, so that every launch has the same yardstick.
+    None where they are fewer than `OTHERS_MIN`.  An interval of this is the cell's own (the idea of Easton, Peto and
     Babiker 1991, and of the quasi-variances of Firth and de Menezes 2004): two cells can be held against each other by
     theirs without the reference's error in both.
     """
     found = [by_launch(one, other) for other in others if not _sides(one, other).disturbed]
-    launches = max((logs.keys() for logs in found), key=len, default=set())
+    launches: AbstractSet[tuple[int, int]] = max((logs.keys() for logs in found), key=len, default=set())
     whole = [logs for logs in found if logs.keys() == launches]
     if not launches or len(whole) < OTHERS_MIN:
         return None
