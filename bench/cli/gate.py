@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bench.cli.options import FAILED, OF_THE_CELL, Pages, Run, find, huge_pages, short, takes
 from bench.grid.request import Request
 from bench.reasons import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.measure.contestants import Contestants
+    from bench.measure.pairs import Side
 
 app = typer.Typer()
 
@@ -33,6 +40,9 @@ def ab_command(
         float | None, typer.Option(min=0.0, max=1.0, help="slowdown allowed (default: matrices/tolerances.toml)")
     ] = None,
     pages: Pages = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="list operators whatever comes out, not only of what is slower")
+    ] = False,
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="how to print it")] = "text",
 ) -> None:
     """Time two sides of one cell against each other.
@@ -42,11 +52,14 @@ def ab_command(
     folder of an artifact, precision=NAME, or a git revision: its locks, options, exporters and runtimes. Everything
     else is the same.
 
+    Where the candidate is slower, the runtime's own profiler, if it has one, lists which operators grew.
+
     Exit code 1 only where the candidate is slower by more than the margin, seen and confirmed; 0 otherwise.
 
     Example: yolo11-bench ab --options onnx --precisions fp32 --base onnxruntime==1.25.1 --candidate onnxruntime==1.24.4
     """
     from rich.console import Console
+    from rich.text import Text
 
     from bench.check.holding import shown
     from bench.measure import pairs as pairing
@@ -55,6 +68,7 @@ def ab_command(
     from bench.measure.facts import summary
     from bench.progress import Reporter
     from bench.report import change
+    from bench.report.operators import print_operators
     from bench.stats.change import Change
     from bench.store import pairs as stored
 
@@ -70,13 +84,31 @@ def ab_command(
         Contests([one], 60 * minutes, shown(progress)).run(pairs)
     if one.problem is not None:
         raise one.problem
-    facts = summary(cell, dict(zip(pairing.SIDES, sides, strict=True)), one, huge=huge)
+    named = dict(zip(pairing.SIDES, sides, strict=True))
+    facts = summary(cell, named, one, huge=huge)
+    facts["again"] = request.command(
+        "ab",
+        base=base,
+        candidate=candidate,
+        minutes=minutes,
+        pairs=pairs,
+        inferences=inferences,
+        margin=margins[pairing.LATENCY],
+        pages="huge" if huge else "ordinary",
+        profile=profile,
+    )
+    facts["operators"] = None
+    if profile or one.change() is Change.REGRESSED:
+        facts["operators"] = _operators(contestants, named, directory, console)
     stored.write(directory, {cell.id: {"screen": one.screened, "confirm": one.confirming}}, facts)
     if output == "json":
         typer.echo(json.dumps(facts, indent=1))
     else:
         change.print_outcome(facts, console)
+        if facts["operators"] is not None:
+            print_operators(facts["operators"], console)
         console.print(f"Pairs    {short(directory)}", highlight=False, soft_wrap=True)
+        console.print(Text(f"Again    {facts['again']}"), soft_wrap=True)
     if one.change() is Change.REGRESSED:
         raise typer.Exit(FAILED)
 
@@ -233,6 +265,23 @@ def list_baselines(
     for one in told:
         here = " (this machine)" if one["machine"] == machine.machine_id() else ""
         typer.echo(f"{one['machine']}{here}  {one['name']}  {one['run_id']}  {one['when']}  {one['who']}: {one['why']}")
+
+
+def _operators(
+    contestants: Contestants, sides: Mapping[str, Side], directory: Path, console: Console
+) -> dict[str, Any]:
+    """Facts of what both sides execute; the operators themselves go into the directory."""
+    from bench.decide import operators as decided
+    from bench.measure import operators as measured
+    from bench.measure.contestants import conditions
+    from bench.progress import Reporter
+    from bench.store import operators as stored
+
+    cell = contestants.cell
+    with Reporter(console) as progress, progress.timed(cell.id, "operators of both sides"):
+        profiles = measured.profile(sides, conditions(contestants.outfit, cell, directory / "guests.log"))
+    stored.write(directory, {cell.id: profiles.sides})
+    return decided.facts(profiles.sides, profiles.why)
 
 
 def _margins(matrices: Path, latency: float | None) -> dict[str, float]:

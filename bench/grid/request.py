@@ -193,6 +193,20 @@ class Request:
             raise UsageError(f"--run-id {given!r}: it becomes a folder's name, so it may not contain a slash")
         return given
 
+    def command(self, verb: str, **own: object) -> str:
+        """A command line of these very options, places included, and of the command's `own`.
+
+        An own option of True is given without a value; one of None or False is not given.
+        """
+        words = ["python", "-m", "bench"] if IN_CHECKOUT else ["yolo11-bench"]
+        words.append(verb)
+        for name, value in {**self.given(), **own}.items():
+            if value is True:
+                words.append(f"--{name}")
+            elif value is not None and value is not False:
+                words += [f"--{name}", str(value)]
+        return shlex.join(words)
+
     def again(self) -> str:
         """Options that ask for this model, data and image count again; file names only, since folders differ."""
         parts = []

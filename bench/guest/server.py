@@ -16,7 +16,11 @@ of names to such arrays where the network has several outputs;
 Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
 with the nanoseconds of n inferences by the clock over there, `cpu_ns(model)` with what those processes have used, and
 `footprint(model) -> dict` with their peak_rss_bytes and threads.  `emulated(model) -> str` names what stands in for a
-device that is not there.
+device that is not there.  `profile(model, prepared, n) -> list` gives every operator that an inference executes as
+{"name", "type", "ms"}: what the runtime calls it, and its time in n inferences with the runtime's profiler on, after
+some that are not counted: the median, or the mean where the runtime tells no more.  It takes a session of its own
+wherever a profiler would stay in the one that is timed, names an operator alike each time, and may return None where
+the operators of this model cannot be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
 """
 
@@ -38,7 +42,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 2
+PROTOCOL = 3
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
@@ -154,6 +158,14 @@ class Served:
             raise RuntimeError("once was asked for before any infer gave an input")
         run = getattr(self._adapter, "time_inside", self._time_here)
         return {"ns": run(self._model, self._prepared, 1)[0]}
+
+    def profile(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Operators of `n` inferences of the last `infer`'s input; null where the adapter cannot tell them."""
+        if self._prepared is None:
+            raise RuntimeError("profile was asked for before any infer gave an input")
+        if not hasattr(self._adapter, "profile"):
+            return {"operators": None}
+        return {"operators": self._adapter.profile(self._model, self._prepared, request["n"])}
 
     def _time_here(self, model: Any, prepared: Any, n: int) -> list[int]:
         """Nanoseconds of `n` inferences in this process."""
@@ -318,7 +330,7 @@ def main() -> NoReturn:
         leave()
     served = Served(adapter, (time.perf_counter_ns() - started) / 1e6)
     channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0]})
-    verbs = {name: getattr(served, name) for name in ("load", "infer", "time", "once", "stats", "call")}
+    verbs = {name: getattr(served, name) for name in ("load", "infer", "time", "once", "profile", "stats", "call")}
     while True:
         request = channel.receive()
         answer: dict[str, Any] = {"id": request["id"]}

@@ -117,12 +117,17 @@ def contest(
     log: Path,
     inferences: int | None = None,
 ) -> Contest:
-    """A contest of two sides of a cell, base and candidate, on its first image; see `Conditions` for `inferences`."""
-    x = np.repeat(outfit.input([0], cell.imgsz), cell.batch, axis=0)
-    conditions = Conditions(x, outfit.cpus(cell), cell.threads, outfit.deadlines(cell), log, inferences)
+    """A contest of two sides of a cell, base and candidate; see `Conditions` for `inferences`."""
+    shared = conditions(outfit, cell, log, inferences)
     shuffle = random.Random(f"{SEED} {name}")  # noqa: S311 - an order of turns that can be had again
-    pair = partial(run_pair, dict(zip((BASE, CANDIDATE), sides, strict=True)), conditions, shuffle)
+    pair = partial(run_pair, dict(zip((BASE, CANDIDATE), sides, strict=True)), shared, shuffle)
     return Contest(name, pair, margins)
+
+
+def conditions(outfit: Outfit, cell: Cell, log: Path, inferences: int | None = None) -> Conditions:
+    """What both sides of a cell share: its first image, its CPUs and threads."""
+    x = np.repeat(outfit.input([0], cell.imgsz), cell.batch, axis=0)
+    return Conditions(x, outfit.cpus(cell), cell.threads, outfit.deadlines(cell), log, inferences)
 
 
 def require_timed(grid: Grid, cell: Cell) -> None:

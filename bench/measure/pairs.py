@@ -139,7 +139,7 @@ def run_pair(sides: Mapping[str, Side], conditions: Conditions, shuffle: random.
         guests, loads = {}, {}
         for name in shuffle.sample(SIDES, len(SIDES)):
             with _blamed(name):
-                guests[name] = stack.enter_context(_guest(sides[name], conditions))
+                guests[name] = stack.enter_context(guest_of(sides[name], conditions))
                 loads[name] = guests[name].load(sides[name].spec, timeout=deadlines.load).load_ms
                 guests[name].outputs(conditions.x, timeout=deadlines.infer)
         starting = time.monotonic() - started
@@ -183,7 +183,8 @@ def _blamed(side: str) -> Iterator[None]:
         raise SideProblem(side, problem) from problem
 
 
-def _guest(side: Side, conditions: Conditions) -> Worker:
+def guest_of(side: Side, conditions: Conditions) -> Worker:
+    """A fresh guest of a side, not yet started."""
     return Worker(
         side.env.python,
         side.adapter,

@@ -9,6 +9,7 @@ a process nor a file is left behind: it works in a folder of its own, which also
 from __future__ import annotations
 
 import atexit
+import math
 import shutil
 import tempfile
 import time
@@ -76,6 +77,15 @@ class Stats:
     threads: int
     attested: dict[str, Any]
     huge_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator as the runtime executed it: what the runtime calls it, and its usual time in an inference, ms."""
+
+    name: str
+    type: str
+    ms: float
 
 
 class Worker:
@@ -223,6 +233,20 @@ class Worker:
         answer = self._exchange("once", {}, timeout, Reason.INFERENCE_FAILED)
         return self._read(lambda: int(answer["ns"]) / 1e6, answer)
 
+    def profile(self, n: int, timeout: float | None = None) -> list[Operator] | None:
+        """Every operator that an inference of the last `infer`'s input executes, timed in `n` of them.
+
+        The runtime's own profiler is on meanwhile, so these are not the times of `time`.  None where the runtime does
+        not tell its operators.  The default deadline is the larger of 300 s, since the model may be loaded a second
+        time, and forty times what the last inference suggests.
+        """
+        if timeout is None:
+            timeout = max(300.0, 40.0 * n * (self.last_inference_ms or 0.0) / 1e3)
+        answer = self._exchange("profile", {"n": n}, timeout, Reason.INFERENCE_FAILED)
+        if answer.get("operators", ()) is None:
+            return None
+        return self._read(lambda: _operators(answer["operators"]), answer)
+
     def stats(self, *, attest: bool = False, timeout: float = 300.0) -> Stats:
         """Memory and threads; `attest=True` also asks the runtime what it ran.
 
@@ -300,6 +324,18 @@ def with_threads(variables: Mapping[str, str], threads: int) -> dict[str, str]:
     """The environment of a process behind the wall: `variables`, with the libraries' thread settings among them."""
     kept = {name: value for name, value in variables.items() if name not in _FOREIGN_VARIABLES}
     return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def _operators(told: Any) -> list[Operator]:
+    """Operators as a guest sends them.  Raises KeyError, TypeError or ValueError for anything else, none at all too."""
+    operators = [Operator(one["name"], one["type"], float(one["ms"])) for one in told]
+    fit = all(
+        isinstance(one.name, str) and isinstance(one.type, str) and one.type and 0 <= one.ms < math.inf
+        for one in operators
+    )
+    if not operators or not fit:
+        raise ValueError("operators without names, types or times")
+    return operators
 
 
 def _remove(folder: Path) -> None:

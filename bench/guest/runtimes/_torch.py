@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ..refusals import PrecisionUnsupported, TargetAbsent, TargetUnsupported
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+_UNCOUNTED = 3
+"""Inferences before a profile; TorchScript's executor still changes the graph in the first two."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,33 @@ def attest(model: Model) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(model.device) if device == "cuda" else "",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def profile(model: Model, prepared: torch.Tensor, n: int) -> list[dict[str, Any]] | None:
+    """Calls of ATen's operators, type by type, each with the time that it spends itself.
+
+    Those that call others are among them, so that the sum is the whole; a call is named by its type and its place among
+    those of that type.  None on a GPU, where an operator's time ends when its kernels are queued.  Raises RuntimeError
+    where the inferences are not alike.
+    """
+    if model.device.type != "cpu":
+        return None
+    for _ in range(_UNCOUNTED):
+        infer(model, prepared)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(n):
+            infer(model, prepared)
+    times: dict[str, list[float]] = {}
+    for event in sorted(profiler.events(), key=lambda event: event.time_range.start):
+        times.setdefault(event.name, []).append(event.self_cpu_time_total / 1e3)
+    uneven = [name for name, ms in times.items() if len(ms) % n]
+    if uneven:
+        raise RuntimeError(f"The {n} inferences of the profile differ in how often they call {', '.join(uneven)}.")
+    return [
+        {"name": f"{kind} {place + 1}", "type": kind, "ms": statistics.median(ms[place :: len(ms) // n])}
+        for kind, ms in times.items()
+        for place in range(len(ms) // n)
+    ]
 
 
 def _provider(device: str) -> str:

@@ -6,7 +6,9 @@ session interface is used, not the newer module, because a session can be asked 
 
 from __future__ import annotations
 
+import statistics
 import struct
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,6 +109,36 @@ def attest(model: Model) -> dict[str, Any]:
         "convolutions": dict(sorted(convolutions.items())),
         "operators": dict(sorted(operators.items())),
     }
+
+
+def profile(model: Model, prepared: tuple[np.ndarray, Any], n: int) -> list[dict[str, Any]] | None:
+    """Operators that the session runs, timed from the call before each to the call after it.
+
+    The first run is not counted.  None on a GPU, where the call after comes before the operator is done.
+    """
+    if int(_info(model, _BACKEND)) == _VULKAN:
+        return None
+    runs: list[list[tuple[str, str, int]]] = []
+    started = 0
+
+    def before(_tensors: Any, _operator: Any) -> bool:
+        nonlocal started
+        started = time.perf_counter_ns()
+        return True
+
+    def after(_tensors: Any, operator: Any) -> bool:
+        elapsed = time.perf_counter_ns() - started
+        runs[-1].append((operator.getName(), operator.getType(), elapsed))
+        return True
+
+    for _ in range(n + 1):
+        runs.append([])
+        model.source.copyFrom(prepared[1])
+        model.interpreter.runSessionWithCallBackInfo(model.session, before, after)
+    return [
+        {"name": same[0][0], "type": same[0][1], "ms": statistics.median(ns for _, _, ns in same) / 1e6}
+        for same in zip(*runs[1:], strict=True)
+    ]
 
 
 def _open(path: Path, config: dict[str, Any]) -> Model:

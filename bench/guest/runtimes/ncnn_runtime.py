@@ -6,6 +6,7 @@ NCNN's own defaults ask for half precision, which its Arm kernels honour and its
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +128,30 @@ def attest(model: Model) -> dict[str, Any]:
             if name.startswith("cpu_support_") and getattr(ncnn, name)()
         ],
     }
+
+
+def profile(model: Model, prepared: tuple[np.ndarray, Any], n: int) -> list[dict[str, Any]] | None:
+    """Layers in the order of the network, each timed by asking for its first output once those before it are there.
+
+    NCNN's packages have no profiler.  Here every matrix is kept, so a layer that would write over its input, such as an
+    activation, makes a copy first, and all write to memory that is new to them: the sum is more than an inference
+    takes.  The first round is not counted.  None on a GPU, where asking for a matrix also brings it to the host.
+    """
+    if model.gpu is not None:
+        return None
+    blobs = model.network.blobs()
+    layers = [(layer.name, layer.type, blobs[layer.tops[0]].name) for layer in model.network.layers() if layer.bottoms]
+    ns = np.zeros((n + 1, len(layers)))
+    for times in ns:
+        extractor = model.network.create_extractor()
+        extractor.set_light_mode(False)
+        extractor.input(model.source, prepared[1])
+        for place, (_, _, output) in enumerate(layers):
+            started = time.perf_counter_ns()
+            _extract(extractor, output, raw=True)
+            times[place] = time.perf_counter_ns() - started
+    usual = np.median(ns[1:], axis=0) / 1e6
+    return [{"name": name, "type": kind, "ms": float(ms)} for (name, kind, _), ms in zip(layers, usual, strict=True)]
 
 
 def _gpu() -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
 DEVICES = {CPU: "cpu", CUDA: "cuda"}
 # Input types of convolution nodes as the profiler names them.
 COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
+_KERNEL = "_kernel_time"
+"""What the profiler puts behind the name of a node."""
+_TOKEN = re.compile(r"_token_\d+$")
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,7 @@ def attest(model: Model) -> dict[str, Any]:
     """Providers and types of the convolutions that a profiled inference executed, in a session of its own."""
     meta = model.session.get_inputs()[0]
     shape = [side if isinstance(side, int) else 1 for side in meta.shape]
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options(model.threads, model.entries)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(str(model.path), options, providers=[model.provider])
-        session.run(None, {model.source: np.zeros(shape, np.float32)})
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
-    kernels = [node for node in nodes if node.get("provider") and node.get("input_type_shape")]
+    kernels = [event["args"] for event in _kernels(model, np.zeros(shape, np.float32), 1)]
     convolutions = Counter(
         (node["op_name"], next(iter(node["input_type_shape"][0])), node["provider"])
         for node in kernels
@@ -104,6 +101,62 @@ def attest(model: Model) -> dict[str, Any]:
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
         "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
     }
+
+
+def profile(model: Model, prepared: np.ndarray, n: int) -> list[dict[str, Any]] | None:
+    """Nodes of the optimised graph in the order they are executed in, from the profile of a session of its own.
+
+    The session's first inference is not counted: it allocates the memory that the others use again.  None on a GPU,
+    where a node's time ends when its kernel is queued.
+    """
+    if model.provider[0] != CPU:
+        return None
+    nodes: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in _kernels(model, prepared, n + 1):
+        nodes.setdefault((event["name"], event["args"].get("node_index", "")), []).append(event)
+    names = _names([events[0] for events in nodes.values()])
+    return [
+        {
+            "name": name,
+            "type": events[0]["args"]["op_name"],
+            "ms": statistics.median(event["dur"] for event in events[1:]) / 1e3,
+        }
+        for name, events in zip(names, nodes.values(), strict=True)
+    ]
+
+
+def _names(nodes: list[dict[str, Any]]) -> list[str]:
+    """A name for each node that is the same in every session.
+
+    What the optimiser adds it numbers in another order each time ("ReorderOutput_token_332").  That number is left out,
+    and nodes whose names are then equal are told apart by the shape they make and their place among those that make it.
+    """
+    stems = [_TOKEN.sub("", node["name"].removesuffix(_KERNEL)) for node in nodes]
+    shared, seen = Counter(stems), Counter[str]()
+    names = []
+    for stem, node in zip(stems, nodes, strict=True):
+        name = stem
+        if shared[stem] > 1:
+            made = [next(iter(output.values())) for output in node["args"].get("output_type_shape", [])]
+            shape = f"{stem} {' '.join('x'.join(map(str, sides)) for sides in made)}"
+            seen[shape] += 1
+            name = f"{shape} {seen[shape]}"
+        names.append(name)
+    return names
+
+
+def _kernels(model: Model, x: np.ndarray, n: int) -> list[dict[str, Any]]:
+    """What the profiler tells of every kernel that `n` inferences run, in a session of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(model.threads, model.entries)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(str(model.path), options, providers=[model.provider])
+        for _ in range(n):
+            session.run(None, {model.source: x})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = [event for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
+    return [node for node in nodes if node["args"].get("provider") and node["args"].get("input_type_shape")]
 
 
 def _options(threads: int, entries: dict[str, str]) -> Any:

@@ -19,6 +19,8 @@ from ..refusals import PrecisionUnsupported, TargetAbsent, TargetUnsupported
 
 DEVICES = {"cpu": "CPU", "arm-cpu": "CPU", "intel-gpu": "GPU", "intel-npu": "NPU"}
 COMPUTE = {"f32": "f32", "f16": "f16", "bf16": "bf16", "i8": "i8", "u8": "i8"}
+_UNCOUNTED = 2
+"""Inferences of a profile that are not counted."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Model:
     compiled: Any
     request: Any
     device: str
-    target: str
+    path: Path
+    config: dict[str, Any]
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -52,7 +55,7 @@ def load(spec: dict[str, Any]) -> Model:
         config["INFERENCE_PRECISION_HINT"] = wanted
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
     compiled = core.compile_model(str(path), device, config)
-    return Model(compiled, compiled.create_infer_request(), device, target)
+    return Model(compiled, compiled.create_infer_request(), device, path, config)
 
 
 def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
@@ -93,6 +96,36 @@ def attest(model: Model) -> dict[str, Any]:
         "inference_precision_hint": properties["INFERENCE_PRECISION_HINT"],
         "streams": properties["NUM_STREAMS"],
         "convolutions": {f"{precision} {kernel}": n for (precision, kernel), n in sorted(convolutions.items())},
+    }
+
+
+def profile(model: Model, prepared: np.ndarray, n: int) -> list[dict[str, Any]] | None:
+    """Nodes of the graph that are executed, their types made of layer and kernel, from a compilation of their own.
+
+    The CPU's counters are means over everything since the compilation, so what the first inferences had in them, which
+    are not counted, is taken off; what is given are means.  None on other devices, whose counters mean something else.
+    """
+    if model.device != "CPU":
+        return None
+    compiled = ov.Core().compile_model(str(model.path), model.device, model.config | {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    before = _counters(request, prepared, _UNCOUNTED)
+    after = _counters(request, prepared, n)
+    total = _UNCOUNTED + n
+    return [
+        {"name": name, "type": kind, "ms": max(0.0, (total * ms - _UNCOUNTED * before[name, kind]) / n)}
+        for (name, kind), ms in after.items()
+    ]
+
+
+def _counters(request: Any, x: np.ndarray, n: int) -> dict[tuple[str, str], float]:
+    """Name and type of every node that `n` more inferences execute, with its counter in ms."""
+    for _ in range(n):
+        request.infer({0: x})
+    return {
+        (node.node_name, f"{node.node_type} {node.exec_type}"): node.real_time.total_seconds() * 1e3
+        for node in request.get_profiling_info()
+        if node.status == node.Status.EXECUTED
     }
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ultralytics import YOLO
 
-from ._torch import Model, attest, device_of, dtype_of, infer, prepare
+from ._torch import Model, attest, device_of, dtype_of, infer, prepare, profile
 
-__all__ = ["attest", "infer", "load", "prepare"]
+__all__ = ["attest", "infer", "load", "prepare", "profile"]
 
 
 def load(spec: dict[str, Any]) -> Model:
