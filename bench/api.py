@@ -66,6 +66,11 @@ class Results:
         return self._table("samples")
 
     @cached_property
+    def launches(self) -> pd.DataFrame:
+        """Every process of the timed cells: what starting it took, and its memory."""
+        return self._table("launches")
+
+    @cached_property
     def detections(self) -> pd.DataFrame:
         """Every detection, with the IoU thresholds at which it is a true positive."""
         return self._table("detections")

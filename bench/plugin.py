@@ -123,7 +123,7 @@ def measured(bench_session: Session, request: pytest.FixtureRequest) -> None:
         if problem.status in (Status.SKIPPED, Status.EXPORTED):
             pytest.skip(str(problem))
         pytest.fail(str(problem), pytrace=False)
-    except StoreError as error:
+    except (StoreError, UsageError) as error:
         request.config.stash[STOPPED] = True
         pytest.exit(f"bench: {error}; what was written before is complete", returncode=USAGE)
 

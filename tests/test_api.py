@@ -167,7 +167,7 @@ def test_a_run_that_measured_nothing_can_be_read(tmp_path: Path) -> None:
     results = bench.read(tmp_path)
     assert len(results.cells) == 1
     assert "1 skipped" in repr(results)
-    for name in ("measured", "metrics", "samples", "detections", "ground_truth", "environment"):
+    for name in ("measured", "metrics", "samples", "launches", "detections", "ground_truth", "environment"):
         table = getattr(results, name)
         assert table.empty, name
         assert len(table.columns) > 2, name

@@ -22,6 +22,7 @@ from sweeps import LATENCY_OF_SECONDS
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.places import MATRICES, ROOT
+from bench.store import benchmark_json
 
 pytest_plugins = ["pytester"]
 
@@ -91,7 +92,10 @@ def test_a_run_measures_stores_and_reports(finished: Path) -> None:
     assert abs(onnx.map50_95 - table.loc["pytorch"].map50_95) < 0.005
     assert 0 < onnx.parity_box_max < 0.1
     assert onnx.map_delta_low <= onnx.map_delta <= onnx.map_delta_high
-    assert onnx.latency_ratio_low <= onnx.latency_ratio <= onnx.latency_ratio_high
+    assert onnx.latency_ratio > 0
+    # A machine whose CPUs others are at work on gives no interval; a quiet one does.
+    disturbed = store.read_table(finished, "environment").key.eq("latency_disturbed").any()
+    assert disturbed or onnx.latency_ratio_low <= onnx.latency_ratio <= onnx.latency_ratio_high
     assert json.loads(str(onnx.attested))["threads"] == 1
     assert onnx.compute == "f32"
     for column in ("size_bytes", "env_bytes", "peak_rss_bytes", "import_ms", "load_ms", "first_inference_ms"):
@@ -114,13 +118,28 @@ def test_every_cell_has_samples_and_detections(finished: Path) -> None:
     assert {"run", "machine", "core", "targets", "env:onnx", "env:pytorch"} <= set(facts.scope)
 
 
-def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path) -> None:
-    file = finished / "pytest-benchmark.json"
-    other = shutil.copy(file, finished / "other.json")
+def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path, tmp_path: Path) -> None:
+    # As on a quiet machine: other tests may be at work on the CPU of this run's guests, and then nothing of it counts.
+    run = shutil.copytree(finished, tmp_path / "r")
+    store.write_table(run, "samples", store.read_table(run, "samples").assign(contaminated=False).to_dict("records"))
+    file = benchmark_json.write(run)
+    assert file is not None
+    other = shutil.copy(file, run / "other.json")
     command = [str(Path(sys.executable).parent / "pytest-benchmark"), "compare", str(file), str(other)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=finished)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=run)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test_latency[onnx-fp32") >= 2
+
+
+def test_every_launch_of_a_timed_cell_is_stored(finished: Path) -> None:
+    launches = store.read_table(finished, "launches").set_index("cell_id")
+    for cell in cells(finished).itertuples():
+        own = launches.loc[str(cell.cell_id)]
+        assert list(own.launch) == [0, 1, 2]
+        for name in ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes"):
+            assert (own[name] > 0).all(), name
+            assert getattr(cell, name) == pytest.approx(own[name].median()), name
+            assert pd.isna(getattr(cell, f"{name}_low")), "three launches bound no median"
 
 
 def test_show_and_report_read_a_past_run(finished: Path, tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ class Target(Entry):
     detect: Signs
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
+    cpu_bound: bool = Field(default=False, description="whether an inference keeps a CPU busy from beginning to end")
     images: PositiveInt | None = Field(default=None, description="most images evaluated where no latency is taken")
     patience: PositiveFloat = Field(default=1.0, description="factor on the sweep's deadlines for load and inference")
     reference: list[str] = Field(
@@ -171,16 +172,22 @@ class Parity(Entry):
 
 
 class Latency(Entry):
-    """How long and how precisely latency is measured."""
+    """How long and how precisely latency is measured.
+
+    Every cell has `min_launches`; how much they differ fixes how many it has in all, as far as `max_launches` and
+    `budget_s` allow.
+    """
 
     samples: PositiveInt = Field(default=10, description="timed inferences per turn")
     turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
     rounds: PositiveInt = Field(default=2, description="interleaved rounds before every guest is started anew")
-    min_launches: int = Field(default=5, ge=3, description="launches before the interval is looked at")
-    max_launches: PositiveInt = 20
-    half_width: PositiveFloat = Field(default=0.02, description="stop when every interval is this narrow, relative")
-    budget_s: PositiveFloat = Field(default=300.0, description="stop a time window after this many seconds")
+    min_launches: int = Field(default=6, ge=3, description="launches of the first stage, which fixes their number")
+    max_launches: PositiveInt = Field(default=20, description="launches of a cell at most")
+    half_width: PositiveFloat = Field(default=0.02, description="half of the interval aimed at, relative")
+    budget_s: PositiveFloat = Field(
+        default=300.0, description="seconds of a time window, by which launches after the first stage are fixed"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Latency:

@@ -5,22 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import psutil
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.instruments.attestation import check_attestation
+from bench.measure.quiet import machine_lock
 from bench.measure.window import Window, windows
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason
-from bench.stats.turns import Summary
-from bench.wall.worker import Worker
+from bench.stats.launches import Launch, median_interval
+from bench.stats.summary import Summary
+from bench.wall.worker import Loaded, Worker
 
 # Share of the memory that is free when the campaign starts which its guests may fill.
 MEMORY_SHARE = 0.6
 # Order of turns is random but repeatable; it is stored with every sample.
 SEED = 20260101
+# A guest of a target that is bound by the CPU has one thread at work at every moment, however many it has in all.
+BUSY_THREADS = 1.0
+_OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A guest that is being timed, and what starting it took."""
+
+    guest: Worker
+    loaded: Loaded
+    first_inference_ms: float
 
 
 class Campaign:
@@ -33,9 +48,14 @@ class Campaign:
         self._references = {cell.cell_id: workshop.matrix.reference_of(cell).cell_id for cell in cells}
         self._problems: dict[str, CellProblem] = {}
         self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
+        self._launches: dict[str, list[Launch]] = {cell.cell_id: [] for cell in cells}
+        self._disturbed: list[str] = []
 
     def run(self) -> dict[str, CellProblem]:
-        """Time every cell; returns why some have no latency, by cell id.  Results go to the workshop's store."""
+        """Time every cell; returns why some have no latency, by cell id.  Results go to the workshop's store.
+
+        Raises UsageError where the machine cannot be locked against other runs.
+        """
         timed = {name: cell for name, cell in self._cells.items() if self._references[name] in self._cells}
         for name in self._cells.keys() - timed.keys():
             text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
@@ -43,36 +63,40 @@ class Campaign:
         rss = {name: int(self._workshop.store.row(cell).get("peak_rss_bytes") or 0) for name, cell in timed.items()}
         budget = int(psutil.virtual_memory().available * MEMORY_SHARE)
         for number, names in enumerate(windows(rss, self._references, budget)):
-            self._window(number, names)
+            with machine_lock(self._workshop.progress):
+                self._window(number, names)
         return self._problems
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         workshop = self._workshop
         cpus = sorted({cpu for name in names for cpu in workshop.cpus(self._cells[name])})
         references = {name: self._references[name] for name in names}
+        bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
         with ExitStack() as stack:
-            guests: dict[str, Worker] = {}
+            running: dict[str, _Launched] = {}
 
             def launch(name: str) -> Worker:
-                if name in guests:
-                    self._end(self._cells[name], guests.pop(name))
-                guests[name] = self._start(self._cells[name])
-                stack.push(guests[name])  # it was entered by _start
-                return guests[name]
+                if name in running:
+                    self._end(self._cells[name], number, running.pop(name))
+                running[name] = self._start(self._cells[name])
+                stack.push(running[name].guest)  # it was entered by _start
+                return running[name].guest
 
-            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED)
+            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound)
             try:
                 self._rounds(window)
+                self._problems.update(window.problems)
+                for name in names:
+                    if name not in window.problems:
+                        self._conclude(self._cells[name], running[name], window)
             finally:
                 for turns in window.turns.values():
                     workshop.store.add_turns(turns)
                 workshop.store.write_turns()
-            self._problems.update(window.problems)
-            for name in names:
-                if name not in window.problems:
-                    self._conclude(self._cells[name], guests[name], window)
+                workshop.store.write_launches([one for launches in self._launches.values() for one in launches])
+        self._warn(names)
 
-    def _start(self, cell: Cell) -> Worker:
+    def _start(self, cell: Cell) -> _Launched:
         """A guest that has loaded the cell's artifact and holds the input that it will be timed on."""
         workshop = self._workshop
         with workshop.progress.timed(cell.id, "latency: start", "latency"), ExitStack() as stack:
@@ -80,17 +104,31 @@ class Campaign:
             self._packages.setdefault(cell.cell_id, (env, env.freeze()))
             guest = stack.enter_context(workshop.guest(cell, env, "latency"))
             deadlines = workshop.deadlines(cell)
-            guest.load(workshop.load_spec(cell, workshop.artifact(cell)), timeout=deadlines.load)
+            loaded = guest.load(workshop.load_spec(cell, workshop.artifact(cell)), timeout=deadlines.load)
             guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
             stack.pop_all()
-        return guest
+        assert guest.first_inference_ms is not None, "it has just inferred"
+        return _Launched(guest, loaded, guest.first_inference_ms)
 
-    def _end(self, cell: Cell, guest: Worker) -> None:
-        """Have the very process that was timed say what it ran, then end it.  Raises CellProblem."""
+    def _end(self, cell: Cell, window: int, launched: _Launched) -> None:
+        """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem."""
+        launches, guest = self._launches[cell.cell_id], launched.guest
         try:
-            check_attestation(self._workshop, cell, guest.stats(attest=True).attested)
+            stats = guest.stats(attest=True)
+            check_attestation(self._workshop, cell, stats.attested)
         finally:
             guest.close()
+        launches.append(
+            Launch(
+                cell.cell_id,
+                window,
+                len(launches),
+                launched.loaded.import_ms,
+                launched.loaded.load_ms,
+                launched.first_inference_ms,
+                stats.peak_rss_bytes,
+            )
+        )
 
     def _rounds(self, window: Window) -> None:
         workshop = self._workshop
@@ -98,24 +136,40 @@ class Campaign:
         started = time.monotonic()
 
         def show(launch: int, number: int, name: str) -> None:
-            place = f"launch {launch + 1} of at most {plan.max_launches}, round {number % plan.rounds + 1}"
+            place = f"launch {launch + 1} of {window.launches[name]}, round {number % plan.rounds + 1}"
             seconds = f"{time.monotonic() - started:.0f} of {plan.budget_s:.0f} s"
             workshop.progress.phase(self._cells[name].id, f"latency: {place}, {seconds}")
 
         with workshop.progress.timed("", f"latency of {len(window.turns)} cells, interleaved", "latency"):
             window.run(show)
 
-    def _conclude(self, cell: Cell, guest: Worker, window: Window) -> None:
+    def _conclude(self, cell: Cell, launched: _Launched, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
-        workshop = self._workshop
+        store = self._workshop.store
         summary = window.summary(cell.cell_id)
-        workshop.store.update(cell, **_columns(summary), latency_stop=window.stop.get(cell.cell_id, ""))
+        if summary.disturbed:
+            self._disturbed.append(cell.cell_id)
+        store.update(cell, **_columns(summary), latency_stop=window.stop.get(cell.cell_id, ""))
         try:
-            self._end(cell, guest)
+            self._end(cell, window.number, launched)
             env, packages = self._packages[cell.cell_id]
             env.require_unchanged(packages)
         except CellProblem as problem:
             self._problems[cell.cell_id] = problem
+        store.update(cell, **_process_columns(self._launches[cell.cell_id]))
+
+    def _warn(self, names: Sequence[str]) -> None:
+        """Say of which cells of a window the times are no result, because the machine was not theirs."""
+        disturbed = [name for name in names if name in self._disturbed]
+        if not disturbed:
+            return
+        self._workshop.store.add_environment("run", {"latency_disturbed": self._disturbed})
+        shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
+        self._workshop.progress.message(
+            f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "
+            f"by a machine that gives less than a whole one: {shown}. Their times are in the tables without an "
+            "interval and decide nothing; measure them again on a quiet machine."
+        )
 
 
 def _columns(summary: Summary) -> dict[str, float | int | None]:
@@ -126,8 +180,20 @@ def _columns(summary: Summary) -> dict[str, float | int | None]:
         "latency_ratio": summary.ratio,
         "latency_ratio_low": summary.ratio_low,
         "latency_ratio_high": summary.ratio_high,
+        "latency_autocorrelation": summary.autocorrelation,
         "latency_samples": summary.samples,
         "latency_launches": summary.launches,
         "latency_rounds": summary.rounds,
         "latency_rounds_contaminated": summary.contaminated,
     }
+
+
+def _process_columns(launches: Sequence[Launch]) -> dict[str, float | int | None]:
+    """What starting a cell's processes took, in the columns of `cells` that tell the same of a single one."""
+    columns: dict[str, float | int | None] = {}
+    for name in _OF_PROCESSES if launches else ():
+        found = median_interval([float(getattr(one, name)) for one in launches])
+        kind = int if name == "peak_rss_bytes" else float
+        ends = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        columns |= {column: None if value is None else kind(value) for column, value in ends.items()}
+    return columns

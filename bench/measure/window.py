@@ -1,13 +1,15 @@
 """Latency by launches of interleaved rounds: every cell of a time window takes one turn per round, in random order.
 
-The reference (PyTorch FP32) takes its turn in each round too, so a cell's ratio to it compares two turns a few
-seconds apart and survives a machine whose speed drifts.  After a few rounds every guest is started anew: a process
+The reference (PyTorch FP32) takes a turn in every stretch of about ten, so a cell's ratio to it compares two turns a
+few seconds apart and survives a machine whose speed drifts.  After a few rounds every guest is started anew: a process
 keeps the speed its memory layout happens to give it for as long as it lives, and that differs between processes of
-the same kind by more than rounds do.  What is stored is every sample of every turn; `bench/stats/turns.py` sums up.
+the same kind by more than rounds do.  How many launches a cell gets is fixed after the first few, from how much they
+differ and never from what they say.  What is stored is every sample of every turn; `bench/stats/summary.py` sums up.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +20,15 @@ import psutil
 
 from bench.grid.schema import Latency
 from bench.reasons import CellProblem
-from bench.stats.turns import Summary, Turn, summarise
+from bench.stats.change import pairs_needed
+from bench.stats.summary import Summary, compare, summarise
+from bench.stats.turns import Turn
 from bench.wall.worker import Timing
+
+REFERENCE_EVERY = 10
+"""Turns of a round to which the reference takes one."""
+INTERVAL_ALPHA = 0.025
+"""Chance beyond each end of the interval that launches are counted for."""
 
 
 class TimedGuest(Protocol):
@@ -32,7 +41,10 @@ class TimedGuest(Protocol):
 
 
 class Window:
-    """One time window: the cells that share it and what came of it."""
+    """One time window: the cells that share it and what came of it.
+
+    `launches` holds how many launches a cell gets: those of the first stage until `run` has fixed it.
+    """
 
     def __init__(
         self,
@@ -42,63 +54,81 @@ class Window:
         plan: Latency,
         cpus: Sequence[int],
         seed: int,
+        cpu_due: Mapping[str, float] | None = None,
     ) -> None:
-        """Start with no turn taken and no cell stopped.
+        """Start with no turn taken and no number of launches fixed.
 
         `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
-        of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.
+        of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
+        `Turn`, for those cells that have it.
         """
         self.number = number
         self.plan = plan
         self.turns: dict[str, list[Turn]] = {name: [] for name in reference_of}
         self.problems: dict[str, CellProblem] = {}
+        self.launches = dict.fromkeys(reference_of, plan.min_launches)
         self.stop: dict[str, str] = {}
         self._launch = launch
         self._reference_of = reference_of
         self._cpus = cpus
+        self._cpu_due = cpu_due or {}
+        self._seconds = dict.fromkeys(reference_of, 0.0)
         self._shuffle = random.Random(seed + number)  # noqa: S311 - an order of turns that can be had again
 
     def run(self, on_turn: Callable[[int, int, str], None]) -> None:
-        """Launch again and again until each interval is narrow enough, the budget is spent or the cap is reached.
+        """Launch every cell `min_launches` times, fix how often each is launched in all, and launch the rest.
 
         A guest that fails costs its own cell alone; `problems` says why.  `on_turn(launch, round, cell id)` is
         called before each turn.  Everything measured so far is in `turns` also when this is interrupted.
         """
         started = time.monotonic()
-        for launch in range(self.plan.max_launches):
-            guests = self._start()
-            for number in range(launch * self.plan.rounds, (launch + 1) * self.plan.rounds):
-                names = [name for name in guests if name not in self.problems]
-                self._shuffle.shuffle(names)
-                for order, name in enumerate(names):
-                    on_turn(launch, number, name)
-                    self._turn(name, guests[name], launch, number, order)
-            if launch + 1 >= self.plan.min_launches:
-                self._stop_narrow()
-                if time.monotonic() - started > self.plan.budget_s:
-                    self._finish("budget")
-            if not self._active():
-                return
-        self._finish("launches")
-
-    def _start(self) -> dict[str, TimedGuest]:
-        guests: dict[str, TimedGuest] = {}
-        names = self._active()
-        self._shuffle.shuffle(names)
-        for name in names:
-            try:
-                guests[name] = self._launch(name)
-            except CellProblem as problem:
-                self.problems[name] = problem
-        return guests
+        for launch in range(self.plan.min_launches):
+            self._rounds(launch, on_turn)
+        self._fix(self.plan.budget_s - (time.monotonic() - started))
+        for launch in range(self.plan.min_launches, max(self.launches.values())):
+            self._rounds(launch, on_turn)
 
     def summary(self, name: str) -> Summary:
         """Summary of a cell of this window; it must have taken a turn."""
         return summarise(self.turns[name], self.turns.get(self._reference_of[name], []))
 
-    def _active(self) -> list[str]:
-        """Cells still to be timed.  References stay to the end: only `_finish` stops them."""
-        return sorted(name for name in self.turns if name not in self.stop and name not in self.problems)
+    def _rounds(self, launch: int, on_turn: Callable[[int, int, str], None]) -> None:
+        guests = self._start(launch)
+        for number in range(launch * self.plan.rounds, (launch + 1) * self.plan.rounds):
+            names = self._order([name for name in guests if name not in self.problems])
+            for order, name in enumerate(names):
+                if name not in self.problems:
+                    on_turn(launch, number, name)
+                    self._turn(name, guests[name], launch, number, order)
+
+    def _start(self, launch: int) -> dict[str, TimedGuest]:
+        guests: dict[str, TimedGuest] = {}
+        names = sorted(name for name in self._alive() if launch < self.launches[name])
+        self._shuffle.shuffle(names)
+        for name in names:
+            started = time.monotonic()
+            try:
+                guests[name] = self._launch(name)
+            except CellProblem as problem:
+                self.problems[name] = problem
+            self._seconds[name] += time.monotonic() - started
+        return guests
+
+    def _order(self, names: Sequence[str]) -> list[str]:
+        """A round's turns: cells at random, and the references once at random in each stretch of it."""
+        references = [name for name in names if self._is_reference(name)]
+        cells = [name for name in names if not self._is_reference(name)]
+        self._shuffle.shuffle(cells)
+        stretches = max(1, round(len(names) / REFERENCE_EVERY))
+        turns: list[str] = []
+        for number in range(stretches):
+            stretch = [*references, *cells[number::stretches]]
+            self._shuffle.shuffle(stretch)
+            turns += stretch
+        return turns
+
+    def _alive(self) -> list[str]:
+        return [name for name in self.turns if name not in self.problems]
 
     def _is_reference(self, name: str) -> bool:
         return self._reference_of[name] == name
@@ -113,13 +143,14 @@ class Window:
         return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
 
     def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> None:
-        before = _cpu_times(self._cpus)
+        started, before = time.monotonic(), _cpu_times(self._cpus)
         try:
             timing = guest.time(*self._inferences(name, guest))
         except CellProblem as problem:
             self.problems[name] = problem
             return
         after = _cpu_times(self._cpus)
+        self._seconds[name] += time.monotonic() - started
         total = after[0] - before[0]
         turn = Turn(
             name,
@@ -130,26 +161,54 @@ class Window:
             tuple(float(sample) for sample in timing.samples_ms),
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
             (after[1] - before[1]) / total if total else 0.0,
+            self._cpu_due.get(name),
         )
         self.turns[name].append(turn)
 
-    def _stop_narrow(self) -> None:
-        """Let cells go whose interval is narrow enough."""
-        for name in self.turns:
-            if name in self.stop or name in self.problems or self._is_reference(name):
-                continue
-            summary = self.summary(name)
-            if summary.ratio is None or summary.ratio_low is None or summary.ratio_high is None:
-                continue
-            if (summary.ratio_high - summary.ratio_low) / 2 <= self.plan.half_width * summary.ratio:
-                self.stop[name] = "interval"
-        if all(name in self.stop or name in self.problems or self._is_reference(name) for name in self.turns):
-            self._finish("interval")
+    def _fix(self, left: float) -> None:
+        """Fix how many launches each cell gets, of which `left` seconds must pay for those still to come.
 
-    def _finish(self, why: str) -> None:
-        for name in self.turns:
-            if name not in self.problems:
-                self.stop.setdefault(name, why)
+        A reference is launched as often as the cell that needs it longest.
+        """
+        needed = {name: self._needed(name) for name in self._alive() if not self._is_reference(name)}
+        wanted = {name: int(min(number, self.plan.max_launches)) for name, number in needed.items()}
+        fit = self._fit(wanted, left)
+        for name, number in wanted.items():
+            self.launches[name] = min(number, fit)
+            capped = "launches" if number <= fit else "budget"
+            self.stop[name] = "interval" if needed[name] <= self.launches[name] else capped
+        for reference in filter(self._is_reference, self._alive()):
+            longest = max(
+                (name for name in wanted if self._reference_of[name] == reference),
+                key=lambda name: self.launches[name],
+                default=None,
+            )
+            self.launches[reference] = self.launches[longest or reference]
+            self.stop[reference] = "interval" if longest is None else self.stop[longest]
+
+    def _needed(self, name: str) -> float:
+        """Launches that an interval of the plan's half-width takes, judged by the first ones; infinite where unknown.
+
+        Stein 1945: fixed by their variance alone, whatever their mean, the interval keeps its level.  Launches that
+        were lost to contamination will be lost at the same rate.
+        """
+        reference = self._reference_of[name]
+        compared = compare(self.turns[name], self.turns[reference])
+        if compared.disturbed or reference in self.problems:
+            return math.inf
+        needed = pairs_needed(compared.logs, self.plan.half_width, INTERVAL_ALPHA)
+        return math.ceil(needed * self.plan.min_launches / len(compared.logs))
+
+    def _fit(self, wanted: Mapping[str, int], left: float) -> int:
+        """Launches in all, of cells that want as many, for which `left` seconds suffice at the cost of the first."""
+        first = self.plan.min_launches
+        for launch in range(first, self.plan.max_launches):
+            cells = {name for name, number in wanted.items() if number > launch}
+            taking_part = (cells | {self._reference_of[name] for name in cells}) - self.problems.keys()
+            left -= sum(self._seconds[name] for name in taking_part) / first
+            if left < 0 and cells:
+                return launch
+        return self.plan.max_launches
 
 
 def _cpu_times(cpus: Iterable[int]) -> tuple[float, float]:

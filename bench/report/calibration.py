@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.stats import Interval
 from bench.stats.contrast import LAUNCHES_MIN, mean
-from bench.stats.ratio import Interval
 from bench.store.calibration import GUEST, Turn, read
 from bench.words.numbers import MISSING, interval, number
 

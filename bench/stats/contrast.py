@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from bench.stats.ratio import Interval
-from bench.stats.turns import Turn
+from bench.stats.interval import Interval
+from bench.stats.turns import Turn, contaminated
 
 LAUNCHES_MIN = 3
 """Fewer repeats than these give no interval."""
@@ -55,11 +55,11 @@ class Readings:
         return {key: readings for key, readings in kept.items() if readings}
 
     @classmethod
-    def of(cls, turns: Iterable[Turn]) -> Readings:
-        """Readings of a cell's turns, none of them disturbed."""
+    def of(cls, turns: Sequence[Turn]) -> Readings:
+        """Readings of a cell's turns of one window."""
         rounds: dict[Round, list[Reading]] = {}
-        for turn in turns:
-            reading = Reading(turn.order, math.log(float(np.median(turn.samples_ms))))
+        for turn, bad in zip(turns, contaminated(turns), strict=True):
+            reading = Reading(turn.order, math.log(float(np.median(turn.samples_ms))), clean=not bad)
             rounds.setdefault((turn.window, turn.launch, turn.round), []).append(reading)
         return cls({key: tuple(readings) for key, readings in rounds.items()})
 

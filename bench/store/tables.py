@@ -1,10 +1,10 @@
 """Results on disk: a directory of Parquet tables per run, each with an explicit, versioned schema.
 
-`results/runs/<run id>/` holds `cells`, `metrics`, `samples`, `detections`, `ground_truth` and `environment`, one
-Parquet file each, and what `probe` and `claims` add: `probes`, `packages` and `claims`.  `docs/results-format.md` is
-generated from the schemas below (`python -m bench schema`), so a column cannot exist without its unit and meaning.  A
-table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last complete version and never half a
-file.
+`results/runs/<run id>/` holds `cells`, `metrics`, `samples`, `launches`, `detections`, `ground_truth` and
+`environment`, one Parquet file each, and what `probe` and `claims` add: `probes`, `packages` and `claims`.
+`docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot exist
+without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last
+complete version and never half a file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ _DICT = pa.dictionary(pa.int32(), pa.string())
 def _field(name: str, kind: pa.DataType, unit: str, meaning: str, better: str = "") -> pa.Field:
     """A column; `better` (higher or lower) makes it a metric, whose interval is in the columns _low and _high."""
     return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning} | ({"better": better} if better else {}))
+
+
+def _over_launches(name: str, kind: pa.DataType, unit: str, meaning: str) -> list[pa.Field]:
+    """Columns of a figure that each launch of a timed cell gives anew."""
+    return [
+        _field(name, kind, unit, f"{meaning}; of a timed cell the median of its launches", "lower"),
+        _field(f"{name}_low", kind, unit, "Lower end of its 95 % interval, an order statistic; null under six"),
+        _field(f"{name}_high", kind, unit, "Upper end of that interval"),
+    ]
 
 
 _CELL_KEY = [
@@ -75,8 +84,20 @@ CELLS = pa.schema(
             "Median latency of one inference of `batch` images, clean rounds",
             "lower",
         ),
-        _field("latency_p90_ms", pa.float64(), "ms", "90th percentile; null under 64 samples", "lower"),
-        _field("latency_p99_ms", pa.float64(), "ms", "99th percentile; null under 662 samples", "lower"),
+        _field(
+            "latency_p90_ms",
+            pa.float64(),
+            "ms",
+            "Bound of the 90th percentile: with 99 % confidence 90 % of inferences take less; null under 64 samples",
+            "lower",
+        ),
+        _field(
+            "latency_p99_ms",
+            pa.float64(),
+            "ms",
+            "Bound of the 99th percentile, likewise; null under 662 samples",
+            "lower",
+        ),
         _field(
             "latency_ratio",
             pa.float64(),
@@ -86,23 +107,36 @@ CELLS = pa.schema(
         ),
         _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % interval over launches"),
         _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
+        _field(
+            "latency_autocorrelation",
+            pa.float64(),
+            "",
+            "Of neighbouring launches, paid for in the interval where positive; 0 where they are too few to show any",
+        ),
         _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
         _field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
         _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
-        _field("latency_rounds_contaminated", pa.int32(), "rounds", "Rounds marked contaminated and left out"),
+        _field(
+            "latency_rounds_contaminated",
+            pa.int32(),
+            "rounds",
+            "Rounds contaminated for the cell or its reference, and left out; used, and no interval given, where fewer "
+            "than three launches had a clean round",
+        ),
         _field(
             "latency_stop",
             pa.string(),
             "",
-            "Why it stopped: interval (narrow enough), budget, launches (the cap); or why none was taken",
+            "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap); or why no "
+            "latency was taken",
         ),
         _field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
-        _field("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process", "lower"),
-        _field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done", "lower"),
-        _field("first_inference_ms", pa.float64(), "ms", "The first inference after loading", "lower"),
+        *_over_launches("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process"),
+        *_over_launches("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
+        *_over_launches("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
         _field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
-        _field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference", "lower"),
+        *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
         _field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         _field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
         _field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
@@ -136,13 +170,28 @@ SAMPLES = pa.schema(
         _field("cell_id", _DICT, "", "Cell the sample belongs to"),
         _field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
         _field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
-        _field("round", pa.int16(), "", "Round within the window; the reference runs once in every round"),
-        _field("order", pa.int16(), "", "Position of the cell's turn within the round (random)"),
+        _field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
+        _field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
         _field("index", pa.int16(), "", "Position of the sample within the turn"),
         _field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
         _field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
+        _field(
+            "cpu_due", pa.float32(), "", "What that is at least if nothing disturbs; null where an inference may rest"
+        ),
         _field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
         _field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
+    ]
+)
+
+LAUNCHES = pa.schema(
+    [
+        _field("cell_id", _DICT, "", "Timed cell whose process it was"),
+        _field("window", pa.int16(), "", "Time window, as in samples"),
+        _field("launch", pa.int16(), "", "Launch within the window, as in samples"),
+        _field("import_ms", pa.float64(), "ms", "Importing the runtime"),
+        _field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
+        _field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
+        _field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once it had been timed"),
     ]
 )
 
@@ -253,6 +302,7 @@ TABLES: dict[str, pa.Schema] = {
     "cells": CELLS,
     "metrics": METRICS,
     "samples": SAMPLES,
+    "launches": LAUNCHES,
     "detections": DETECTIONS,
     "ground_truth": GROUND_TRUTH,
     "environment": ENVIRONMENT,
@@ -285,6 +335,7 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
 def read_table(directory: Path, name: str) -> pd.DataFrame:
     """Table `name` of a run as a DataFrame with the columns of its schema, in order.
 
+    A column that there was none of when the run was recorded is null.
     Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
     """
     path = directory / f"{name}.parquet"
@@ -298,7 +349,10 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
     if version != str(SCHEMA_VERSION):
         raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    for column in TABLES[name]:
+        if column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    frame: pd.DataFrame = table.select(TABLES[name].names).to_pandas(use_threads=False)
     return frame
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pyarrow as pa
 
 from bench.grid.matrix import Cell
 from bench.reasons import EXPLANATIONS, CellProblem, Reason, Status
-from bench.stats.turns import Turn, contaminated_rounds
+from bench.stats.launches import Launch
+from bench.stats.turns import Turn, contaminated
 from bench.store import metrics, tables
 from bench.store.metrics import Figure
 
@@ -131,7 +133,6 @@ class RunStore:
         groups: dict[tuple[str, int], list[Turn]] = {}
         for turn in self._turns:
             groups.setdefault((turn.cell_id, turn.window), []).append(turn)
-        bad = {key: contaminated_rounds(group) for key, group in groups.items()}
         rows = [
             {
                 "cell_id": turn.cell_id,
@@ -142,13 +143,19 @@ class RunStore:
                 "index": index,
                 "latency_ms": sample,
                 "cpu_per_wall": turn.cpu_per_wall,
+                "cpu_due": turn.cpu_due,
                 "steal": turn.steal,
-                "contaminated": turn.round in bad[turn.cell_id, turn.window],
+                "contaminated": bad,
             }
-            for turn in self._turns
+            for group in groups.values()
+            for turn, bad in zip(group, contaminated(group), strict=True)
             for index, sample in enumerate(turn.samples_ms)
         ]
         tables.write_table(self.directory, "samples", rows)
+
+    def write_launches(self, launches: Iterable[Launch]) -> None:
+        """Write the launches of all timed cells, anew as a whole."""
+        tables.write_table(self.directory, "launches", [asdict(launch) for launch in launches])
 
     def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Record facts about the run, the machine or an environment, and write the table."""
