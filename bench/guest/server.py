@@ -22,6 +22,7 @@ some that are not counted: the median, or the mean where the runtime tells no mo
 wherever a profiler would stay in the one that is timed, names an operator alike each time, and may return None where
 the operators of this model cannot be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
+A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class Served:
         self._prepared: Any = None
         self._outputs: dict[str, dict[str, Any]] = {}
         self._imgsz = 0
+        self._share = 0.0
+        self._planted: Any = None
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the artifact that `spec` describes; times in ms."""
@@ -111,6 +114,9 @@ class Served:
         self._outputs = described_outputs(spec["manifest"])
         self._imgsz = int(spec["imgsz"])
         self._prepared = None
+        self._planted, self._share = None, float(spec.get("planted", 0.0))
+        if self._share and hasattr(self._adapter, "time_inside"):
+            raise ValueError("a slowdown cannot be planted where inference happens in another process")
         started = time.perf_counter_ns()
         self._model = self._adapter.load(spec)
         elapsed = (time.perf_counter_ns() - started) / 1e6
@@ -119,10 +125,15 @@ class Served:
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One inference of the mapped input; the mapped replies are always float32, in the units of the core."""
-        self._prepared = self._adapter.prepare(self._model, read_tensor(request["request"]))
+        x = read_tensor(request["request"])
+        self._prepared = self._adapter.prepare(self._model, x)
+        if self._share:
+            self._planted = importlib.import_module(f"{PACKAGE}.planting").Planted(self._share, x)
         started = time.perf_counter_ns()
         raw = self._adapter.infer(self._model, self._prepared)
-        elapsed = (time.perf_counter_ns() - started) / 1e6
+        elapsed_ns = time.perf_counter_ns() - started
+        if self._planted is not None:
+            elapsed_ns += self._planted.work(elapsed_ns)
         named = raw if isinstance(raw, dict) else {OUTPUT: raw}
         if named.keys() != self._outputs.keys():
             raise ValueError(f"the outputs {sorted(named)} are not those of the manifest, {sorted(self._outputs)}")
@@ -130,7 +141,7 @@ class Served:
             name: write_tensor(f"{request['reply_path']}-{number}", normalise(named[name], about, self._imgsz))
             for number, (name, about) in enumerate(self._outputs.items())
         }
-        return {"replies": replies, "infer_ms": elapsed}
+        return {"replies": replies, "infer_ms": elapsed_ns / 1e6}
 
     def time(self, request: dict[str, Any]) -> dict[str, Any]:
         """`n` timed inferences of the input of the last `infer`, after `warmup` untimed ones.
@@ -169,12 +180,13 @@ class Served:
 
     def _time_here(self, model: Any, prepared: Any, n: int) -> list[int]:
         """Nanoseconds of `n` inferences in this process."""
-        infer, clock = self._adapter.infer, time.perf_counter_ns
+        infer, clock, planted = self._adapter.infer, time.perf_counter_ns, self._planted
         samples = []
         for _ in range(n):
             started = clock()
             infer(model, prepared)
-            samples.append(clock() - started)
+            elapsed = clock() - started
+            samples.append(elapsed if planted is None else elapsed + planted.work(elapsed))
         return samples
 
     def _cpu_ns(self) -> int:
@@ -192,7 +204,7 @@ class Served:
         """Peak memory and threads and, where asked, what the runtime says it ran."""
         answer: dict[str, Any] = {**self._footprint(), "pid": os.getpid(), "huge_bytes": huge_bytes()}
         if request.get("attest"):
-            answer["attested"] = self._adapter.attest(self._model)
+            answer["attested"] = self._adapter.attest(self._model) | ({"planted": self._share} if self._share else {})
         return answer
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:

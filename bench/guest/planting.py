@@ -1,0 +1,49 @@
+"""A slowdown of a known size, planted into a guest: what a gate must find before it is believed.
+
+Every inference is followed by real work, inside what is timed, until its time has grown by the share that was asked
+for.  By its own time: the guest's clock measures each inference and the work after it, so that the dose is right on
+any machine and follows an inference that was slow.  The work is products of matrices over a buffer as large as the
+network's input: it takes cycles, caches and memory as inference does.  A sleep would not: it gives the processor away,
+and whatever else runs there would hide or double the dose.  Nor is a share of the inferences done twice: a pair's
+observation is the median over neighbours, which a few slow ones do not move at all.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+BLOCK = 64
+"""Side of the matrices that one step multiplies: some microseconds, so that a dose of 1 % consists of several."""
+
+
+class Planted:
+    """Makes inferences slower by a share of their time: 0.03 is 3 %."""
+
+    def __init__(self, share: float, x: np.ndarray) -> None:
+        """`x` is the network's input (B, 3, S, S), over a copy of which the work goes.  ValueError unless share > 0."""
+        if not share > 0:
+            raise ValueError(f"a planted slowdown is a share above 0, not {share}")
+        self._share = share
+        blocks = -(-x.size // BLOCK**2)
+        self._blocks = np.resize(x.astype(np.float32), (blocks, BLOCK, BLOCK))
+        self._product = np.empty((BLOCK, BLOCK), np.float32)
+        self._place = 0
+        self._owed_ns = 0.0
+
+    def work(self, inferred_ns: int) -> int:
+        """Work for the share of an inference that took `inferred_ns`; returns the nanoseconds it took.
+
+        A step that ended too late is taken off the next inference's share, so that the mean is the dose.
+        """
+        started = time.perf_counter_ns()
+        self._owed_ns += self._share * inferred_ns
+        spent = 0
+        while spent < self._owed_ns:
+            block = self._blocks[self._place]
+            self._place = (self._place + 1) % len(self._blocks)
+            np.matmul(block, self._blocks[self._place], out=self._product)
+            spent = time.perf_counter_ns() - started
+        self._owed_ns -= spent
+        return spent
