@@ -38,13 +38,13 @@ def guest(adapter: str = "working") -> Worker:
     return Worker(Path(sys.executable), GUESTS / f"{adapter}.py", variables={"PATH": "/usr/bin:/bin"})
 
 
-def test_the_work_is_the_share_that_was_asked_for_and_no_step_is_lost() -> None:
+def test_the_work_is_the_share_that_was_asked_for() -> None:
     planted = Planted(0.02, X)
-    inferences = [5_000_000, 1_000_000, 9_000_000, 2_000_000] * 10
+    planted.work(50_000_000)  # how long a step takes here
+    inferences = [5_000_000, 10_000_000, 9_000_000, 20_000_000] * 20
     spent = sum(planted.work(ns) for ns in inferences)
-    # What a step ran over is owed by the inferences to come: the sum is exact but for the last one's.
-    assert planted._owed_ns <= 0
-    assert spent + planted._owed_ns == pytest.approx(0.02 * sum(inferences))
+    # 80 doses of 0.1 to 0.4 ms, each ended within half a step of some microseconds, above or below.
+    assert spent == pytest.approx(0.02 * sum(inferences), rel=0.1)
     with pytest.raises(ValueError, match="above 0"):
         Planted(0.0, X)
 
