@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from bench.environments.locked import Env
 from bench.grid.matrix import Cell, load
 from bench.grid.schema import Deadlines
 from bench.guest.planting import Planted
-from bench.measure.pairs import BASE, CANDIDATE, Side, run_pair
+from bench.measure.pairs import BASE, CANDIDATE, Conditions, Side, run_pair
 from bench.places import MATRICES
 from bench.reasons import CellProblem
 from bench.wall.artifacts import Artifact
@@ -56,17 +57,13 @@ def test_a_real_guest_gets_slower_by_the_dose_and_answers_the_same() -> None:
         BASE: Side("current", env, adapter, spec(), variables),
         CANDIDATE: Side("planted", env, adapter, spec(planted=0.5), variables),
     }
-    pairs = [
-        run_pair(
-            sides, X, inferences=24, cpus=[], threads=1, deadlines=Deadlines(), log=Path("/dev/null"),
-            shuffle=random.Random(seed),  # noqa: S311 - an order of turns
-        )
-        for seed in range(3)
-    ]  # fmt: skip
+    conditions = Conditions(X, [], 1, Deadlines(), Path(os.devnull), inferences=24)
+    shuffle = random.Random(0)  # noqa: S311 - an order of turns
+    pairs = [run_pair(sides, conditions, shuffle) for _ in range(3)]
     # The two processes alternate on the same machine, so their ratio is the dose whatever the machine does.
-    assert np.exp(np.mean([pair.log_ratio for pair in pairs])) == pytest.approx(1.5, abs=0.15)
-    assert pairs[0].attested[CANDIDATE]["planted"] == 0.5
-    assert "planted" not in pairs[0].attested[BASE]
+    assert np.exp(np.mean([pair.log_ratio() for pair in pairs])) == pytest.approx(1.5, abs=0.15)
+    assert pairs[0].launches[CANDIDATE].attested["planted"] == 0.5
+    assert "planted" not in pairs[0].launches[BASE].attested
 
 
 def test_what_is_inferred_stays_the_same() -> None:

@@ -85,11 +85,19 @@ class Contests:
     """Takes pairs of several contests within a time."""
 
     def __init__(
-        self, contests: Sequence[Contest], seconds: float, on_pair: Callable[[Contest, str, int], None]
+        self,
+        contests: Sequence[Contest],
+        seconds: float,
+        on_pair: Callable[[Contest, str, int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds` are counted from now; `on_pair(contest, stage, pairs so far)` is called before each pair."""
+        """`seconds` are counted from now; `on_pair(contest, stage, pairs so far)` is called before each pair.
+
+        `clock` tells the time in seconds; pairs that were stored are taken again by a clock of their own.
+        """
         self._contests = list(contests)
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._seconds = seconds
         self._on_pair = on_pair
         self._shuffle = random.Random(SEED)  # noqa: S311 - an order of turns that can be had again
@@ -110,7 +118,7 @@ class Contests:
 
     @property
     def _spent(self) -> float:
-        return time.monotonic() - self._started
+        return self._clock() - self._started
 
     def _going(self) -> list[Contest]:
         return [one for one in self._contests if one.problem is None]
@@ -162,12 +170,12 @@ class Contests:
 
     def _pair(self, contest: Contest, stage: str, pairs: list[Turns]) -> None:
         self._on_pair(contest, stage, len(pairs))
-        started = time.monotonic()
+        started = self._clock()
         try:
             pairs.append(contest.take())
         except SideProblem as problem:
             contest.problem = problem
-        contest.seconds += time.monotonic() - started
+        contest.seconds += self._clock() - started
 
 
 def _enough(contest: Contest) -> int:
