@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import calibrate, gate, guide
+from bench.cli import calibrate, gate, guide, selfcheck
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Run, find, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
@@ -195,6 +195,7 @@ def report_command(
 
 app.add_typer(gate.app)
 app.add_typer(calibrate.app)
+app.add_typer(selfcheck.app)
 app.add_typer(guide.app)
 
 

@@ -1,0 +1,181 @@
+"""The gate tried on itself: pairs are taken and stored, predictions are made, and what both say is judged."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from bench import engine
+from bench.decide import drops, selfcheck
+from bench.decide.drops import Predictions
+from bench.grid import machine, tolerances
+from bench.grid import selfcheck as plans
+from bench.grid.matrix import Cell
+from bench.grid.request import Grid, Request, expand
+from bench.grid.selfcheck import Plan
+from bench.grid.tolerances import SCORE, TIMED, Tolerance
+from bench.measure import trials
+from bench.measure.pairs import Turns
+from bench.measure.prepare import ingredients
+from bench.measure.trials import Stand, Trial
+from bench.places import IN_CHECKOUT, ROOT
+from bench.progress import Reporter
+from bench.reasons import Status, UsageError
+from bench.store import read_table
+from bench.store import selfcheck as stored
+
+USUAL = "fp32"
+"""The precision whose cells are tried where none is asked for; nights are of all cells."""
+_CHUNK = 10
+
+
+class SelfCheck:
+    """What a request asks to be tried, and the file that keeps it."""
+
+    def __init__(self, request: Request, *, huge: bool) -> None:
+        """Nothing is measured yet.  Raises UsageError for a file in matrices that is wrong."""
+        self.request = request
+        self.plan: Plan = plans.load(request.matrices)
+        self.allowed: Mapping[str, Tolerance] = tolerances.load(request.matrices)
+        self.path = stored.path_of(request.results.parent / stored.FOLDER, machine.machine_id())
+        self._huge = huge
+        self._pairs: list[dict[str, Any]] = []
+        self._facts: dict[str, Any] = {}
+        if self.path.is_file():
+            pairs, self._facts = stored.read(self.path)
+            self._pairs = [{str(name): value for name, value in row.items()} for row in pairs.to_dict("records")]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known so far.  Raises UsageError where nothing was ever taken on such a machine."""
+        if not self._facts:
+            raise UsageError(f"{self.path} is not there: run `yolo11-bench self-check` without --show first")
+        return self._facts
+
+    def take(self, minutes: float, progress: Reporter, *, beside: bool) -> list[str]:
+        """Take pairs for so many minutes, and store each at once; returns what could not be tried, and why.
+
+        `beside` tries with the other CPUs busy as well.  Raises CellProblem and UsageError where a kind cannot be set
+        up, KeyboardInterrupt where the user stops it.
+        """
+        grid = expand(self.request)
+        given = ingredients(self.request, grid, progress)
+        log = self.path.with_suffix(".log")
+        stand = Stand(self.request, grid, given, self.plan, huge=self._huge, log=log)
+        cells = self._asked(stand.cells)
+        kinds = [cell for cell in cells if self.request.text("precisions") or cell.precision == USUAL]
+        if not kinds:
+            raise UsageError("nothing of the selection is timed on this machine's processor; see `yolo11-bench list`")
+        told: list[str] = []
+        every = [*stand.trials(kinds, beside=beside)]
+        every += stand.versions([cell.option.id for cell in cells], told.append)
+        self._describe(grid, cells)
+        session, number = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), 0
+
+        def keep(trial: Trial, pair: Turns, seconds: float) -> None:
+            nonlocal number
+            row = trials.row(trial, pair, seconds, session=session, number=number, huge=self._huge)
+            self._pairs.append(row)
+            self._write()
+            number += 1
+            progress.advance(math.ceil(seconds))
+
+        progress.expect(math.ceil(60 * minutes))
+        trials.run(every, 60 * minutes, on_pair=lambda one: progress.phase(one.name, f"pair {number + 1}"), keep=keep)
+        return told + [f"{one.name}: {one.problem}" for one in every if one.problem is not None]
+
+    def predict(self, draws: int, console: Console) -> None:
+        """Plant drops into the predictions of a sweep made now, and growth into its artifacts; store what is found.
+
+        Raises UsageError and engine.BenchDefect as a run does, KeyboardInterrupt where the user stops it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            given = {"precisions": USUAL} | self.request.given()
+            request = Request(given | {"results": folder, "run-id": "predictions"})
+            swept = engine.sweep(request, Reporter(console), "test_accuracy")
+            if swept.interrupted:
+                raise KeyboardInterrupt
+            cells, rows, truth = (read_table(swept.directory, name) for name in ("cells", "detections", "ground_truth"))
+        measured = cells[cells.status == Status.MEASURED.value]
+        best = measured.sort_values("map50_95", ascending=False).to_dict("records")[0]
+        plan, margin = self.plan.accuracy, self.allowed[SCORE].margin
+        predictions = Predictions(rows[rows.cell_id == best["cell_id"]].drop(columns="cell_id"), truth)
+        with Reporter(console) as progress, progress.timed("", f"planting drops, {draws} draws"), workers() as spread:
+            found = drops.judge(predictions, plan.drops, plan.images, draws, margin, spread)
+        self._facts["accuracy"] = {
+            "cell": str(best["cell_id"]),
+            "map": float(best["map50_95"]),
+            "images": int(best["images"]),
+            "margin": margin,
+            "drops": drops.as_json(found),
+        }
+        self._facts["size"] = self._sizes(measured)
+        self._write()
+
+    def judge(self, console: Console) -> None:
+        """Draw nights from the pairs, and store what they say."""
+        margins = {name: self.allowed[name].margin for name in TIMED}
+        pairs = pd.DataFrame(self._pairs)
+        with Reporter(console) as progress, progress.timed("", "nights of the gate"), workers() as spread:
+            found = selfcheck.judge(pairs, self.facts["cells"], margins, self.plan.night, spread)
+        self._facts |= {"conditions": selfcheck.as_json(found), "judged": len(pairs)}
+        self._write()
+
+    @property
+    def current(self) -> bool:
+        """Whether all stored pairs were judged."""
+        return bool(self.facts.get("judged") == len(self._pairs))
+
+    def faults(self) -> list[str]:
+        """What speaks against the gate."""
+        return selfcheck.faults(selfcheck.from_json(self.facts.get("conditions", [])))
+
+    def _asked(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Without PyTorch FP32 where other options were asked for and it only comes along."""
+        named = self.request.names("options")
+        return [cell for cell in cells if named is None or cell.option.id in named]
+
+    def _describe(self, grid: Grid, cells: Sequence[Cell]) -> None:
+        """Facts of the machine and of what is tried; the cells of a night are all that are timed."""
+        self._facts |= {
+            "machine": machine.fingerprint(),
+            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "sweep": self.request.sweep_name,
+            "imgsz": list(grid.sweep.imgsz),
+            "cells": [cell.id for cell in cells],
+            "margins": {name: one.margin for name, one in self.allowed.items()},
+        }
+
+    def _sizes(self, measured: pd.DataFrame) -> dict[str, Any]:
+        """How many artifacts are found to have grown, once each has."""
+        growth, margin = self.plan.size.growth, self.allowed["size_bytes"].margin
+        sizes = measured.size_bytes.dropna()
+        grown = [math.ceil(size * (1 + growth)) for size in sizes]
+        found = sum(new / size > 1 + margin for new, size in zip(grown, sizes, strict=True))
+        return {"growth": growth, "artifacts": len(sizes), "found": int(found)}
+
+    def _write(self) -> None:
+        stored.write(self.path, self._pairs, self._facts)
+
+
+@contextmanager
+def workers() -> Iterator[Any]:
+    """A `map` over as many processes as there are CPUs."""
+    # Not forked: a progress bar has a thread of its own.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(machine.available_cpus()), mp_context=context) as pool:
+        try:
+            yield partial(pool.map, chunksize=_CHUNK)
+        except BaseException:  # Ctrl-C too: what waits is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

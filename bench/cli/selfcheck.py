@@ -1,0 +1,69 @@
+"""The command by which the gate proves itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.gate import OF_THE_CELL, Pages, pages_of
+from bench.cli.options import FAILED, INTERRUPTED, short, takes
+from bench.grid.request import Request
+
+app = typer.Typer()
+
+
+@app.command("self-check")
+@takes(*OF_THE_CELL, "cache", "matrices", "results")
+def self_check(
+    request: Request,
+    minutes: Annotated[float, typer.Option(min=0.1, help="time for all pairs together")] = 45.0,
+    busy: Annotated[bool, typer.Option("--busy", help="once more with the other CPUs kept busy")] = False,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=0, help="draws of planted drops of mAP (default: matrices/selfcheck.toml); 0: none"),
+    ] = None,
+    pages: Pages = "auto",
+    show: Annotated[bool, typer.Option("--show", help="print what was found before, and measure nothing")] = False,
+) -> None:
+    """Try the gate on itself.
+
+    Pairs of cells against themselves, against slowdowns that were planted into them, and of versions whose difference
+    is known, all interleaved; the gate's nights are then drawn from these pairs. It says how often the gate is wrong,
+    and what it finds: slowdowns, drops of mAP, growth. Tried are the sweep's FP32 cells; --precisions names others.
+
+    Pairs are added to those of earlier self-checks of the same kind of machine. Ctrl-C keeps what was taken.
+
+    Exit code 1 where a planted slowdown is not what was planted, or a known regression is not found.
+
+    Example: yolo11-bench self-check --minutes 45 --busy
+    """
+    from rich.console import Console
+
+    from bench.check.selfcheck import SelfCheck
+    from bench.progress import Reporter
+    from bench.report import selfcheck as report
+
+    console = Console()
+    asked = SelfCheck(request, huge=pages_of(pages))
+    if not show:
+        try:
+            with Reporter(console) as progress:
+                told = asked.take(minutes, progress, beside=busy)
+            for line in told:
+                console.print(f"Not tried: {line}", highlight=False, markup=False)
+            wanted = asked.plan.accuracy.draws if draws is None else draws
+            if wanted:
+                asked.predict(wanted, console)
+        except KeyboardInterrupt:
+            console.print(f"Stopped; what was taken is in {short(asked.path)}", highlight=False, soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+    if not asked.current:
+        asked.judge(console)
+    report.print_sheets(report.sheets(asked.facts), console)
+    console.print(f"Pairs    {short(asked.path)}", highlight=False, soft_wrap=True)
+    faults = asked.faults()
+    for fault in faults:
+        console.print(fault, style="red", highlight=False, markup=False)
+    if faults:
+        raise typer.Exit(FAILED)
