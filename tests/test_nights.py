@@ -80,10 +80,10 @@ def test_bounds_are_those_of_clopper_and_pearson() -> None:
 def test_a_night_of_equal_seed_is_the_same_night_and_a_slowdown_changes_nothing_else() -> None:
     rows = drawn(60, 0.004)
     cells = {name: Series.of(rows, equal=True) for name in "abc"}
-    quiet = Setting(cells, MARGINS, 6, {})
+    quiet = Setting(cells, cells["a"], MARGINS, 6, {})
     assert nights.night(quiet, 7) == nights.night(quiet, 7)
     assert nights.night(quiet, 7) != nights.night(quiet, 8)
-    slow = nights.night(Setting(cells, MARGINS, 6, {"b": 0.2}), 7)
+    slow = nights.night(Setting(cells, cells["a"], MARGINS, 6, {"b": 0.2}), 7)
     assert slow.red == {"a": (), "b": (LATENCY,), "c": ()}
     spent = sum(4.0 * pairs for pairs in slow.pairs.values())
     assert spent <= 360, "the night's own clock ends it"
@@ -93,7 +93,8 @@ def test_a_change_of_the_whole_night_is_false_as_often_as_its_levels_say() -> No
     """As slow as the margin allows is the worst case: 5 % pass the first look, of these 0.5 % the second."""
     rows = drawn(400, 0.01, math.log1p(0.003))
     cells = {name: Series.of(rows, equal=False) for name in "abcd"}
-    found = nights.nights(Setting(cells, {LATENCY: 0.003}, 10, {}), 40)
+    control = Series.of(drawn(400, 0.01), equal=True)
+    found = nights.nights(Setting(cells, control, {LATENCY: 0.003}, 10, {}), 40)
     red = sum(bool(metrics) for tally in found for metrics in tally.red.values())
     assert red <= 2, "160 comparisons at one in 4000, or a few times that after a longer look"
 

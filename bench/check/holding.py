@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import engine
 from bench.check.plan import REVISION, Plan, State
 from bench.decide import gate
-from bench.decide.gate import Line, Looks, Verdict
+from bench.decide.gate import CONTROL, Line, Looks, Verdict
 from bench.grid import tolerances
 from bench.grid.matrix import Cell
 from bench.grid.request import Request
@@ -24,9 +24,6 @@ from bench.measure.pairs import BASE, CANDIDATE, LATENCY, Side, Turns
 from bench.progress import Reporter
 from bench.reasons import CellProblem
 from bench.report import check as report
-from bench.stats.change import Change
-
-CONTROL = "A/A control"
 
 
 @dataclass
@@ -51,7 +48,7 @@ class Found:
     @property
     def steady(self) -> bool:
         """Whether the control, which is the base against itself, did not change."""
-        return self.control is None or self.control.change() not in (Change.REGRESSED, Change.IMPROVED)
+        return self.control is None or gate.steady(self.control)
 
     def pairs(self) -> dict[str, dict[str, list[Turns]]]:
         """Every pair that was taken, by contest and stage."""

@@ -16,8 +16,9 @@ import pandas as pd
 from rich.console import Console
 
 from bench import engine
-from bench.decide import drops, selfcheck
+from bench.decide import drops, gate, selfcheck
 from bench.decide.drops import Predictions
+from bench.decide.gate import Verdict
 from bench.grid import machine, tolerances
 from bench.grid import selfcheck as plans
 from bench.grid.matrix import Cell
@@ -161,7 +162,7 @@ class SelfCheck:
         growth, margin = self.plan.size.growth, self.allowed["size_bytes"].margin
         sizes = measured.size_bytes.dropna()
         grown = [math.ceil(size * (1 + growth)) for size in sizes]
-        found = sum(new / size > 1 + margin for new, size in zip(grown, sizes, strict=True))
+        found = sum(gate.of_size(new / size, margin) is Verdict.WORSE for new, size in zip(grown, sizes, strict=True))
         return {"growth": growth, "artifacts": len(sizes), "found": int(found)}
 
     def _write(self) -> None:

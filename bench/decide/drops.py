@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.decide import gate
+from bench.decide.gate import Verdict
 from bench.stats.change import POWER
 from bench.tasks.detect.planting import worsened
 from bench.tasks.detect.task import DETECT
@@ -83,5 +85,5 @@ def _draw(given: Predictions, drops: Sequence[float], sizes: Sequence[int], marg
         truth, rows = (table[table["image_id"].isin(chosen)] for table in (given.truth, given.rows))
         for planted in worse:
             change = DETECT.difference(planted[planted["image_id"].isin(chosen)], rows, truth)
-            found.append(change.high is not None and change.high < -margin)
+            found.append(gate.of_score(change, margin) is Verdict.WORSE)
     return found

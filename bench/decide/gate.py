@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench.grid.tolerances import EXACT, SCORE, Tolerance
+from bench.measure.contest import Contest
 from bench.reasons import Reason, Status
 from bench.stats import Interval
 from bench.stats.change import CONFIRM_ALPHA, Change, Decided, both, p_value, suspects
@@ -25,6 +26,8 @@ from bench.tasks.registry import TASKS
 from bench.tasks.task import AnyTask
 
 STATUS, ATTESTED = "status", "attested"
+CONTROL = "A/A control"
+"""Name of the contest of a base against itself."""
 _ATTESTED = ("device", "compute", "threads", "input_shape")
 # Skipped for a reason that lies in the machine or the selection, and says nothing of the candidate.
 _ELSEWHERE = {Reason.TARGET_ABSENT.value, Reason.NOT_SELECTED.value, Reason.INTERRUPTED.value}
@@ -162,8 +165,12 @@ def _exact(cell: str, before: Any, now: Any, allowed: Mapping[str, Tolerance]) -
             continue
         one, other = (float(value) for value in values)
         ratio, margin = other / one, allowed[metric].margin
-        verdict = Verdict.WORSE if ratio > 1 + margin else Verdict.BETTER if ratio < 1 - margin else Verdict.SAME
-        yield Line(cell, metric, verdict, one, other, Interval(ratio, ratio, ratio), margin)
+        yield Line(cell, metric, of_size(ratio, margin), one, other, Interval(ratio, ratio, ratio), margin)
+
+
+def of_size(ratio: float, margin: float) -> Verdict:
+    """What a size over the base's says where a growth of `margin` is allowed."""
+    return Verdict.WORSE if ratio > 1 + margin else Verdict.BETTER if ratio < 1 - margin else Verdict.SAME
 
 
 def _score(cell: str, base: Tables, candidate: Tables, margin: float) -> Iterator[Line]:
@@ -178,15 +185,18 @@ def _score(cell: str, base: Tables, candidate: Tables, margin: float) -> Iterato
         yield replace(line, change=Interval(0.0, 0.0, 0.0), why="the same predictions, bit by bit")
         return
     found = task.difference(other, one, base.truth)
-    verdict = Verdict.UNDECIDED
-    if found.low is not None and found.high is not None:
-        if found.high < -margin:
-            verdict = Verdict.WORSE
-        elif found.low > margin:
-            verdict = Verdict.BETTER
-        elif found.low > -margin:
-            verdict = Verdict.SAME
-    yield replace(line, verdict=verdict, change=found)
+    yield replace(line, verdict=of_score(found, margin), change=found)
+
+
+def of_score(found: Interval, margin: float) -> Verdict:
+    """What a score's difference from the base's, with its interval, says where a loss of `margin` is allowed."""
+    if found.low is None or found.high is None:
+        return Verdict.UNDECIDED
+    if found.high < -margin:
+        return Verdict.WORSE
+    if found.low > margin:
+        return Verdict.BETTER
+    return Verdict.SAME if found.low > -margin else Verdict.UNDECIDED
 
 
 def _equal(one: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -206,6 +216,11 @@ class Looks:
     candidate: float | None
     screen: Decided
     confirmation: Decided | None
+
+
+def steady(control: Contest) -> bool:
+    """Whether an A/A control, a base against itself, did not change."""
+    return control.change() not in (Change.REGRESSED, Change.IMPROVED)
 
 
 def timed(looks: list[Looks], *, steady: bool) -> list[Line]:

@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.decide import gate
+from bench.decide.gate import CONTROL, Looks
 from bench.grid.tolerances import TIMED
 from bench.measure.contest import Contest, Contests
 from bench.measure.pairs import LATENCY, Turns
 from bench.stats import nights as statistics
-from bench.stats.change import Change
 
 Map = Callable[..., Iterator["Tally"]]
 """`map`, or that of an executor."""
@@ -66,9 +67,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Setting:
-    """A night's cells, margins and time; `slowed` is the relative slowdown added to the pairs of some cells."""
+    """A night's cells, margins and time; `slowed` is the relative slowdown added to the pairs of some cells.
+
+    `control` is drawn beside them, as a check takes pairs of its first cell against itself.
+    """
 
     cells: Mapping[str, Series]
+    control: Series
     margins: Mapping[str, float]
     minutes: float
     slowed: Mapping[str, float]
@@ -98,14 +103,20 @@ def night(setting: Setting, seed: int) -> Tally:
     Raises ValueError for a cell without pairs.
     """
     clock = _Clock()
-    contests = [
+    every = {**setting.cells, CONTROL: setting.control}
+    *contests, control = (
         _contest(name, series, setting, clock, np.random.default_rng([seed, place]))
-        for place, (name, series) in enumerate(setting.cells.items())
+        for place, (name, series) in enumerate(every.items())
+    )
+    Contests([*contests, control], 60 * setting.minutes, lambda *_place: None, clock).run()
+    looks = [
+        Looks(one.name, metric, None, None, one.screen(metric), one.confirmation(metric))
+        for one in contests
+        if one.screened
+        for metric in one.margins
     ]
-    Contests(contests, 60 * setting.minutes, lambda *_place: None, clock).run()
-    red = {
-        one.name: tuple(metric for metric in one.margins if one.change(metric) is Change.REGRESSED) for one in contests
-    }
+    lines = gate.regressed(gate.timed(looks, steady=gate.steady(control)))
+    red = {one.name: tuple(line.metric for line in lines if line.cell == one.name) for one in contests}
     return Tally(red, {one.name: len(one.screened) + len(one.confirming) for one in contests})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,8 @@ def _condition(
 ) -> Condition:
     options = dict(zip(rows.cell, rows.option, strict=True))
     lenders = {cell: _lender(cell, kinds, options) for cell in dict.fromkeys([*cells, *kinds])}
-    night = Setting({cell: kinds[lender] for cell, lender in lenders.items()}, margins, plan.minutes, {})
+    series = {cell: kinds[lender] for cell, lender in lenders.items()}
+    night = Setting(series, next(iter(series.values())), margins, plan.minutes, {})
     quiet = nights.nights(night, plan.nights, spread)
     judged = [_judged(cell, night, quiet, plan.nights, spread) for cell in kinds]
     comparisons = sum(kind.comparisons for kind in judged)
@@ -242,7 +243,7 @@ def _judged(cell: str, night: Setting, quiet: Sequence[Tally], number: int, spre
     comparisons = int(len(series) / per_night)
     power = []
     for dose in CURVE:
-        power.append((dose, _found(_slowed(night, cell, dose), cell, number, spread)))
+        power.append((dose, _found(replace(night, slowed={cell: dose}), cell, number, spread)))
         if power[-1][1] == 1:
             break
     return Kind(
@@ -257,10 +258,6 @@ def _judged(cell: str, night: Setting, quiet: Sequence[Tally], number: int, spre
         power=tuple(power),
         found=next((dose for dose, share in power if share >= POWER), None),
     )
-
-
-def _slowed(night: Setting, cell: str, dose: float) -> Setting:
-    return Setting(night.cells, night.margins, night.minutes, {cell: dose})
 
 
 def _found(night: Setting, cell: str, number: int, spread: Map) -> float:
@@ -290,8 +287,7 @@ def _of_versions(group: pd.DataFrame, night: Setting, quiet: Sequence[Tally], nu
     role, cell, base, candidate = (str(group[name].iloc[0]) for name in ("role", "cell", "base", "candidate"))
     series, red, within = Series.of(group, equal=False), None, None
     if len(group) >= PAIRS_MIN:
-        with_it = Setting({**night.cells, cell: series}, night.margins, night.minutes, {})
-        red = _found(with_it, cell, number, spread)
+        red = _found(replace(night, cells={**night.cells, cell: series}), cell, number, spread)
         if role == PLACEBO:
             usual = [tally.pairs[cell] for tally in quiet if cell in tally.pairs]
             within = _spread(series, round(float(np.median(usual or [PAIRS_MIN]))), number)

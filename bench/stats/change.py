@@ -14,7 +14,7 @@ from enum import StrEnum
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control, t
 
-from bench.stats.contrast import Mean, mean
+from bench.stats.contrast import Mean, mean, quantile
 
 SCREEN_ALPHA, CONFIRM_ALPHA = 0.05, 0.005
 """Chance of a false alarm in the first look, and in the second, which takes fresh pairs."""
@@ -82,7 +82,7 @@ def visible(found: Mean, margin: float, alpha: float, power: float = POWER) -> f
     """Smallest relative slowdown that pairs with this error call regressed with that `power`; NaN from one pair."""
     if not found.repeats > 1 or math.isnan(found.error):
         return math.nan
-    reach = float(t.ppf(1 - alpha, found.freedom) + t.ppf(power, found.freedom)) * found.error
+    reach = (quantile(1 - alpha, found.freedom) + quantile(power, found.freedom)) * found.error
     return math.expm1(math.log1p(margin) + reach)
 
 
@@ -102,7 +102,7 @@ def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA, pow
     if not first.repeats > 1:
         raise ValueError("needs at least two pairs to judge by")
     sd = first.error * math.sqrt(first.repeats)
-    reach = float(t.ppf(1 - alpha, first.repeats - 1) + t.ppf(power, first.repeats - 1))
+    reach = quantile(1 - alpha, first.repeats - 1) + quantile(power, first.repeats - 1)
     return max(first.repeats, math.ceil((reach * sd / math.log1p(width)) ** 2))
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 from scipy.stats import t
 
 from bench.stats.interval import Interval
@@ -101,15 +102,15 @@ class Mean:
 
     def half(self, confidence: float) -> float:
         """Half the width of that interval."""
-        return float(t.ppf((1 + confidence) / 2, self.freedom)) * self.error
+        return quantile((1 + confidence) / 2, self.freedom) * self.error
 
     def lower(self, alpha: float) -> float:
         """What the mean exceeds, but for a chance of `alpha`."""
-        return self.value - float(t.ppf(1 - alpha, self.freedom)) * self.error
+        return self.value - quantile(1 - alpha, self.freedom) * self.error
 
     def upper(self, alpha: float) -> float:
         """What the mean stays below, but for a chance of `alpha`."""
-        return self.value + float(t.ppf(1 - alpha, self.freedom)) * self.error
+        return self.value + quantile(1 - alpha, self.freedom) * self.error
 
     @property
     def p_value(self) -> float:
@@ -119,6 +120,14 @@ class Mean:
         if self.error == 0:
             return float(self.value == 0)
         return 2 * float(t.sf(abs(self.value) / self.error, self.freedom))
+
+
+def quantile(probability: float, freedom: float) -> float:
+    """Quantile of Student's t: what `scipy.stats.t.ppf` gives, in a hundredth of its time.
+
+    The gate's self-check decides some hundred thousand times.
+    """
+    return float(stdtrit(freedom, probability))
 
 
 def mean(values: ArrayLike) -> Mean:
