@@ -64,6 +64,13 @@ def baseline(session: nox.Session) -> None:
     session.run("python", "-m", "bench", "baseline", *session.posargs)
 
 
+@nox.session(name="self-check")
+def self_check(session: nox.Session) -> None:
+    """Try the regression gate on changes that are known: `nox -s self-check -- --minutes 45 --busy`."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", "self-check", *session.posargs)
+
+
 @nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""

@@ -38,6 +38,7 @@ from bench.store import selfcheck as stored
 USUAL = "fp32"
 """The precision whose cells are tried where none is asked for; nights are of all cells."""
 _CHUNK = 10
+"""Nights, of some milliseconds each."""
 
 
 class SelfCheck:
@@ -127,7 +128,7 @@ class SelfCheck:
         """Draw nights from the pairs, and store what they say."""
         margins = {name: self.allowed[name].margin for name in TIMED}
         pairs = pd.DataFrame(self._pairs)
-        with Reporter(console) as progress, progress.timed("", "nights of the gate"), workers() as spread:
+        with Reporter(console) as progress, progress.timed("", "nights of the gate"), workers(_CHUNK) as spread:
             found = selfcheck.judge(pairs, self.facts["cells"], margins, self.plan.night, spread)
         self._facts |= {"conditions": selfcheck.as_json(found), "judged": len(pairs)}
         self._write()
@@ -170,13 +171,13 @@ class SelfCheck:
 
 
 @contextmanager
-def workers() -> Iterator[Any]:
-    """A `map` over as many processes as there are CPUs."""
+def workers(chunk: int = 1) -> Iterator[Any]:
+    """A `map` over as many processes as there are CPUs, each given `chunk` tasks at a time."""
     # Not forked: a progress bar has a thread of its own.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(machine.available_cpus()), mp_context=context) as pool:
         try:
-            yield partial(pool.map, chunksize=_CHUNK)
+            yield partial(pool.map, chunksize=chunk)
         except BaseException:  # Ctrl-C too: what waits is not begun
             pool.shutdown(wait=False, cancel_futures=True)
             raise

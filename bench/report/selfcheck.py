@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from bench.decide import drops, selfcheck
 from bench.decide.drops import Drop
 from bench.decide.selfcheck import Condition, Estimate, Kind
 from bench.stats.change import POWER
+from bench.store import selfcheck as stored
 from bench.words.numbers import MISSING, count, interval, listing, number
 
 _SHOWN = (0.01, 0.02, 0.03, 0.05, 0.1)
@@ -45,6 +47,20 @@ def sheets(facts: Mapping[str, Any]) -> list[Sheet]:
     if facts.get("size"):
         found.append(_sizes(facts["size"]))
     return found
+
+
+def document(folder: Path) -> str:
+    """The self-checks in a folder, a section of Markdown for each kind of machine.  Raises StoreError as reading does."""
+    parts = []
+    for path in stored.files(folder):
+        pairs, facts = stored.read(path)
+        parts += [
+            f"### {facts['machine']['cpu']}, {facts['machine']['cpu_cores_logical']} CPUs",
+            f"{len(pairs)} pairs from {min(pairs.session)[:10]} to {max(pairs.session)[:10]}, of the sweep {facts['sweep']} and the model "
+            f"{facts['model']}.",
+            as_markdown(sheets(facts)),
+        ]
+    return "\n\n".join(parts or ["No self-check is recorded yet."])
 
 
 def print_sheets(found: Sequence[Sheet], console: Console) -> None:
