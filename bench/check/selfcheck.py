@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from bench.grid.request import Grid, Request, expand
 from bench.grid.selfcheck import Plan
 from bench.grid.tolerances import SCORE, TIMED, Tolerance
 from bench.measure import trials
+from bench.measure.outfit import Ingredients
 from bench.measure.pairs import Turns
 from bench.measure.prepare import ingredients
 from bench.measure.trials import Stand, Trial
@@ -67,21 +69,27 @@ class SelfCheck:
     def take(self, minutes: float, progress: Reporter, *, beside: bool) -> list[str]:
         """Take pairs for so many minutes, and store each at once; returns what could not be tried, and why.
 
-        `beside` tries with the other CPUs busy as well.  Raises CellProblem and UsageError where a kind cannot be set
-        up, KeyboardInterrupt where the user stops it.
+        `beside` tries with the other CPUs busy as well.  Raises UsageError where nothing can be tried or the stored
+        pairs are of another model, KeyboardInterrupt where the user stops it.
         """
-        grid = expand(self.request)
+        whole = {name: value for name, value in self.request.given().items() if name != "precisions"}
+        grid = expand(Request(whole))
         given = ingredients(self.request, grid, progress)
+        self._require_same(given)
         log = self.path.with_suffix(".log")
         stand = Stand(self.request, grid, given, self.plan, huge=self._huge, log=log)
         cells = self._asked(stand.cells)
-        kinds = [cell for cell in cells if self.request.text("precisions") or cell.precision == USUAL]
-        if not kinds:
-            raise UsageError("nothing of the selection is timed on this machine's processor; see `yolo11-bench list`")
+        precisions = self.request.names("precisions") or [USUAL]
         told: list[str] = []
-        every = [*stand.trials(kinds, beside=beside)]
+        kinds = [cell for cell in cells if cell.precision in precisions]
+        every = [*stand.trials(kinds, told.append, beside=beside)]
+        if not every:
+            raise UsageError(
+                "nothing of the selection can be timed on this machine's processor; see `yolo11-bench list`"
+                + "".join(f"\n{line}" for line in told)
+            )
         every += stand.versions([cell.option.id for cell in cells], told.append)
-        self._describe(grid, cells)
+        self._describe(grid, given, cells)
         session, number = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), 0
 
         def keep(trial: Trial, pair: Turns, seconds: float) -> None:
@@ -126,36 +134,51 @@ class SelfCheck:
 
     def judge(self, console: Console) -> None:
         """Draw nights from the pairs, and store what they say."""
-        margins = {name: self.allowed[name].margin for name in TIMED}
-        pairs = pd.DataFrame(self._pairs)
+        pairs, margins = pd.DataFrame(self._pairs), self._margins()
         with Reporter(console) as progress, progress.timed("", "nights of the gate"), workers(_CHUNK) as spread:
             found = selfcheck.judge(pairs, self.facts["cells"], margins, self.plan.night, spread)
-        self._facts |= {"conditions": selfcheck.as_json(found), "judged": len(pairs)}
+        self._facts |= {"conditions": selfcheck.as_json(found), "judged": self._to_judge()}
         self._write()
 
     @property
     def current(self) -> bool:
-        """Whether all stored pairs were judged."""
-        return bool(self.facts.get("judged") == len(self._pairs))
+        """Whether all stored pairs were judged, by the margins and nights of now."""
+        return bool(self.facts.get("judged") == self._to_judge())
 
     def faults(self) -> list[str]:
         """What speaks against the gate."""
         return selfcheck.faults(selfcheck.from_json(self.facts.get("conditions", [])))
+
+    def _margins(self) -> dict[str, float]:
+        return {name: self.allowed[name].margin for name in TIMED}
+
+    def _to_judge(self) -> dict[str, Any]:
+        return {"pairs": len(self._pairs), "margins": self._margins(), "night": self.plan.night.model_dump()}
+
+    def _require_same(self, given: Ingredients) -> None:
+        """Raise UsageError where the stored pairs are of another model."""
+        before = self._facts.get("model_sha256", given.checkpoint.sha256)
+        if before != given.checkpoint.sha256:
+            raise UsageError(
+                f"{self.path} holds pairs of the model {self._facts['model']} ({before[:12]}), not of this one; keep "
+                "those of another model in a folder of their own, with --results"
+            )
 
     def _asked(self, cells: Sequence[Cell]) -> list[Cell]:
         """Without PyTorch FP32 where other options were asked for and it only comes along."""
         named = self.request.names("options")
         return [cell for cell in cells if named is None or cell.option.id in named]
 
-    def _describe(self, grid: Grid, cells: Sequence[Cell]) -> None:
+    def _describe(self, grid: Grid, given: Ingredients, cells: Sequence[Cell]) -> None:
         """Facts of the machine and of what is tried; the cells of a night are all that are timed."""
         self._facts |= {
             "machine": machine.fingerprint(),
             "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
             "sweep": self.request.sweep_name,
             "imgsz": list(grid.sweep.imgsz),
+            "model": given.checkpoint.name,
+            "model_sha256": given.checkpoint.sha256,
             "cells": [cell.id for cell in cells],
-            "margins": {name: one.margin for name, one in self.allowed.items()},
         }
 
     def _sizes(self, measured: pd.DataFrame) -> dict[str, Any]:
@@ -175,7 +198,9 @@ def workers(chunk: int = 1) -> Iterator[Any]:
     """A `map` over as many processes as there are CPUs, each given `chunk` tasks at a time."""
     # Not forked: a progress bar has a thread of its own.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(machine.available_cpus()), mp_context=context) as pool:
+    # Ctrl-C reaches every process of the terminal; these leave it to the one that waits for them.
+    ignored = signal.SIGINT, signal.SIG_IGN
+    with ProcessPoolExecutor(len(machine.available_cpus()), context, signal.signal, ignored) as pool:
         try:
             yield partial(pool.map, chunksize=chunk)
         except BaseException:  # Ctrl-C too: what waits is not begun

@@ -46,8 +46,8 @@ def self_check(
 
     console = Console()
     asked = SelfCheck(request, huge=pages_of(pages))
-    if not show:
-        try:
+    try:
+        if not show:
             with Reporter(console) as progress:
                 told = asked.take(minutes, progress, beside=busy)
             for line in told:
@@ -55,11 +55,11 @@ def self_check(
             wanted = asked.plan.accuracy.draws if draws is None else draws
             if wanted:
                 asked.predict(wanted, console)
-        except KeyboardInterrupt:
-            console.print(f"Stopped; what was taken is in {short(asked.path)}", highlight=False, soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from None
-    if not asked.current:
-        asked.judge(console)
+        if not asked.current:
+            asked.judge(console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped; what was taken is in {short(asked.path)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
     report.print_sheets(report.sheets(asked.facts), console)
     console.print(f"Pairs    {short(asked.path)}", highlight=False, soft_wrap=True)
     faults = asked.faults()

@@ -28,6 +28,7 @@ class Shares(Entry):
     """How the time is shared out among roles, for a kind of cell."""
 
     itself: float = Field(gt=0)
+    busy: float = Field(gt=0)
     planted: float = Field(gt=0)
     placebo: float = Field(gt=0)
     positive: float = Field(gt=0)

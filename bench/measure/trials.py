@@ -79,20 +79,27 @@ class Stand:
         self._outfit = Outfit(given)
         self.cells = [cell for cell in grid.cells if _timed(grid, cell)]
 
-    def trials(self, kinds: Sequence[Cell], *, beside: bool) -> Iterator[Trial]:
-        """Every trial of the kinds and of other versions; `beside` adds those with the other CPUs busy.
+    def trials(self, kinds: Sequence[Cell], skipped: Callable[[str], None], *, beside: bool) -> Iterator[Trial]:
+        """Every trial of the kinds; `beside` adds those with the other CPUs busy.
 
-        Exports and installs what they need.  Raises CellProblem and UsageError where that fails for a kind.
+        Exports and installs what they need; a kind that cannot be set up costs itself alone, and is told.  Raises
+        UsageError where no other CPU is there to be busy.
         """
+        if beside and any(not self._others(cell) for cell in kinds):
+            raise UsageError("--busy needs a CPU beside those that guests are pinned to; there is none here")
         shares, outfit = self._plan.shares, self._outfit
         for cell in kinds:
-            side = make_side(CURRENT, outfit, cell, huge=self._huge)
+            try:
+                side = make_side(CURRENT, outfit, cell, huge=self._huge)
+            except CellProblem as problem:
+                skipped(f"{cell.id}: {problem}")
+                continue
             yield self._trial(outfit, cell, ITSELF, (side, side), shares.itself)
             for dose in self._plan.doses:
                 yield self._trial(outfit, cell, PLANTED, (side, _planted(side, dose)), shares.planted, dose)
             if beside:
                 dose = self._plan.busy_dose
-                yield self._trial(outfit, cell, ITSELF, (side, side), shares.itself / 2, busy_too=True)
+                yield self._trial(outfit, cell, ITSELF, (side, side), shares.busy, busy_too=True)
                 sides = (side, _planted(side, dose))
                 yield self._trial(outfit, cell, PLANTED, sides, shares.planted, dose, busy_too=True)
 
@@ -114,6 +121,10 @@ class Stand:
         running = PinnedEnvironments(self._request.matrices, self._request.cache, [pin])
         return make_side(pin, Outfit(replace(self._given, running=running)), cell, huge=self._huge)
 
+    def _others(self, cell: Cell) -> list[int]:
+        """CPUs beside those that the cell's guests are pinned to."""
+        return [cpu for cpu in machine.available_cpus() if cpu not in self._outfit.cpus(cell)]
+
     def _trial(
         self,
         outfit: Outfit,
@@ -127,10 +138,9 @@ class Stand:
     ) -> Trial:
         name = f"{cell.id} {role} {dose} {busy_too}"
         alone = contest(name, outfit, cell, sides, {}, self._log).take
-        others = [cpu for cpu in machine.available_cpus() if cpu not in outfit.cpus(cell)]
 
         def take() -> Turns:
-            with busy(others) if busy_too else nullcontext():
+            with busy(self._others(cell)) if busy_too else nullcontext():
                 return alone()
 
         base, candidate = (side.label for side in sides)
