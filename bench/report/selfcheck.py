@@ -50,14 +50,14 @@ def sheets(facts: Mapping[str, Any]) -> list[Sheet]:
 
 
 def document(folder: Path) -> str:
-    """The self-checks in a folder, a section of Markdown for each kind of machine.  Raises StoreError as reading does."""
+    """The self-checks in a folder as Markdown, a section for each kind of machine.  Raises StoreError as reading does."""
     parts = []
     for path in stored.files(folder):
         pairs, facts = stored.read(path)
+        days = f"from {min(pairs.session)[:10]} to {max(pairs.session)[:10]}"
         parts += [
             f"### {facts['machine']['cpu']}, {facts['machine']['cpu_cores_logical']} CPUs",
-            f"{len(pairs)} pairs from {min(pairs.session)[:10]} to {max(pairs.session)[:10]}, of the sweep {facts['sweep']} and the model "
-            f"{facts['model']}.",
+            f"{len(pairs)} pairs {days}, of the sweep {facts['sweep']} and the model {facts['model']}.",
             as_markdown(sheets(facts)),
         ]
     return "\n\n".join(parts or ["No self-check is recorded yet."])
