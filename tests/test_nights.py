@@ -22,6 +22,7 @@ from bench.places import MATRICES
 from bench.reasons import UsageError
 from bench.report import selfcheck as report
 from bench.stats.nights import any_of, block_length, resampled, upper_bound
+from bench.store import selfcheck as store
 
 MARGINS = dict.fromkeys(TIMED, 0.1) | {LATENCY: 0.003}
 CELLS = ["onnx-fp32-cpu-320", "onnx-int8-cpu-320", "pytorch-fp32-cpu-320"]
@@ -138,6 +139,24 @@ def test_findings_survive_being_stored_and_are_shown_alike(judged: selfcheck.Con
     text = report.as_markdown(sheets)
     assert f"rests the upper bound (95 %) of {100 * judged.bound:.0f} %" in text
     assert report.as_html(sheets).count("<tr>") == sum(1 + len(sheet.rows) for sheet in sheets)
+
+
+def test_what_is_recorded_is_written_into_the_documents(judged: selfcheck.Condition, tmp_path: Path) -> None:
+    assert report.document(tmp_path) == "No self-check is recorded yet."
+    facts = {
+        "machine": {"cpu": "Some CPU", "cpu_cores_logical": "2"},
+        "sweep": "smoke",
+        "model": "demo",
+        "conditions": selfcheck.as_json([judged]),
+    }
+    rows = [{str(name): value for name, value in row.items()} for row in stored().to_dict("records")]
+    store.write(store.path_of(tmp_path, "some"), rows, facts)
+    text = report.document(tmp_path)
+    assert text.startswith(f"### Some CPU, 2 CPUs\n\n{len(rows)} pairs from s to s, of the sweep smoke")
+    assert text.endswith(report.as_markdown(report.sheets(facts)))
+    pairs, _ = store.read(store.path_of(tmp_path, "some"))
+    (again,) = selfcheck.judge(pairs, CELLS, MARGINS, Night(minutes=6, nights=3))
+    assert again.doses == judged.doses, "what was stored says what was judged"
 
 
 def test_too_few_pairs_say_nothing() -> None:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.gate import OF_THE_CELL, Pages, pages_of
-from bench.cli.options import FAILED, INTERRUPTED, short, takes
+from bench.cli.options import FAILED, INTERRUPTED, OF_THE_CELL, Pages, huge_pages, short, takes
 from bench.grid.request import Request
 
 app = typer.Typer()
@@ -45,7 +44,7 @@ def self_check(
     from bench.report import selfcheck as report
 
     console = Console()
-    asked = SelfCheck(request, huge=pages_of(pages))
+    asked = SelfCheck(request, huge=huge_pages(pages))
     try:
         if not show:
             with Reporter(console) as progress:

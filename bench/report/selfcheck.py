@@ -50,7 +50,7 @@ def sheets(facts: Mapping[str, Any]) -> list[Sheet]:
 
 
 def document(folder: Path) -> str:
-    """The self-checks in a folder as Markdown, a section for each kind of machine.  Raises StoreError as `read` does."""
+    """The self-checks in a folder as Markdown, a section for each kind of machine.  Raises StoreError."""
     parts = []
     for path in stored.files(folder):
         pairs, facts = stored.read(path)
