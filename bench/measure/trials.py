@@ -29,6 +29,7 @@ from bench.measure.neighbours import busy
 from bench.measure.outfit import Ingredients, Outfit
 from bench.measure.pairs import BASE, CANDIDATE, SIDES, Side, SideProblem, Turns
 from bench.reasons import CellProblem, UsageError
+from bench.stats.allocation import PAIRS_MIN
 
 _USUAL = 0.02
 """Standard deviation of a log ratio that is supposed of a cell until there are pairs to tell."""
@@ -158,11 +159,12 @@ def run(
 
     Next is a trial that is furthest behind its share, among equals by chance: in proportion to its weight times
     deviation over the square root of cost (Neyman 1934, with costs), as the gate shares out its own time.  A trial
-    whose guest fails is over.  No pair begins that would not end in time.
+    whose guest fails is over.  No pair begins that would not end in time.  At the end those come first that have fewer
+    pairs than decide anything.
     """
     started = time.monotonic()
     shuffle = random.Random(f"{SEED} {started}")  # noqa: S311 - another order each time, since sessions are pooled
-    while going := [one for one in trials if one.problem is None and time.monotonic() - started + one.cost <= seconds]:
+    while going := _fitting(trials, seconds - (time.monotonic() - started)):
         noises = _noises(trials)
         trial = min(going, key=lambda one: (len(one.logs) + shuffle.random()) / (one.weight * noises[one.cell.id]))
         on_pair(trial)
@@ -200,6 +202,14 @@ def row(trial: Trial, pair: Turns, seconds: float, *, session: str, number: int,
         "base_ms": pair.base_ms.astype(np.float32),
         "candidate_ms": pair.candidate_ms.astype(np.float32),
     }
+
+
+def _fitting(trials: Sequence[Trial], left: float) -> list[Trial]:
+    """Trials of which a pair still ends in time; those that lack pairs alone, once the time is just enough for them."""
+    going = [one for one in trials if one.problem is None and one.cost <= left]
+    lacking = [one for one in going if len(one.logs) < PAIRS_MIN]
+    needed = sum((PAIRS_MIN - len(one.logs)) * one.cost for one in lacking)
+    return lacking if lacking and needed + max(one.cost for one in going) > left else going
 
 
 def _noises(trials: Sequence[Trial]) -> Mapping[str, float]:
