@@ -154,27 +154,28 @@ def run(
     *,
     on_pair: Callable[[Trial], None],
     keep: Callable[[Trial, Turns, float], None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Take pairs until the time is up; `keep(trial, pair, seconds of it)` is called after each, also before Ctrl-C.
+    """Take pairs until the time is up by `clock`; `keep(trial, pair, seconds of it)` is called after each at once.
 
     Next is a trial that is furthest behind its share, among equals by chance: in proportion to its weight times
     deviation over the square root of cost (Neyman 1934, with costs), as the gate shares out its own time.  A trial
     whose guest fails is over.  No pair begins that would not end in time.  At the end those come first that have fewer
     pairs than decide anything.
     """
-    started = time.monotonic()
+    started = clock()
     shuffle = random.Random(f"{SEED} {started}")  # noqa: S311 - another order each time, since sessions are pooled
-    while going := _fitting(trials, seconds - (time.monotonic() - started)):
+    while going := _fitting(trials, seconds - (clock() - started)):
         noises = _noises(trials)
         trial = min(going, key=lambda one: (len(one.logs) + shuffle.random()) / (one.weight * noises[one.cell.id]))
         on_pair(trial)
-        began = time.monotonic()
+        began = clock()
         try:
             pair = trial.take()
         except SideProblem as problem:
             trial.problem = problem
             continue
-        took = time.monotonic() - began
+        took = clock() - began
         trial.logs.append(pair.log_ratio())
         trial.seconds += took
         keep(trial, pair, took)
