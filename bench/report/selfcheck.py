@@ -68,7 +68,7 @@ def print_sheets(found: Sequence[Sheet], console: Console) -> None:
     for sheet in found:
         table = Table(box=None, pad_edge=False, header_style="bold", title=Text(sheet.title), title_justify="left")
         for place, title in enumerate(sheet.header):
-            table.add_column(Text(title), justify="right" if place else "left")
+            table.add_column(Text(title), justify="right" if place else "left", overflow="fold")
         for row in sheet.rows:
             table.add_row(*map(Text, row))
         console.print(table)
