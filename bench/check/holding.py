@@ -15,12 +15,16 @@ from bench import engine
 from bench.check.plan import REVISION, Plan, State
 from bench.decide import gate
 from bench.decide.gate import CONTROL, Line, Looks, Verdict
+from bench.decide.operators import facts as told_of
 from bench.grid import tolerances
 from bench.grid.matrix import Cell
 from bench.grid.request import Request
+from bench.measure import operators
 from bench.measure.contest import Contest, Contests
 from bench.measure.contestants import contest, make_side
+from bench.measure.operators import Profiles
 from bench.measure.pairs import BASE, CANDIDATE, LATENCY, Side, Turns
+from bench.measure.quiet import machine_lock
 from bench.progress import Reporter
 from bench.reasons import CellProblem
 from bench.report import check as report
@@ -30,6 +34,7 @@ from bench.report import check as report
 class Found:
     """What a check came to: its lines, the contests that were held, and the control beside them.
 
+    `operators` are those that both sides of a slower cell execute.
     `candidate` is the folder of the candidate's tables, where it was measured for this check.
     """
 
@@ -37,6 +42,7 @@ class Found:
     lines: list[Line] = field(default_factory=list)
     contests: list[Contest] = field(default_factory=list)
     control: Contest | None = None
+    operators: dict[str, Profiles] = field(default_factory=dict)
     seconds: float = 0.0
     candidate: Path | None = None
 
@@ -93,7 +99,8 @@ def facts(found: Found) -> dict[str, Any]:
         word = "steady" if found.steady else "not steady"
         notes.append(f"{CONTROL}: {ratio.value:.4f} from {len(control.screened)} pairs: the machine was {word}.")
     noise = {one.name: asdict(one.noise()) for one in found.contests if len(one.screened) > 1}
-    return report.facts_of(found.lines, found.against, notes=notes, seconds=found.seconds, noise=noise)
+    told = {cell: told_of(profiles.sides, profiles.why) for cell, profiles in found.operators.items()}
+    return report.facts_of(found.lines, found.against, notes=notes, seconds=found.seconds, noise=noise, operators=told)
 
 
 def shown(progress: Reporter) -> Callable[[Contest, str, int], None]:
@@ -158,11 +165,18 @@ def _hold(found: Found, seconds: float, progress: Reporter) -> None:
     """Take the pairs of all contests within so many seconds, and add their lines."""
     if found.control is None:
         return
-    with progress.timed("", f"times of {len(found.contests)} cells beside their base's", "latency"):
-        Contests([*found.contests, found.control], max(seconds, 0.0), shown(progress)).run()
+    begun = time.monotonic()
+    with machine_lock(progress), progress.timed("", f"times of {len(found.contests)} cells beside their base's"):
+        left = seconds - (time.monotonic() - begun)
+        Contests([*found.contests, found.control], max(left, 0.0), shown(progress)).run()
     looks = [_looks(one, metric) for one in found.contests if one.screened for metric in one.margins]
     found.lines += gate.timed(looks, steady=found.steady)
     found.lines += [_untimed(one) for one in found.contests if one.problem is not None or not one.screened]
+    slower = {line.cell for line in found.lines if line.metric == LATENCY and line.verdict is Verdict.WORSE}
+    for one in found.contests:
+        if one.name in slower and one.setting is not None:
+            with progress.timed(one.name, "listing operators"):
+                found.operators[one.name] = operators.profile(one.setting.sides, one.setting.conditions)
 
 
 def _looks(one: Contest, metric: str) -> Looks:

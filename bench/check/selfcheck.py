@@ -30,6 +30,7 @@ from bench.measure import trials
 from bench.measure.outfit import Ingredients
 from bench.measure.pairs import Turns
 from bench.measure.prepare import ingredients
+from bench.measure.quiet import machine_lock
 from bench.measure.trials import Stand, Trial
 from bench.places import IN_CHECKOUT, ROOT
 from bench.progress import Reporter
@@ -100,8 +101,14 @@ class SelfCheck:
             number += 1
             progress.advance(math.ceil(seconds))
 
+        def shown(trial: Trial) -> None:
+            progress.phase(trial.name, f"pair {number + 1}")
+
         progress.expect(math.ceil(60 * minutes))
-        trials.run(every, 60 * minutes, on_pair=lambda one: progress.phase(one.name, f"pair {number + 1}"), keep=keep)
+        with machine_lock(progress):
+            trials.run(
+                every, 60 * minutes, on_pair=lambda one: progress.phase(one.name, f"pair {number + 1}"), keep=keep
+            )
         return told + [f"{one.name}: {one.problem}" for one in every if one.problem is not None]
 
     def predict(self, draws: int, console: Console) -> None:

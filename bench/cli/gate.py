@@ -66,6 +66,7 @@ def ab_command(
     from bench.measure.contest import Contests
     from bench.measure.contestants import Contestants, contest
     from bench.measure.facts import summary
+    from bench.measure.quiet import machine_lock
     from bench.progress import Reporter
     from bench.report import change
     from bench.report.operators import print_operators
@@ -81,7 +82,8 @@ def ab_command(
         sides = contestants.side(base), contestants.side(candidate)
         directory = stored.new_folder(request.results.parent / "ab", cell.id)
         one = contest(cell.id, contestants.outfit, cell, sides, margins, directory / "guests.log", inferences)
-        Contests([one], 60 * minutes, shown(progress)).run(pairs)
+        with machine_lock(progress):
+            Contests([one], 60 * minutes, shown(progress)).run(pairs)
     if one.problem is not None:
         raise one.problem
     named = dict(zip(pairing.SIDES, sides, strict=True))
@@ -158,6 +160,7 @@ def check_command(
     from bench.check import holding, plan
     from bench.progress import Reporter
     from bench.report import check as report
+    from bench.store import operators
     from bench.store import pairs as stored
 
     started = time.monotonic()
@@ -170,6 +173,8 @@ def check_command(
     found = holding.check(wanted, directory, minutes, huge=huge, started=started, console=console)
     facts = holding.facts(found)
     stored.write(directory, found.pairs(), facts)
+    if found.operators:
+        operators.write(directory, {cell: profiles.sides for cell, profiles in found.operators.items()})
     for folder in {measured, found.candidate} - {None}:
         assert folder is not None
         stored.write_facts(folder / stored.CHECK, facts)

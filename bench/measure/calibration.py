@@ -27,6 +27,7 @@ from bench.measure.expectation import expected, require
 from bench.measure.outfit import Outfit
 from bench.measure.pairs import Side
 from bench.measure.prepare import ingredients
+from bench.measure.quiet import machine_lock
 from bench.measure.tools import WARMUP, Job, Reading, Tool
 from bench.places import IN_CHECKOUT, ROOT
 from bench.progress import Reporter
@@ -98,12 +99,13 @@ class Calibration:
                 with self._costing(cell):
                     self.subjects[cell.id] = self._prepare(cell, Path(folder))
                 self._progress.advance()
-            self._started, done = time.time(), 0
-            while self._going() and self._fits(done, seconds, rounds):
-                self._progress.expect(1)
-                self._round(done)
-                self._progress.advance()
-                done += 1
+            with machine_lock(self._progress):
+                self._started, done = time.time(), 0
+                while self._going() and self._fits(done, seconds, rounds):
+                    self._progress.expect(1)
+                    self._round(done)
+                    self._progress.advance()
+                    done += 1
         self._seconds = time.time() - self._started
         self.turns = [turn for turn in self.turns if turn.cell in self._going()]
 

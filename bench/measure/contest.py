@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.measure.pairs import LATENCY, SideProblem, Turns
+from bench.measure.pairs import LATENCY, Conditions, Side, SideProblem, Turns
 from bench.stats import change
 from bench.stats.allocation import PAIRS_MIN, Noise, shares
 from bench.stats.change import CONFIRM_ALPHA, POWER, SCREEN_ALPHA, Change, Decided
@@ -23,6 +23,14 @@ from bench.stats.contrast import mean
 SEED = 20260201
 SCREEN_SHARE = 0.6
 """Of the time, for the first look; the rest confirms what it saw, and looks longer at what it left open."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a contest's pairs are made of, for whoever looks at its two sides in another way."""
+
+    sides: Mapping[str, Side]
+    conditions: Conditions
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Contest:
     name: str
     take: Callable[[], Turns]
     margins: Mapping[str, float]
+    setting: Setting | None = None
+    """None where pairs that were stored are taken again."""
     screened: list[Turns] = field(default_factory=list)
     confirming: list[Turns] = field(default_factory=list)
     seconds: float = 0.0

@@ -27,9 +27,9 @@ from bench.environments.pinned import PIN, PinnedEnvironments
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
-from bench.measure.contest import SEED, Contest
+from bench.measure.contest import SEED, Contest, Setting
 from bench.measure.outfit import Outfit
-from bench.measure.pairs import BASE, CANDIDATE, Conditions, Side, condition, run_pair
+from bench.measure.pairs import SIDES, Conditions, Side, condition, run_pair
 from bench.measure.prepare import ingredients
 from bench.progress import Reporter
 from bench.reasons import UsageError
@@ -118,10 +118,9 @@ def contest(
     inferences: int | None = None,
 ) -> Contest:
     """A contest of two sides of a cell, base and candidate; see `Conditions` for `inferences`."""
-    shared = conditions(outfit, cell, log, inferences)
+    setting = Setting(dict(zip(SIDES, sides, strict=True)), conditions(outfit, cell, log, inferences))
     shuffle = random.Random(f"{SEED} {name}")  # noqa: S311 - an order of turns that can be had again
-    pair = partial(run_pair, dict(zip((BASE, CANDIDATE), sides, strict=True)), shared, shuffle)
-    return Contest(name, pair, margins)
+    return Contest(name, partial(run_pair, setting.sides, setting.conditions, shuffle), margins, setting)
 
 
 def conditions(outfit: Outfit, cell: Cell, log: Path, inferences: int | None = None) -> Conditions:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bench.decide.gate import Line, Verdict
 from bench.grid.tolerances import SCORE
+from bench.report.operators import print_operators, summary
 from bench.words.numbers import MISSING, interval, number
 
 _ORDER = (Verdict.WORSE, Verdict.UNDECIDED, Verdict.INCOMPARABLE, Verdict.BETTER, Verdict.SAME, Verdict.UNCHANGED)
@@ -65,6 +66,9 @@ def print_check(facts: Mapping[str, Any], console: Console, *, everything: bool 
     for cell, metric, *_rest, why in shown:
         if why:
             console.print(Text(f"{cell} {metric}: {why}", style="dim"))
+    for cell, operators in facts["operators"].items():
+        console.print(Text(short(cell), style="bold"))
+        print_operators(operators, console)
     for note in facts["notes"]:
         console.print(Text(note, style="dim"))
 
@@ -75,6 +79,7 @@ def markdown(facts: Mapping[str, Any]) -> str:
     loud = rows(facts)
     if loud:
         parts += [*_table(loud), ""]
+    parts += [f"{short(cell)}: {_escape(summary(operators))}  " for cell, operators in facts["operators"].items()]
     parts += [f"{_escape(note)}  " for note in facts["notes"]]
     parts += ["", "<details><summary>Every comparison</summary>", "", *_table(rows(facts, everything=True)), ""]
     return "\n".join([*parts, "</details>", ""])

@@ -19,10 +19,9 @@ TYPES, NAMES = 10, 5
 def print_operators(facts: Mapping[str, Any], console: Console) -> None:
     """Print what `bench.decide.operators.facts` gave, or `why` there is nothing.  Nothing in it is markup."""
     if "why" in facts:
-        console.print(Text(f"Operators: {facts['why']}", style="dim"))
+        console.print(Text(summary(facts), style="dim"))
         return
-    counts = f"{facts['base']} {ARROW} {facts['candidate']} operators"
-    console.print(Text(counts + _changed(facts["types"]), style="bold"))
+    console.print(Text(summary(facts), style="bold"))
     table = _table("type", ("base", "candidate"))
     for one in (*facts["types"][:TYPES], {**facts, "type": "all", "share": None}):
         table.add_row(Text(shortened(one["type"], 60)), str(one["base"]), str(one["candidate"]), *_times(one))
@@ -39,6 +38,13 @@ def print_operators(facts: Mapping[str, Any], console: Console) -> None:
             style="dim",
         )
     )
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """How many operators there are on both sides, and of which types there are more or fewer; or why not."""
+    if "why" in facts:
+        return f"Operators: {facts['why']}"
+    return f"{facts['base']} {ARROW} {facts['candidate']} operators{_changed(facts['types'])}"
 
 
 def _changed(types: Sequence[Mapping[str, Any]]) -> str:
