@@ -14,8 +14,9 @@ from bench.grid.request import Request
 from bench.places import MATRICES, ROOT
 from bench.wall.artifacts import Artifacts
 
-LONGEST_FIRST = ("test_sweep", "test_collapse", "test_instruments", "test_formats", "test_install", "test_runtimes",
-                 "test_api", "test_notebook", "test_comparison", "test_envs", "test_report")  # fmt: skip
+LONGEST_FIRST = ("test_sweep", "test_check", "test_collapse", "test_instruments", "test_formats", "test_install",
+                 "test_runtimes", "test_api", "test_notebook", "test_comparison", "test_envs",
+                 "test_report")  # fmt: skip
 """Files with real runs, installations and exports, so that no worker of pytest-xdist is left with one at the end."""
 
 # Guests of two runs at once would be pinned to the same CPU; the last two share a wheel and an environment as well.

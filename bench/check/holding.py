@@ -16,7 +16,7 @@ from bench.check.plan import REVISION, Plan, State
 from bench.decide import gate
 from bench.decide.gate import CONTROL, Line, Looks, Verdict
 from bench.decide.operators import facts as told_of
-from bench.grid import tolerances
+from bench.grid import machine, tolerances
 from bench.grid.matrix import Cell
 from bench.grid.request import Request
 from bench.measure import operators
@@ -100,7 +100,15 @@ def facts(found: Found) -> dict[str, Any]:
         notes.append(f"{CONTROL}: {ratio.value:.4f} from {len(control.screened)} pairs: the machine was {word}.")
     noise = {one.name: asdict(one.noise()) for one in found.contests if len(one.screened) > 1}
     told = {cell: told_of(profiles.sides, profiles.why) for cell, profiles in found.operators.items()}
-    return report.facts_of(found.lines, found.against, notes=notes, seconds=found.seconds, noise=noise, operators=told)
+    return report.facts_of(
+        found.lines,
+        found.against,
+        machine=machine.machine_id(),
+        notes=notes,
+        seconds=found.seconds,
+        noise=noise,
+        operators=told,
+    )
 
 
 def shown(progress: Reporter) -> Callable[[Contest, str, int], None]:

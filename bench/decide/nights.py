@@ -69,7 +69,7 @@ class Drawn:
 class Setting:
     """A night's cells, margins and time; `slowed` is the relative slowdown added to the pairs of some cells.
 
-    `control` is drawn beside them, as a check takes pairs of its first cell against itself.
+    `control` is drawn beside them, as a check takes pairs of the cell that starts quickest against itself.
     """
 
     cells: Mapping[str, Series]

@@ -198,7 +198,8 @@ def _condition(
     options = dict(zip(rows.cell, rows.option, strict=True))
     lenders = {cell: _lender(cell, kinds, options) for cell in dict.fromkeys([*cells, *kinds])}
     series = {cell: kinds[lender] for cell, lender in lenders.items()}
-    night = Setting(series, next(iter(series.values())), margins, plan.minutes, {})
+    quickest = min(series.values(), key=lambda one: float(one.seconds.mean()))
+    night = Setting(series, quickest, margins, plan.minutes, {})
     quiet = nights.nights(night, plan.nights, spread)
     judged = [_judged(cell, night, quiet, plan.nights, spread) for cell in kinds]
     comparisons = sum(kind.comparisons for kind in judged)

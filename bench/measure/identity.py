@@ -15,8 +15,6 @@ from bench.places import RUNTIMES
 
 Identity = dict[str, str]
 PARTS = ("lock", "artifact", "adapter", "options", "device")
-SCOPE = "identity"
-"""Of the table `environment`: a fact per cell."""
 
 
 def identity(outfit: Outfit, cell: Cell, artifact_key: str) -> Identity:

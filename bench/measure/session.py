@@ -16,12 +16,13 @@ from dataclasses import replace
 from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell
-from bench.measure.identity import SCOPE, identity
+from bench.measure.identity import identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
+from bench.store.baselines import IDENTITY
 
 _UNTIMED = CellProblem(
     Reason.INTERRUPTED,
@@ -122,7 +123,7 @@ class Session:
         """
         workshop = self.workshop
         subject = Subject(workshop, cell, workshop.artifact(cell))
-        workshop.note(SCOPE, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
+        workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
             for instrument in of_cells(wanted):
                 if instrument.in_guest and subject.running is None:

@@ -17,7 +17,7 @@ from bench.words.numbers import MISSING, interval, number
 
 _ORDER = (Verdict.WORSE, Verdict.UNDECIDED, Verdict.INCOMPARABLE, Verdict.BETTER, Verdict.SAME, Verdict.UNCHANGED)
 _STYLES = {Verdict.WORSE: "bold red", Verdict.BETTER: "green", Verdict.UNDECIDED: "yellow"}
-_TITLES = ("cell", "metric", "verdict", "base", "candidate", "change", "allowed", "why")
+TITLES = ("cell", "metric", "verdict", "base", "candidate", "change", "allowed", "why")
 _BYTES = ("size_bytes", "env_bytes", "peak_rss_bytes")
 
 
@@ -47,7 +47,7 @@ def ordered(lines: Iterable[Line]) -> list[Line]:
 
 
 def rows(facts: Mapping[str, Any], *, everything: bool = False) -> list[tuple[str, ...]]:
-    """Texts of the table, by `_TITLES`; what is the same only where `everything` is asked for."""
+    """Texts of the table, by `TITLES`; what is the same only where `everything` is asked for."""
     quiet = () if everything else (Verdict.SAME, Verdict.UNCHANGED)
     return [_row(line) for line in facts["lines"] if line["verdict"] not in quiet]
 
@@ -91,7 +91,7 @@ def short(cell_id: str) -> str:
 
 
 def _table(shown: Sequence[tuple[str, ...]]) -> list[str]:
-    lines = [f"| {' | '.join(_TITLES)} |", "|" + "---|" * len(_TITLES)]
+    lines = [f"| {' | '.join(TITLES)} |", "|" + "---|" * len(TITLES)]
     return lines + [f"| {' | '.join(_escape(text) for text in row)} |" for row in shown]
 
 

@@ -15,16 +15,18 @@ from bench.decide.timings import Own, Timings, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import durations, figures, highlights, outcomes, photo, tables
+from bench.report import checked, durations, figures, highlights, outcomes, photo, tables
+from bench.report.checked import Checked
 from bench.stats.contrast import contrasts
 from bench.store import reading as run
+from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run
 from bench.words.numbers import count, interval, number, precision_name
 
 # The images folder is a path on the machine that measured; a report is made to be handed on.
-_HIDDEN = {"run": frozenset({"images_dir", "option_names"})}
-# The time it took has a table of its own.
-_SHOWN_ELSEWHERE = frozenset({durations.SCOPE})
+_HIDDEN = {"run": frozenset({"images_dir", "option_names", "house"})}
+# The time it took has a table of its own, and hashes are for a check to compare.
+_LEFT_OUT = frozenset({durations.SCOPE, IDENTITY})
 _SCRIPT, _STYLE = "script", "style"
 
 
@@ -62,13 +64,13 @@ def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: flo
     Raises bench.reasons.StoreError for a run that cannot be read, bench.reasons.UsageError for an `image` that is not
     one of the run's, a vendored file that was changed, or an `out` that cannot be written.
     """
-    html = render(run.load(run_dir), image=image, min_score=min_score)
+    html = render(run.load(run_dir), image=image, min_score=min_score, check=checked.read(run_dir))
     _write(out, html)
     return out
 
 
-def render(data: Run, *, image: Path | None, min_score: float) -> str:
-    """The report's HTML.  Equal runs give equal text."""
+def render(data: Run, *, image: Path | None, min_score: float, check: Checked | None = None) -> str:
+    """The report's HTML, with the check that the run was held to.  Equal runs give equal text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(REPORTS / "templates"),
         autoescape=True,
@@ -86,6 +88,7 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
     errors = own(data, timed)
     return environment.get_template("report.html.j2").render(
         run=data,
+        check=check,
         policy=_policy(scripts, styles),
         scripts=scripts,
         styles=styles,
@@ -104,7 +107,7 @@ def render(data: Run, *, image: Path | None, min_score: float) -> str:
         problems=outcomes.problems(data),
         attestation_keys=keys,
         attestation=attested,
-        environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _SHOWN_ELSEWHERE],
+        environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _LEFT_OUT],
         durations=durations.steps(data),
         slowest=durations.slowest(data),
         tolerance=highlights.TOLERANCE,

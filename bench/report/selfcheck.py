@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +86,6 @@ def as_markdown(found: Sequence[Sheet]) -> str:
         ]
         parts += [f"**{sheet.title}**", "\n".join(lines), sheet.note]
     return "\n\n".join(parts)
-
-
-def as_html(found: Sequence[Sheet]) -> str:
-    """The tables as HTML, for a section of a report; all text is escaped."""
-    parts = []
-    for sheet in found:
-        head = "".join(f"<th>{escape(title)}</th>" for title in sheet.header)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in sheet.rows)
-        parts.append(
-            f"<h3>{escape(sheet.title)}</h3>\n<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>\n"
-            f"<p>{escape(sheet.note)}</p>"
-        )
-    return "\n".join(parts)
 
 
 def _alarms(one: Condition) -> Sheet:

@@ -165,14 +165,18 @@ def references(run: Run, own: Own) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _bound(q: int, samples: int) -> str:
+    return f"At most that in {q} % of calls, with 99 % confidence (MLPerf's bound); from {samples} samples up"
+
+
 def latency_detail(run: Run) -> Table:
     """Percentiles, sample counts and stop reason per measured cell."""
     columns = [
         _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
         _figure("", "p50", "ms per call", "Median of one inference, which takes a whole batch", _p50, 2),
         *([_per_image("")] if has_batches(run) else []),
-        _figure("", "p90", "ms per call", "90th percentile; from 64 samples up", lambda cell: cell.latency_p90_ms, 2),
-        _figure("", "p99", "ms per call", "99th percentile; from 662 samples up", lambda cell: cell.latency_p99_ms, 2),
+        _figure("", "p90", "ms per call", _bound(90, 64), lambda cell: cell.latency_p90_ms, 2),
+        _figure("", "p99", "ms per call", _bound(99, 662), lambda cell: cell.latency_p99_ms, 2),
         _figure("", "Samples", "", "Timed inferences in clean rounds", lambda cell: cell.latency_samples, 0),
         _figure("", "Launches", "", "Processes the ratio is from", lambda cell: cell.latency_launches, 0),
         _figure("", "Rounds used", "", "Rounds the ratio uses", lambda cell: cell.latency_rounds, 0),

@@ -27,7 +27,8 @@ from bench.store.tables import read_table
 FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
 _LEFT_OUT = ("samples", "launches")
 """Tables of times: a later state is never held against stored ones."""
-_IDENTITY = "identity"
+IDENTITY = "identity"
+"""Scope of the table `environment` with the identity of each cell, as JSON by the cell's id."""
 _SAME = ("model_sha256", "images", "data_sha256")  # the hash of data is that of its images
 """Facts of a run without which two runs cannot be compared."""
 
@@ -70,7 +71,7 @@ def facts_of(run: Path) -> dict[str, Any]:
     """
     table = read_table(run, "environment")
     facts = {(scope, key): value for scope, key, value in table[["scope", "key", "value"]].itertuples(index=False)}
-    identities = {key: json.loads(value) for (scope, key), value in facts.items() if scope == _IDENTITY}
+    identities = {key: json.loads(value) for (scope, key), value in facts.items() if scope == IDENTITY}
     wanted = (*_SAME, "sweep", "model", "data", "task", "commit", "house")
     if not identities or any(("run", name) not in facts for name in wanted):
         raise UsageError(f"{run}: records no identities of its cells; make it again with this version of the bench")

@@ -70,6 +70,8 @@ class StoredCell:
     load_ms: float | None
     first_inference_ms: float | None
     peak_rss_bytes: float | None
+    peak_rss_bytes_low: float | None
+    peak_rss_bytes_high: float | None
     parity_images: float | None
     parity_box_max: float | None
     parity_box_p999: float | None

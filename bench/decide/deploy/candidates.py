@@ -104,7 +104,7 @@ def _candidate(run: Run, cell: StoredCell) -> Candidate:
         "map": _map(cell) if comparable else None,
         "loss": _loss(cell),
         "size": _exact(megabytes(cell.size_bytes)),
-        "memory": _exact(megabytes(cell.peak_rss_bytes)),
+        "memory": _memory(cell),
         "packages": _exact(megabytes(cell.env_bytes)),
     }
     rounded = {name: _rounded(figure, QUANTITIES[name].digits) for name, figure in figures.items()}
@@ -143,6 +143,13 @@ def _loss(cell: StoredCell) -> Figure | None:
     if cell.map_delta_low is None or cell.map_delta_high is None:
         return Figure(-cell.map_delta, None, None)
     return Figure(-cell.map_delta, -cell.map_delta_high, -cell.map_delta_low)
+
+
+def _memory(cell: StoredCell) -> Figure | None:
+    """Peak memory; exact where it was read once, since there is nothing to tell its interval by."""
+    value = megabytes(cell.peak_rss_bytes)
+    low, high = megabytes(cell.peak_rss_bytes_low), megabytes(cell.peak_rss_bytes_high)
+    return _exact(value) if value is None or low is None or high is None else Figure(value, low, high)
 
 
 def _exact(value: float | None) -> Figure | None:

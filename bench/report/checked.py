@@ -1,0 +1,59 @@
+"""The check of a run as a section of its report: what is not the same, every comparison, and how often it is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.places import RECORDED
+from bench.reasons import StoreError
+from bench.report import check
+from bench.report.operators import summary
+from bench.report.selfcheck import Sheet, sheets
+from bench.store import pairs, selfcheck
+
+SELF_CHECKS = RECORDED.parent / "self-check"
+"""Recorded self-checks, by kind of machine; only a checkout has them."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check, ready to be shown: what was `found` not to be the same, and the gate's error `rates` on such a machine."""
+
+    headline: str
+    regressed: bool
+    found: Sheet | None
+    everything: Sheet
+    notes: tuple[str, ...]
+    rates: tuple[Sheet, ...]
+
+
+def read(run_dir: Path) -> Checked | None:
+    """The check that a run was last held to; None where there was none.  Raises StoreError for a broken file."""
+    path = run_dir / pairs.CHECK
+    if not path.is_file():
+        return None
+    try:
+        return _checked(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
+
+
+def _checked(facts: dict[str, Any]) -> Checked:
+    loud = check.rows(facts)
+    operators = (f"{check.short(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
+    file = selfcheck.path_of(SELF_CHECKS, facts["machine"])
+    return Checked(
+        headline=check.headline(facts),
+        regressed=facts["regressed"],
+        found=_sheet("What is not the same", loud) if loud else None,
+        everything=_sheet("Every comparison", check.rows(facts, everything=True)),
+        notes=(*operators, *facts["notes"]),
+        rates=tuple(sheets(selfcheck.read(file)[1])) if file.is_file() else (),
+    )
+
+
+def _sheet(title: str, rows: list[tuple[str, ...]]) -> Sheet:
+    return Sheet(title, check.TITLES, tuple(rows), "")
