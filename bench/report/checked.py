@@ -20,7 +20,7 @@ SELF_CHECKS = RECORDED.parent / "self-check"
 
 @dataclass(frozen=True)
 class Checked:
-    """A check, ready to be shown: what was `found` not to be the same, and the gate's error `rates` on such a machine."""
+    """A check, ready to be shown: what was `found` not to be the same, and the error `rates` on such a machine."""
 
     headline: str
     regressed: bool
