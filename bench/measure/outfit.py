@@ -20,7 +20,7 @@ from bench.grid.matrix import Cell, Matrix
 from bench.grid.schema import Deadlines, Sweep
 from bench.measure import exporting
 from bench.progress import Reporter
-from bench.tasks.dataset import Dataset, read_image
+from bench.tasks.dataset import Dataset
 from bench.tasks.task import AnyTask, Tensor
 from bench.wall.artifacts import Artifact, Artifacts
 from bench.wall.checkpoint import Checkpoint
@@ -129,5 +129,5 @@ class Outfit:
 
     def input(self, indices: Sequence[int], imgsz: int) -> Tensor:
         """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
-        images = (self.task.prepare(read_image(self.dataset.images[index].path), imgsz)[0] for index in indices)
+        images = (self.task.prepare(self.dataset.images[index].pixels(), imgsz)[0] for index in indices)
         return np.concatenate(list(images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench import demo
@@ -42,11 +43,17 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
     task = TASKS[TASK]
     environments = Environments(request.matrices, request.cache)
     data = data_file(request, progress)
-    validation = task.load(data, limit=wanted.sweep.images)
+    with progress.timed("", "reading the images", "data"):
+        validation = task.load(data, limit=wanted.sweep.images)
     with progress.timed("", "reading the checkpoint", "data"):
         given = request.text("model") or str(demo.CHECKPOINT)
         checkpoint = checkpoints.resolve(given, environments, request.cache)
     checkpoint.require_classes(validation.names, data)
+    checkpoint.require_sizes({cell.imgsz for cell in wanted.cells})
+    if renamed := checkpoint.renamed(validation.names):
+        validation = replace(validation, notes=(*validation.notes, renamed))
+    for note in validation.notes:
+        progress.message(note)
     return Ingredients(wanted.matrix, wanted.sweep, request.cache, task, checkpoint, validation, environments, progress)
 
 

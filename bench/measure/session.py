@@ -192,6 +192,7 @@ class Session:
                 "data": dataset.name,
                 "data_sha256": dataset.sha256,
                 "images": len(dataset.images),
+                "data_notes": list(dataset.notes),
                 "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
                 "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

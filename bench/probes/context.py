@@ -26,8 +26,8 @@ from bench.grid.entries import Entry
 from bench.grid.matrix import Cell, Matrix
 from bench.probes.observation import Unavailable
 from bench.progress import Reporter
-from bench.tasks.dataset import read_image
 from bench.tasks.detect.task import DETECT
+from bench.tasks.images import read_image
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts
 from bench.wall.spec import load_spec

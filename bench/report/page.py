@@ -23,8 +23,9 @@ from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run
 from bench.words.numbers import count, interval, number, precision_name
 
-# The images folder is a path on the machine that measured; a report is made to be handed on.
-_HIDDEN = {"run": frozenset({"images_dir", "option_names", "house"})}
+# The images folder is a path on the machine that measured; a report is made to be handed on.  Notes on the data stand
+# in its summary.
+_HIDDEN = {"run": frozenset({"images_dir", "option_names", "house", "data_notes"})}
 # The time it took has a table of its own, and hashes are for a check to compare.
 _LEFT_OUT = frozenset({durations.SCOPE, IDENTITY})
 _SCRIPT, _STYLE = "script", "style"

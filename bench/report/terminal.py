@@ -52,6 +52,8 @@ def print_run(run_dir: Path, console: Console) -> None:
         console.print(Text(f"{name} itself is known to {error}: {tables.SHARED}", style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
         console.print(Text(f"{_MARK} {OUTSIDE_GUIDE}", style="dim"))
+    for note in run.data_notes:
+        console.print(Text(f"Data: {note}"))
     for group in outcomes.problems(run):
         console.print()
         console.print(Text(f"{group.status} · {group.code} ({count(group.count, 'cell')})", style="bold"))

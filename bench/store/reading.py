@@ -173,6 +173,12 @@ class Run:
         recorded = self.fact("outside_guide")
         return frozenset(json.loads(recorded)) if recorded else frozenset()
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know of the data set, a sentence each."""
+        recorded = self.fact("data_notes")
+        return tuple(clean(str(note)) for note in json.loads(recorded)) if recorded else ()
+
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
         known = {fact.key: fact.value for fact in reversed(self.facts) if fact.scope == scope}

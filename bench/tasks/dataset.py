@@ -1,13 +1,14 @@
 """Images and labels of a data set, read from the Ultralytics data file a user already has.
 
 The rules follow Ultralytics 8.4.190 (`check_det_dataset`, `get_img_files`, `verify_image_label`) so that the same file
-means the same images and boxes, with four differences, each on the side of a reproducible result:
+means the same images and boxes, with five differences, each on the side of a reproducible result:
 
 * Relative paths are relative to the data file (a list file's to that list file), never to the working directory or to
   a folder in the user's settings.
-* A label row that Ultralytics would reject stops the run.  Ultralytics drops that image with a warning, and the mAP is
-  then that of another set.
-* An image that appears twice is evaluated once.
+* A label row or an image that Ultralytics would reject, and a line of an image list that it would pass over, stops the
+  run.  Ultralytics drops that image with a warning at most, and the mAP is then that of another set.
+* An image that appears twice is evaluated once, whatever its names: links of both kinds are seen through.
+* What is there and does not count, or not as it stands, is said (`Dataset.notes`).
 * `download:` is never executed.
 """
 
@@ -16,41 +17,69 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from bench.reasons import UsageError
-
-IMAGE_SUFFIXES = frozenset(
-    ["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"]
+from bench.tasks.images import (
+    IMAGE_SUFFIXES,
+    OTHER_PICTURES,
+    cause,
+    each_once,
+    exists,
+    files_below,
+    identity,
+    image_size,
+    is_image,
+    label_path,
+    listed,
+    read_image,
+    suffix,
 )
-MINIMUM_SIDE_PX = 10
-_EXIF_ORIENTATION = 274
-_QUARTER_TURNS = frozenset([5, 6, 7, 8])
-# cv2.imread and Pillow agree on the orientation of these; of other formats it depends on the versions of both.
-_ROTATED_BY_OPENCV = frozenset(["JPEG", "MPO", "PNG", "AVIF"])
+
+CHANNELS = 3
+"""What `read_image` gives and networks here take: red, green and blue."""
+# Decoded images wait in memory, so that the number of readers is not that of the cores.
+_READERS = 4
 
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One evaluated image: `id` its index in the evaluated list, `width` and `height` in px after EXIF rotation."""
+    """One evaluated image: `id` its index in the evaluated list, `width` and `height` in px of its decoded pixels."""
 
     id: int
     path: Path
     width: int
     height: int
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Pixels, uint8 (height, width, 3), BGR.  Raises UsageError when the file is no longer what the set was."""
+        decoded = read_image(self.path)
+        height, width = decoded.shape[:2]
+        if (width, height) != (self.width, self.height):
+            raise UsageError(
+                f"the image {self.path} was {self.width} x {self.height} px when the data set was read and is now "
+                f"{width} x {height}; leave the data alone while it is evaluated"
+            )
+        return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Images of a split: `paths` sorted, each file once; `notes` what was there and left out, a sentence each."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -67,7 +96,7 @@ class Dataset:
     Attributes: `name` stem of the data file, `split` the key it was read from, `names` class names by index (unique),
     `images` in order of path, `boxes` a structured array of the task's annotations (`image_id`, `category`, and what
     else its labels hold, in px of the image), `sha256` over image list, sizes, labels and class names, the same on any
-    machine.
+    machine, `notes` what a reader of the score must know of the set, a sentence each.
     """
 
     name: str
@@ -77,6 +106,7 @@ class Dataset:
     boxes: NDArray[np.void]
     sha256: str
     source: Source
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def train_images(self) -> tuple[Path, ...]:
@@ -105,8 +135,9 @@ class Dataset:
         return max(self.images, key=lambda image: counts[image.id]).path
 
     def evaluated_too(self, paths: Iterable[Path]) -> int:
-        """How many of `paths` are images of this dataset."""
-        return len({image.path for image in self.images} & set(paths))
+        """How many of `paths` are images of this dataset, under whatever name."""
+        asked = {identity(path) for path in paths}
+        return len(asked & {identity(image.path) for image in self.images}) if asked else 0
 
 
 def evenly_spaced(items: Sequence[_Item], n: int) -> tuple[_Item, ...]:
@@ -134,7 +165,7 @@ class DataFile:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"cannot read the data file {path}: {_cause(error)}; give the path of an Ultralytics data file (YAML)"
+                f"cannot read the data file {path}: {cause(error)}; give the path of an Ultralytics data file (YAML)"
             ) from error
         try:
             content = yaml.safe_load(text)
@@ -159,8 +190,8 @@ class DataFile:
         value = self.content.get("path")
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{self.where('path')}: 'path' must be a folder name, not {value!r}")
-        root = (self.path.parent / (value or ".")).resolve()
-        if not root.is_dir():
+        root = Path(os.path.realpath(self.path.parent / (value or ".")))
+        if not exists(root) or not root.is_dir():
             raise UsageError(
                 f"{self.where('path')}: 'path: {value}' names the folder {root}, which does not exist; write the "
                 f"folder of the data set, absolute or relative to this file{self._download_hint}"
@@ -202,39 +233,69 @@ class DataFile:
         return {index: f"{name} ({index})" if name in repeated else name for index, name in sorted(table.items())}
 
     def image_paths(self, split: str) -> tuple[Path, ...]:
-        """Images of a split, sorted, each once.
+        """Images of a split, sorted, each once.  Raises UsageError as `find` does."""
+        return self.find(split).paths
+
+    def find(self, split: str) -> Found:
+        """Images of a split, and what was left out.
 
         An entry is a folder, searched with its subfolders, or a text file with one image path per line.
-        Raises UsageError naming the key and line when the split is missing or a path in it leads nowhere.
+        Raises UsageError naming the key and line when the split is missing or a path in it leads nowhere, and naming
+        what cannot be read.
         """
         value = self.content.get(split)
         if not value:
             raise UsageError(f"{self.path} has no '{split}:' key, or an empty one; add the folder of its images")
         entries = value if isinstance(value, list) else [value]
-        found: set[Path] = set()
+        there: list[Path] = []
         for entry in entries:
             if not isinstance(entry, str):
                 raise UsageError(f"{self.where(split)}: '{split}' must be a path or a list of paths, not {entry!r}")
             location = self._locate(split, entry)
-            found.update(_images_in_folder(location) if location.is_dir() else _images_in_list(location))
+            there += files_below(location) if location.is_dir() else listed(location)
+        there = list(dict.fromkeys(there))
+        found = [path for path in there if is_image(path.name)]
         if not found:
             raise UsageError(
                 f"{self.where(split)}: no images in {', '.join(map(str, entries))}; "
                 f"known suffixes are {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        return tuple(sorted(found))
+        others = Counter(suffix(path.name) for path in there)
+        paths = each_once(found)
+        return Found(paths, tuple(_left_out(split, len(found) - len(paths), others)))
+
+    def require_colour(self) -> None:
+        """Raise UsageError where the file says that its images have other channels than `CHANNELS`."""
+        channels = self.content.get("channels", CHANNELS)
+        if channels != CHANNELS:
+            raise UsageError(
+                f"{self.where('channels')}: 'channels: {channels}', but images are evaluated in {CHANNELS} channels "
+                "(RGB) here; a model of other channels cannot be benched"
+            )
 
     def _locate(self, split: str, entry: str) -> Path:
-        location = (self.root / entry).resolve()
-        if not location.exists() and entry.startswith("../"):
+        # Not Path.resolve, which before Python 3.13 raises RuntimeError on a link to itself.
+        wanted = Path(os.path.realpath(self.root / entry))
+        location = wanted
+        if not exists(location) and entry.startswith("../"):
             # Exports of Roboflow write "../train/images" for a folder beside the data file.
-            location = (self.root / entry[3:]).resolve()
-        if not location.exists():
+            location = Path(os.path.realpath(self.root / entry[3:]))
+        if not exists(location):
             raise UsageError(
-                f"{self.where(split)}: '{split}: {entry}' leads to {(self.root / entry).resolve()}, which does not "
+                f"{self.where(split)}: '{split}: {entry}' leads to {wanted}, which does not "
                 f"exist; correct '{split}', or 'path' (now {self.root}){self._download_hint}"
             )
         return location
+
+
+def _left_out(split: str, names: int, suffixes: Counter[str]) -> Iterator[str]:
+    """Sentences on further names of one file, and on pictures whose suffix is none of `IMAGE_SUFFIXES`."""
+    if names:
+        yield f"Further names (links) in {split} of images that are counted already: {names}."
+    pictures = {kind: count for kind, count in sorted(suffixes.items()) if kind in OTHER_PICTURES}
+    if pictures:
+        told = ", ".join(f"{count} .{kind}" for kind, count in pictures.items())
+        yield f"Pictures in {split} of kinds that Ultralytics does not read are left out: {told}."
 
 
 Reader = Callable[[Path, int, Image], "Labels"]
@@ -243,10 +304,16 @@ Reader = Callable[[Path, int, Image], "Labels"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Annotations of one image: `rows` a structured array in px of the image, `raw` the bytes that identify them."""
+    """Annotations of one image.
+
+    `rows` a structured array in px of the image, `raw` the bytes that identify them, `found` whether there is a label
+    file at all, `remark` what was made of its rows where they are no plain boxes, as words after "3 label files".
+    """
 
     rows: NDArray[np.void]
     raw: bytes
+    found: bool = True
+    remark: str = ""
 
 
 def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", limit: int | None = None) -> Dataset:
@@ -254,7 +321,8 @@ def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", l
 
     `limit` takes that many images at equal steps over the sorted list (see `evenly_spaced`), always the same ones.
     Labels lie where Ultralytics looks: the last /images/ of the path replaced by /labels/, suffix .txt.  A missing or
-    empty label file means an image without objects.  Sizes come from image headers; pixels are not decoded.
+    empty label file means an image without objects.  Every image is decoded once, so that one which cannot be is told
+    here and its size is that of its pixels.
 
     Raises UsageError, naming file, line and remedy, for anything that would make the set other than what the user
     thinks it is: see the module's docstring.
@@ -263,101 +331,41 @@ def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", l
     read = reader(source)
     if limit is not None and limit < 1:
         raise UsageError(f"the number of images must be at least 1, not {limit}")
+    source.require_colour()
     names = source.class_names()
-    paths = source.image_paths(split)
-    paths = paths if limit is None else evenly_spaced(paths, limit)
+    found = source.find(split)
+    paths = found.paths if limit is None else evenly_spaced(found.paths, limit)
+    with ThreadPoolExecutor(_READERS) as pool:
+        sizes = list(pool.map(image_size, paths))
+    images = tuple(Image(index, path, *size) for index, (path, size) in enumerate(zip(paths, sizes, strict=True)))
+    labels = [read(label_path(image.path), len(names), image) for image in images]
     digest = hashlib.sha256()
     digest.update(_framed(names.values()))
-    images, tables = [], []
-    for index, image_path in enumerate(paths):
-        width, height = image_size(image_path)
-        images.append(Image(index, image_path, width, height))
-        labels = read(label_path(image_path), len(names), images[-1])
-        tables.append(labels.rows)
-        fields = (_portable(image_path, source.root), str(width), str(height), labels.raw.hex())
+    for image, own in zip(images, labels, strict=True):
+        fields = (_portable(image.path, source.root), str(image.width), str(image.height), own.raw.hex())
         digest.update(_framed(fields))
     return Dataset(
         name=source.path.stem,
         split=split,
         names=names,
-        images=tuple(images),
-        boxes=np.concatenate(tables),
+        images=images,
+        boxes=np.concatenate([own.rows for own in labels]),
         sha256=digest.hexdigest(),
         source=source,
+        notes=(*found.notes, *_label_notes(images, labels, source.root)),
     )
 
 
-def label_path(image: Path) -> Path:
-    """Label file of an image: the last /images/ becomes /labels/, the suffix .txt; without one, beside the image."""
-    folder = f"{os.sep}images{os.sep}"
-    head, separator, tail = str(image.with_suffix(".txt")).rpartition(folder)
-    return Path(f"{head}{os.sep}labels{os.sep}{tail}") if separator else Path(tail)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in px as `read_image` will return it, from the header alone where that is certain.
-
-    Raises UsageError when the file is missing, no image, or has a side under 10 px (Ultralytics rejects those).
-    """
-    try:
-        with PillowImage.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
-            certain = image.format in _ROTATED_BY_OPENCV
-    except (OSError, UnidentifiedImageError, PillowImage.DecompressionBombError, SyntaxError) as error:
-        raise UsageError(
-            f"cannot read the image {path}: {_cause(error)}; replace it or take it out of the split"
-        ) from error
-    if turned and certain:
-        width, height = height, width
-    elif turned:
-        height, width = read_image(path).shape[:2]
-    if min(width, height) < MINIMUM_SIDE_PX:
-        raise UsageError(
-            f"the image {path} is {width} x {height} px and sides under {MINIMUM_SIDE_PX} px are not supported; take "
-            "it out of the split"
+def _label_notes(images: Sequence[Image], labels: Sequence[Labels], root: Path) -> Iterator[str]:
+    """Sentences on images without a label file and on label files whose rows are no plain boxes."""
+    bare = [image.path for image, own in zip(images, labels, strict=True) if not own.found]
+    if bare:
+        yield (
+            f"{len(bare)} of {len(images)} images have no label file and count as images without objects (the first "
+            f"would be {_portable(label_path(bare[0]), root)})."
         )
-    return width, height
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Pixels of an image, uint8 (H, W, 3), BGR, turned upright by its EXIF orientation; UsageError if unreadable."""
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise UsageError(f"cannot read the image {path}: {_cause(error)}; restore it or correct the split") from error
-    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if pixels is None:
-        raise UsageError(f"OpenCV cannot decode {path}; convert it to JPEG or PNG, or take it out of the split")
-    return np.asarray(pixels, np.uint8)
-
-
-def _images_in_folder(folder: Path) -> Iterable[Path]:
-    """Images below a folder, links followed; names starting with a dot (macOS leaves such files) are left out."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith(".") and _is_image(name))
-
-
-def _images_in_list(file: Path) -> Iterable[Path]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the list of images {file}: {_cause(error)}; it must be UTF-8 text") from error
-    for number, line in enumerate((line.strip() for line in lines), start=1):
-        if not line or not _is_image(line):
-            continue
-        path = Path(os.path.normpath(file.parent / line))
-        if not path.is_file():
-            raise UsageError(
-                f"{file}, line {number}: the image {path} does not exist; relative lines are relative to the folder of "
-                "the list"
-            )
-        yield path
-
-
-def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
+    for remark, count in Counter(own.remark for own in labels if own.remark).items():
+        yield f"{count} of {len(images) - len(bare)} label files {remark}."
 
 
 def _portable(path: Path, root: Path) -> str:
@@ -367,9 +375,9 @@ def _portable(path: Path, root: Path) -> str:
 
 def _framed(fields: Iterable[str]) -> bytes:
     """Bytes of fields for a digest, each after its length: no two different lists give the same bytes."""
-    return b"".join(len(data).to_bytes(8, "little") + data for data in (field.encode() for field in fields))
+    return b"".join(len(data).to_bytes(8, "little") + data for data in map(_encoded, fields))
 
 
-def _cause(error: Exception) -> str:
-    """What went wrong without the path, which the message names already."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _encoded(field: str) -> bytes:
+    """UTF-8; bytes of a file name that are none stay as they are."""
+    return field.encode("utf-8", "surrogateescape")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.environments.locked import Environments
 from bench.places import EXPORTERS
@@ -23,19 +25,59 @@ _SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An Ultralytics detect checkpoint.  `name` is its file stem, `names` its classes by index."""
+    """An Ultralytics detect checkpoint.
+
+    `name` is its file stem, `names` its classes by index, `stride` the px of the network input that its coarsest
+    outputs are apart: an image size is a multiple of it.
+    """
 
     path: Path
     name: str
     sha256: str
     names: Mapping[int, str]
+    stride: int
 
     def require_classes(self, names: Mapping[int, str], data: Path) -> None:
-        """Raise UsageError unless the data file names as many classes as the model has."""
+        """Raise UsageError unless the data file names as many classes as the model has, none in another's place."""
         if len(names) != len(self.names):
             raise UsageError(
                 f"{self.path.name} detects {len(self.names)} classes ({_some(self.names)}), but {data} names "
                 f"{len(names)} ({_some(names)}): give the data file that the model was trained with"
+            )
+        own, theirs = _places(self.names), _places(names)
+        moved = [name for name in own if theirs.get(name, own[name]) != own[name]]
+        if moved:
+            first = moved[0]
+            order = "in another order" if set(own) == set(theirs) else "at other indices"
+            raise UsageError(
+                f"{data} names classes of {self.path.name} {order}: '{self.names[own[first]]}' is class "
+                f"{own[first]} of the model and class {theirs[first]} of the data file, and {len(moved)} of "
+                f"{len(names)} are elsewhere. Labels would count for other classes: bring 'names', and labels that "
+                f"follow it, into the model's order ({_some(self.names)})"
+            )
+
+    def renamed(self, names: Mapping[int, str]) -> str:
+        """A sentence on classes that a data file, whose `names` are told apart, calls something else; else nothing."""
+        other = [
+            index
+            for index, name in sorted(self.names.items())
+            if names[index].casefold() not in (name.casefold(), f"{name} ({index})".casefold())
+        ]
+        if not other:
+            return ""
+        first = other[0]
+        return (
+            f"Classes are matched by index: {len(other)} of {len(names)} have another name in the data file than in "
+            f"{self.path.name} (class {first} is '{names[first]}' there and '{self.names[first]}' in the model)."
+        )
+
+    def require_sizes(self, sizes: Iterable[int]) -> None:
+        """Raise UsageError unless image sizes, in px, are multiples of the stride."""
+        wrong = sorted(size for size in sizes if size % self.stride)
+        if wrong:
+            raise UsageError(
+                f"imgsz {', '.join(map(str, wrong))}: {self.path.name} takes multiples of {self.stride} px; "
+                "choose others with --imgsz"
             )
 
 
@@ -56,15 +98,15 @@ def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = _inspect(path.resolve(), digest, environments, cache)
     names = {int(index): str(name) for index, name in facts["names"].items()}
-    return Checkpoint(path.resolve(), path.stem, digest, names)
+    return Checkpoint(path.resolve(), path.stem, digest, names, max(facts["strides"]))
 
 
-def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -> dict[str, dict[str, str]]:
+def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -> dict[str, Any]:
     """What the checkpoint says of itself, kept in the cache by content and by the code that asked."""
     code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
     kept = cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
     if kept.is_file():
-        facts: dict[str, dict[str, str]] = json.loads(kept.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return facts
     try:
         facts = _call(environments, "inspect", {"weights": str(path)})
@@ -96,9 +138,7 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     return target
 
 
-def _call(
-    environments: Environments, function: str, arguments: dict[str, str], **extra: str
-) -> dict[str, dict[str, str]]:
+def _call(environments: Environments, function: str, arguments: dict[str, str], **extra: str) -> dict[str, Any]:
     env = environments.ensure(ENVIRONMENT)
     variables = environments.variables() | extra
     with Worker(env.python, EXPORTER, variables=variables) as guest:
@@ -108,3 +148,10 @@ def _call(
 def _some(names: Mapping[int, str]) -> str:
     shown = ", ".join(list(names.values())[:4])
     return shown + (", ..." if len(names) > 4 else "")
+
+
+def _places(names: Mapping[int, str]) -> dict[str, int]:
+    """Index of every name that only one class has, without regard to case."""
+    folded = {index: name.strip().casefold() for index, name in names.items()}
+    times = Counter(folded.values())
+    return {name: index for index, name in sorted(folded.items()) if times[name] == 1}

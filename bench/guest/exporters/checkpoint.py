@@ -14,11 +14,14 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from ..refusals import CheckpointError
 
+CHANNELS = 3
+
 
 def inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Facts about the checkpoint `weights`: task, classes, strides in px, parameters, what wrote it.
 
-    Raises CheckpointError when it is no Ultralytics checkpoint, no detector, or one with an end-to-end head.
+    Raises CheckpointError when it is no Ultralytics checkpoint, no detector, one with an end-to-end head, or one for
+    images that are not in three channels.
     """
     path = Path(request["weights"])
     if not path.is_file():
@@ -60,6 +63,12 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has an end-to-end head (YOLO26, YOLOv10), whose output is final detections. The bench compares "
             f"raw outputs and decodes them itself; give a model without that head, such as YOLO11 or YOLOv8."
+        )
+    channels = int(next(model.parameters()).shape[1])  # the first convolution's input
+    if channels != CHANNELS:
+        raise CheckpointError(
+            f"{path} takes images of {channels} channel{'s' * (channels > 1)}; the bench gives every network "
+            f"{CHANNELS}, red, green and blue."
         )
     return {
         "task": model.task,

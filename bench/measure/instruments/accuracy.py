@@ -11,7 +11,6 @@ import numpy as np
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.reasons import CellProblem, Reason
 from bench.store.metrics import Figure, in_cells
-from bench.tasks.dataset import read_image
 from bench.tasks.task import AnyTask, Tensor
 
 
@@ -90,7 +89,7 @@ def _predictions(subject: Subject) -> Iterator[tuple[int, Any]]:
     def read(batch: range) -> tuple[Tensor, list[Any]]:
         # The last batch is filled up with its own last image: a static batch takes no smaller one.
         filled = [*batch, *[batch[-1]] * (cell.batch - len(batch))]
-        pairs = [task.prepare(read_image(images[index].path), cell.imgsz) for index in filled]
+        pairs = [task.prepare(images[index].pixels(), cell.imgsz) for index in filled]
         return np.concatenate([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
 
     with ThreadPoolExecutor(1) as reader:

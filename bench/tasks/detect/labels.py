@@ -1,19 +1,22 @@
-"""One YOLO label file: a row per object, `class cx cy w h` or `class x1 y1 x2 y2 ...`, normalised to the image.
+"""One YOLO label file: a row per object, normalised to the image, as the data file says that rows are.
 
-The rules are those of `verify_image_label` in Ultralytics 8.4.190.  Where it drops the image with a warning, this
-raises: an evaluation that silently loses images reports the mAP of another set.
+`class cx cy w h`, with the keypoints of `kpt_shape` behind it where the data file has that key, or else
+`class x1 y1 x2 y2 x3 y3 ...`.  The rules are those of `verify_image_label` in Ultralytics 8.4.190.  Where it drops the
+image with a warning, this raises: an evaluation that silently loses images reports the mAP of another set.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.reasons import UsageError
-from bench.tasks.dataset import Image, Labels
+from bench.tasks.dataset import DataFile, Image, Labels, Reader
+from bench.tasks.images import label_text
 
 BOX_DTYPE = np.dtype(
     [("image_id", "i4"), ("category", "i4"), ("x", "f8"), ("y", "f8"), ("w", "f8"), ("h", "f8")],
@@ -21,55 +24,99 @@ BOX_DTYPE = np.dtype(
 TOLERANCE = 0.01
 _BOX_COLUMNS = 5
 _SHORTEST_POLYGON = 7
+_UPRIGHT = (
+    "hold polygons or turned boxes (two columns a corner), each of which counts as its upright bounding box; keypoints "
+    "would need 'kpt_shape' in the data file"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelRows:
-    """Objects of one image: `rows` float64 (n, 5), class, centre x, centre y, width, height, the last four in 0..1."""
+    """Objects of one image.
+
+    `rows` float64 (n, 5): class, centre x, centre y, width, height, the last four in 0..1; `found` whether the file is
+    there; `polygons` whether the boxes are those around polygons.
+    """
 
     rows: NDArray[np.float64]
+    found: bool = True
+    polygons: bool = False
 
 
-def read_labels(path: Path, classes: int) -> LabelRows:
-    """Read a label file of a set with that many classes.
+def reader(source: DataFile) -> Reader:
+    """What reads the label files of a set as boxes.  Raises UsageError where its data file's `kpt_shape` is wrong."""
+    return partial(to_boxes, keypoint_columns=keypoint_columns(source))
 
-    A missing or empty file has no objects.  Rows of more than six columns make the file one of polygons, and each
-    polygon becomes its bounding box.  Rows that repeat an earlier one are dropped (of polygons, those whose points are
-    the same).  Boxes may stick out of the image by 1 %, and boxes without area are kept, as Ultralytics does.
 
-    Raises UsageError naming file, line and remedy: not UTF-8, not numbers, not finite, wrong number of columns, class
-    not a whole number from 0 to classes - 1, coordinates not normalised, negative width or height.
+def keypoint_columns(source: DataFile) -> int:
+    """Columns of keypoints behind each box, points times values of `kpt_shape: [17, 3]`; 0 where there is no such key.
+
+    Raises UsageError unless it is a number of points and 2 (x, y) or 3 (x, y, visible) values of each.
     """
-    if not path.is_file():
-        return LabelRows(np.empty((0, _BOX_COLUMNS)))
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the label file {path}: {error}; it must be UTF-8 text") from error
-    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    shape = source.content.get("kpt_shape")
+    if shape is None:
+        return 0
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)  # no bool
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+        raise UsageError(
+            f"{source.where('kpt_shape')}: 'kpt_shape' must be [number of keypoints, 2 or 3], not {shape!r}; "
+            "correct it, or take it out where labels hold no keypoints"
+        )
+    return int(shape[0] * shape[1])
+
+
+def read_labels(path: Path, classes: int, keypoint_columns: int = 0) -> LabelRows:
+    """Read a label file of a set with that many classes and that many columns of keypoints behind each box.
+
+    A missing or empty file has no objects.  Where there are keypoints, they are cut off, and a row may lack them.
+    Where there are none, a row of more than six columns makes the file one of polygons, and each polygon becomes its
+    bounding box.  Rows that repeat an earlier one are dropped (of polygons, those whose points are the same).  Boxes
+    may stick out of the image by 1 %, and boxes without area are kept, as Ultralytics does.
+
+    Raises UsageError naming file, line and remedy: unreadable, not UTF-8, not numbers, not finite, wrong number of
+    columns, class not a whole number from 0 to classes - 1, coordinates not normalised, negative width or height.
+    """
+    text = label_text(path)
+    if text is None:
+        return LabelRows(np.empty((0, _BOX_COLUMNS)), found=False)
+    lines = [
+        (f"{path}, line {number}", line.split())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip()
+    ]
+    if keypoint_columns:
+        lines = [(where, _without_keypoints(columns, keypoint_columns, where)) for where, columns in lines]
     polygons = any(len(columns) > _BOX_COLUMNS + 1 for _, columns in lines)
     unique: dict[tuple[float, ...], NDArray[np.float64]] = {}
-    for number, columns in lines:
-        where = f"{path}, line {number}"
+    for where, columns in lines:
         values = _numbers(columns, where)
         row = _polygon_box(values, where) if polygons else _box(values, where)
         _check(row, classes, where)
         unique.setdefault(tuple(values), row)
-    return LabelRows(np.array(list(unique.values()), np.float64).reshape(-1, _BOX_COLUMNS))
+    return LabelRows(np.array(list(unique.values()), np.float64).reshape(-1, _BOX_COLUMNS), polygons=polygons)
 
 
-def to_boxes(path: Path, classes: int, image: Image) -> Labels:
+def to_boxes(path: Path, classes: int, image: Image, keypoint_columns: int = 0) -> Labels:
     """The label file of an image as rows of `BOX_DTYPE`: image id, class index, and left, top, width, height in px.
 
     Raises UsageError as `read_labels` does.
     """
-    labels = read_labels(path, classes)
+    labels = read_labels(path, classes, keypoint_columns)
     table = np.empty(len(labels.rows), BOX_DTYPE)
     category, x, y, w, h = labels.rows.T
     table["image_id"], table["category"] = image.id, category
     table["x"], table["y"] = (x - w / 2) * image.width, (y - h / 2) * image.height
     table["w"], table["h"] = w * image.width, h * image.height
-    return Labels(table, labels.rows.tobytes())
+    return Labels(table, labels.rows.tobytes(), labels.found, _UPRIGHT if labels.polygons else "")
+
+
+def _without_keypoints(columns: list[str], keypoints: int, where: str) -> list[str]:
+    if len(columns) not in (_BOX_COLUMNS, _BOX_COLUMNS + keypoints):
+        raise UsageError(
+            f"{where}: {len(columns)} columns where 'kpt_shape' in the data file asks for {_BOX_COLUMNS + keypoints}, "
+            f"'class cx cy w h' and {keypoints} of keypoints; correct the row, or 'kpt_shape'"
+        )
+    return columns[:_BOX_COLUMNS]
 
 
 def _numbers(columns: list[str], where: str) -> NDArray[np.float64]:
@@ -92,7 +139,8 @@ def _polygon_box(values: NDArray[np.float64], where: str) -> NDArray[np.float64]
     if len(values) < _SHORTEST_POLYGON or len(values) % 2 == 0:
         raise UsageError(
             f"{where}: {len(values)} columns in a file of polygons, whose rows are 'class x1 y1 x2 y2 x3 y3 ...' with "
-            "at least three points; do not mix boxes and polygons in one file"
+            "at least three points; do not mix boxes and polygons in one file; keypoints need 'kpt_shape' in the "
+            "data file"
         )
     points = values[1:].reshape(-1, 2)
     low, high = points.min(axis=0), points.max(axis=0)

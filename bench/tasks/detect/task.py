@@ -16,7 +16,7 @@ from bench.tasks import dataset
 from bench.tasks.dataset import Dataset
 from bench.tasks.detect import score as coco
 from bench.tasks.detect.boxes import Detections, decode
-from bench.tasks.detect.labels import to_boxes
+from bench.tasks.detect.labels import reader
 from bench.tasks.detect.resampling import bootstrap_delta
 from bench.tasks.letterbox import Letterbox, letterbox
 from bench.tasks.task import Metric, Output, Outputs, ParityGroup, Score, Tensor
@@ -47,7 +47,7 @@ class Detect:
 
     def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
         """Images and boxes of one split of a data file; see `bench.tasks.dataset.load`."""
-        return dataset.load(path, lambda _source: to_boxes, split, limit)
+        return dataset.load(path, reader, split, limit)
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
         """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""
