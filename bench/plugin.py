@@ -116,11 +116,14 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 @pytest.fixture
 def measured(bench_session: Session, request: pytest.FixtureRequest) -> None:
-    """Measure the test's cell by its instrument: passed when measured, else skipped or failed with the reason."""
+    """Measure the test's cell by its instrument: passed when measured, else skipped or failed with the reason.
+
+    Skipped is also what this instrument alone has no result of, though the cell is measured.
+    """
     try:
         bench_session.outcome(request.getfixturevalue("cell"), _instrument(request.node))
     except CellProblem as problem:
-        if problem.status in (Status.SKIPPED, Status.EXPORTED):
+        if problem.status in (Status.SKIPPED, Status.EXPORTED, Status.MEASURED):
             pytest.skip(str(problem))
         pytest.fail(str(problem), pytrace=False)
     except (StoreError, UsageError) as error:

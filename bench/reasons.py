@@ -47,6 +47,7 @@ class Reason(StrEnum):
     ACCURACY_COLLAPSED = "accuracy_collapsed"
     REFERENCE_FAILED = "reference_failed"
     STORE_FAILED = "store_failed"
+    NOT_TIMED = "not_timed"
     INTERRUPTED = "interrupted"
 
 
@@ -73,7 +74,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.ACCURACY_COLLAPSED: "The artifact runs but its accuracy fell below the floor set in the matrix.",
     Reason.REFERENCE_FAILED: "The PyTorch FP32 reference could not be measured, so nothing can be compared with it.",
     Reason.STORE_FAILED: "A result could not be written to disk.",
-    Reason.INTERRUPTED: "The run was stopped before this cell was reached.",
+    Reason.NOT_TIMED: "Results are checked on this target, no latency is taken; the text says why.",
+    Reason.INTERRUPTED: "The run was stopped before this cell was reached, or before all of it was measured.",
 }
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from bench.grid.schema import Latency
-from bench.measure.window import REFERENCE_EVERY, Window, windows
+from bench.measure.window import REFERENCE_EVERY, REFERENCE_LOST, Window, windows
 from bench.reasons import CellProblem, Reason
 from bench.stats.change import pairs_needed
 from bench.stats.summary import compare
-from bench.stats.turns import CPU_SHARE_LIMIT
+from bench.stats.turns import CPU_SHARE_LIMIT, Turn
 from bench.wall.worker import Timing
 
 PLAN = Latency(samples=10, warmup=1, rounds=2, min_launches=4, max_launches=8, half_width=0.01, budget_s=60)
@@ -191,12 +192,66 @@ def test_a_dying_guest_costs_its_own_cell_alone(at: int, reason: Reason, turns: 
     assert run.summary("b").ratio == pytest.approx(4.0, rel=0.01)
 
 
-def test_a_dying_reference_leaves_times_but_no_ratio_beyond_its_rounds() -> None:
-    run = window(Guests(("ref", 1), ref=(20, 0.001, 0), a=QUIET))
+def test_a_dying_reference_stops_what_is_compared_with_it_after_its_round() -> None:
+    guests = Guests(("ref", 1), ref=(20, 0.001, 0), a=QUIET)
+    run = window(guests)
     run.run(ignore)
+    assert set(run.problems) == {"ref"}
+    assert run.stop["a"] == REFERENCE_LOST
+    assert len(run.turns["a"]) == 1, "it has its turn of the first round, and no other"
+    assert guests.launches == {"ref": 1, "a": 1}
     summary = run.summary("a")
     assert summary.ratio is None
     assert summary.p50_ms == pytest.approx(10, rel=0.01)
+
+
+def test_a_reference_that_dies_later_leaves_the_ratio_of_the_rounds_before() -> None:
+    """Its fourth turn is that of the second launch's last round; three rounds were shared, in two launches."""
+    run = window(Guests(("ref", 4), ref=(20, 0.001, 0), a=QUIET))
+    run.run(ignore)
+    assert run.stop["a"] == REFERENCE_LOST
+    assert len(run.turns["a"]) == 4
+    summary = run.summary("a")
+    assert (summary.rounds, summary.launches) == (3, 2)
+    assert summary.ratio == pytest.approx(2.0, rel=0.01)
+    assert summary.ratio_low is None, "two launches have no interval"
+
+
+def test_a_reference_that_dies_with_the_first_stage_lets_no_launch_be_bought() -> None:
+    last = PLAN.min_launches * PLAN.rounds
+    guests = Guests(("ref", last), ref=(20, 0.2, 0.1), a=(10, 0.2, 0.1))
+    run = window(guests)
+    run.run(ignore)
+    assert run.stop == {"a": REFERENCE_LOST}
+    assert guests.launches["a"] == PLAN.min_launches
+    assert run.summary("a").rounds == last - 1
+
+
+def test_a_reference_that_does_not_start_leaves_nothing_to_time() -> None:
+    guests = Guests(("ref", -1), ref=(20, 0.001, 0), a=QUIET, b=QUIET)
+    run = window(guests)
+    run.run(ignore)
+    assert set(run.problems) == {"ref"}
+    assert run.stop == {"a": REFERENCE_LOST, "b": REFERENCE_LOST}
+    assert not guests.turns
+
+
+def test_every_turn_is_handed_on_by_the_end_of_its_round_also_when_that_is_cut_short() -> None:
+    kept: list[Sequence[Turn]] = []
+    guests = Guests(ref=(20, 0.001, 0), a=QUIET, b=QUIET)
+    run = Window(0, guests.launch, dict.fromkeys(guests.of, "ref"), PLAN, [0], seed=1, keep=kept.append)
+    begun: list[str] = []
+
+    def stop_in_the_third_round(launch: int, number: int, name: str) -> None:
+        begun.append(name)
+        if (launch, number) == (1, 2) and len(begun) == 3 + 3 + 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(stop_in_the_third_round)
+    assert [[turn.cell_id for turn in turns] for turns in kept] == [begun[:3], begun[3:6], begun[6:7]]
+    assert [{turn.round for turn in turns} for turns in kept] == [{0}, {1}, {2}]
+    assert sorted(turn.order for turn in kept[0]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("left", "launches", "stop"), [(40.0, 8, "launches"), (39.0, 7, "budget"), (9.0, 4, "budget")])

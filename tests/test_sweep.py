@@ -273,7 +273,7 @@ def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) 
         killed = False
         while process.poll() is None:
             for guest in psutil.Process(process.pid).children(recursive=True):
-                if not killed and any("onnx_runtime.py" in part for part in _command_line(guest)):
+                if not killed and any("onnx_runtime.py" in part for part in command_line(guest)):
                     guest.send_signal(signal.SIGKILL)
                     killed = True
             time.sleep(0.005)
@@ -309,14 +309,14 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Pa
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
     except psutil.Error:
         return []
 
 
-def _interruptible(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def interruptible(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process that Ctrl-C reaches also where these tests run in the background, which ignores it."""
 
     def restore() -> None:
@@ -330,9 +330,9 @@ def _interruptible(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", *tiny(matrices, tmp_path)]
-    with _interruptible(command) as process:
+    with interruptible(command) as process:
         while process.poll() is None:
-            if (tmp_path / "r" / "detections.parquet").is_file() and cells(tmp_path / "r").map50_95.notna().any():
+            if (tmp_path / "r" / "cells.parquet").is_file() and cells(tmp_path / "r").map50_95.notna().any():
                 guests = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(signal.SIGINT)
                 process.wait(120)

@@ -7,6 +7,7 @@ it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -71,14 +72,15 @@ def run(
     from bench import engine
     from bench.progress import Reporter
 
+    directory = request.results / request.run_id
+    anothers = directory.exists()
     try:
         swept = engine.sweep(request, Reporter(Console()), keyword)
     except engine.BenchDefect as defect:
         Console(stderr=True).print(escape(defect.trace), highlight=False)
         raise
     finally:
-        directory = request.results / request.run_id
-        if (directory / "cells.parquet").is_file():
+        if not anothers and (directory / "cells.parquet").is_file():
             _conclude(directory)
     if swept.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -251,8 +253,18 @@ def train_demo(
     raise typer.Exit(training.run(request.cache, epochs, images, device, out))
 
 
+def _forgive_encodings() -> None:
+    """Let a terminal of few characters (GBK, Latin-1, ASCII) show a question mark for others, rather than end the run.
+
+    Standard error is never that strict.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every foreseen problem becomes one clear message and an exit code."""
+    _forgive_encodings()
     # A stop signal then ends a run like Ctrl-C does: guests are ended and what was measured is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     command: Callable[..., Any] = app

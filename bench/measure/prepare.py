@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +23,41 @@ TASK = "detect"
 
 
 def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
-    """Everything a run needs before its first cell: checkpoint, images, environments folder, store.
+    """Everything a run needs before its first cell: its folder, checkpoint, images, environments folder, store.
 
-    Raises UsageError for a checkpoint or data file that cannot be used, CellProblem when the environment that reads
-    checkpoints cannot be built, StoreError when the results folder cannot be written.
+    Raises UsageError for a folder that another run has or that cannot be made, and for a checkpoint or data file that
+    cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
+    folder cannot be written.
     """
-    directory = request.results / request.run_id
-    if directory.exists():
-        raise UsageError(f"{directory} exists already; runs are never overwritten: choose another --run-id")
-    given = ingredients(request, wanted, progress)
-    settings = Settings(
-        sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
-    )
-    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
-    store = RunStore(directory, request.run_id, wanted.cells, references)
+    with _taken(request.results / request.run_id) as directory:
+        given = ingredients(request, wanted, progress)
+        settings = Settings(
+            sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
+        )
+        references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+        store = RunStore(directory, request.run_id, wanted.cells, references)
     return Session(Workshop(settings, given, store), wanted.cells)
+
+
+@contextmanager
+def _taken(directory: Path) -> Iterator[Path]:
+    """A run's folder, from now on nobody else's; given back, where the body raises before it has put anything there.
+
+    Raises UsageError where it is there already, or cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        text = f"{directory} exists already; runs are never overwritten: choose another --run-id"
+        raise UsageError(text) from None
+    except OSError as error:
+        raise UsageError(f"cannot make {directory}: {error.strerror}; choose another --results or --run-id") from error
+    try:
+        yield directory
+    except BaseException:  # Ctrl-C too
+        with suppress(OSError):  # it is not empty
+            directory.rmdir()
+        raise
 
 
 def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredients:

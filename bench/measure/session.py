@@ -90,8 +90,9 @@ class Session:
             store.add_seconds(cell, time.monotonic() - started)
 
     def problem(self, cell: Cell) -> CellProblem | None:
-        """The first problem of a cell that was characterised, or None."""
-        return next((problem for problem in self._outcomes[cell.cell_id].values() if problem is not None), None)
+        """The first problem of a cell that was characterised, or None; one that leaves it measured is none."""
+        found = (problem for problem in self._outcomes[cell.cell_id].values() if problem is not None)
+        return next((problem for problem in found if problem.status is not Status.MEASURED), None)
 
     def finish(self) -> None:
         """Write what only makes sense at the end: rows of cells nobody asked about, and how long it took."""
@@ -101,6 +102,7 @@ class Session:
                 text = "Left out by the selection on the command line."
                 store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
         store.arrange_predictions()
+        store.write_turns()
         store.write_metrics()
         store.add_environment("time", {step: round(value, 1) for step, value in self.workshop.progress.spent.items()})
 
@@ -165,10 +167,14 @@ class Session:
         cells = [cell for cell in self.cells if name in self.wanted[cell.cell_id]]
         for cell in cells:
             self.characterise(cell)
-        ready = [cell for cell in cells if self.problem(cell) is None and not instrument.applies(workshop, cell)]
+        ready = []
         for cell in cells:
-            if cell not in ready:
-                self._outcomes[cell.cell_id].setdefault(name, None)
+            if self.problem(cell) is not None:
+                continue
+            if why_not := instrument.applies(workshop, cell):
+                self._outcomes[cell.cell_id][name] = CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)
+            else:
+                ready.append(cell)
         problems = instrument.measure_all(workshop, ready)
         for cell in ready:
             problem = problems.get(cell.cell_id)

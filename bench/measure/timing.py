@@ -15,9 +15,10 @@ from bench.measure.instruments.attestation import check_attestation
 from bench.measure.quiet import machine_lock
 from bench.measure.window import Window, windows
 from bench.measure.workshop import Workshop
-from bench.reasons import CellProblem, Reason
+from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
+from bench.stats.turns import Turn
 from bench.wall.worker import Loaded, Worker
 
 # Share of the memory that is free when the campaign starts which its guests may fill.
@@ -26,6 +27,14 @@ MEMORY_SHARE = 0.6
 SEED = 20260101
 # A guest of a target that is bound by the CPU has one thread at work at every moment, however many it has in all.
 BUSY_THREADS = 1.0
+INTERRUPTED = "interrupted"
+"""What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
+_CUT_SHORT = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped while this cell was timed. Its times are of the rounds until then, and the last of its "
+    "processes was not asked what it ran; the rest was measured.",
+    Status.MEASURED,
+)
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
 
 
@@ -50,6 +59,7 @@ class Campaign:
         self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
         self._launches: dict[str, list[Launch]] = {cell.cell_id: [] for cell in cells}
         self._disturbed: list[str] = []
+        self._concluded: set[str] = set()
 
     def run(self) -> dict[str, CellProblem]:
         """Time every cell; returns why some have no latency, by cell id.  Results go to the workshop's store.
@@ -82,19 +92,26 @@ class Campaign:
                 stack.push(running[name].guest)  # it was entered by _start
                 return running[name].guest
 
-            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound)
+            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound, self._keep)
             try:
                 self._rounds(window)
                 self._problems.update(window.problems)
                 for name in names:
-                    if name not in window.problems:
-                        self._conclude(self._cells[name], running[name], window)
+                    self._conclude(self._cells[name], running.get(name), window)
+            except BaseException:  # Ctrl-C too
+                self._cut_short(window)
+                raise
             finally:
-                for turns in window.turns.values():
-                    workshop.store.add_turns(turns)
-                workshop.store.write_turns()
-                workshop.store.write_launches([one for launches in self._launches.values() for one in launches])
+                self._write_launches()
         self._warn(names)
+
+    def _keep(self, turns: Sequence[Turn]) -> None:
+        """Write what a round has given, with the launches that ended before it."""
+        self._workshop.store.add_turns(turns)
+        self._write_launches()
+
+    def _write_launches(self) -> None:
+        self._workshop.store.write_launches([one for launches in self._launches.values() for one in launches])
 
     def _start(self, cell: Cell) -> _Launched:
         """A guest that has loaded the cell's artifact and holds the input that it will be timed on."""
@@ -143,20 +160,55 @@ class Campaign:
         with workshop.progress.timed("", f"latency of {len(window.turns)} cells, interleaved", "latency"):
             window.run(show)
 
-    def _conclude(self, cell: Cell, launched: _Launched, window: Window) -> None:
+    def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
-        store = self._workshop.store
+        store, name = self._workshop.store, cell.cell_id
+        if name not in window.problems:
+            summary = self._sum_up(cell, window, window.stop.get(name, ""))
+            if summary is not None and summary.disturbed:
+                self._disturbed.append(name)
+            try:
+                if launched is not None:
+                    self._end(cell, window.number, launched)
+                    env, packages = self._packages[name]
+                    env.require_unchanged(packages)
+                self._require_reference(cell, summary, window)
+            except CellProblem as problem:
+                self._problems[name] = problem
+            store.update(cell, **_process_columns(self._launches[name]))
+        store.conclude(cell, self._problems.get(name))
+        self._concluded.add(name)
+
+    def _sum_up(self, cell: Cell, window: Window, stop: str) -> Summary | None:
+        """Store what a cell's turns amount to, and what stopped them; None where it took none."""
+        if not window.turns[cell.cell_id]:
+            return None
         summary = window.summary(cell.cell_id)
-        if summary.disturbed:
-            self._disturbed.append(cell.cell_id)
-        store.update(cell, **_columns(summary), latency_stop=window.stop.get(cell.cell_id, ""))
-        try:
-            self._end(cell, window.number, launched)
-            env, packages = self._packages[cell.cell_id]
-            env.require_unchanged(packages)
-        except CellProblem as problem:
-            self._problems[cell.cell_id] = problem
-        store.update(cell, **_process_columns(self._launches[cell.cell_id]))
+        self._workshop.store.update(cell, **_columns(summary), latency_stop=stop)
+        return summary
+
+    def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
+        """Raise CellProblem where a cell has no ratio because its reference failed before both took a turn."""
+        reference = self._references[cell.cell_id]
+        if reference in window.problems and (summary is None or summary.ratio is None):
+            raise CellProblem(
+                Reason.REFERENCE_FAILED,
+                f"The reference {self._cells[reference].id} failed while it was timed, so that nothing is left to "
+                f"interleave this cell with; the rest was measured. {window.problems[reference]}",
+                Status.MEASURED,
+            )
+
+    def _cut_short(self, window: Window) -> None:
+        """Store what there is of the cells of a window that was stopped; the last process of each says no more."""
+        store = self._workshop.store
+        left = [name for name in window.turns if name not in self._concluded]
+        for name in left:
+            cell = self._cells[name]
+            if name in window.problems:
+                store.conclude(cell, window.problems[name])
+            elif self._sum_up(cell, window, INTERRUPTED) is not None:
+                store.update(cell, **_process_columns(self._launches[name]))
+                store.conclude(cell, _CUT_SHORT)
 
     def _warn(self, names: Sequence[str]) -> None:
         """Say of which cells of a window the times are no result, because the machine was not theirs."""

@@ -29,6 +29,8 @@ REFERENCE_EVERY = 10
 """Turns of a round to which the reference takes one."""
 INTERVAL_ALPHA = 0.025
 """Chance beyond each end of the interval that launches are counted for."""
+REFERENCE_LOST = "reference"
+"""What stops a cell whose reference failed, as `latency_stop` says it."""
 
 
 class TimedGuest(Protocol):
@@ -55,12 +57,13 @@ class Window:
         cpus: Sequence[int],
         seed: int,
         cpu_due: Mapping[str, float] | None = None,
+        keep: Callable[[Sequence[Turn]], None] | None = None,
     ) -> None:
         """Start with no turn taken and no number of launches fixed.
 
         `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
         of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
-        `Turn`, for those cells that have it.
+        `Turn`, for those cells that have it.  `keep` is given the turns of each round, also of one that is cut short.
         """
         self.number = number
         self.plan = plan
@@ -72,14 +75,16 @@ class Window:
         self._reference_of = reference_of
         self._cpus = cpus
         self._cpu_due = cpu_due or {}
+        self._keep = keep
         self._seconds = dict.fromkeys(reference_of, 0.0)
         self._shuffle = random.Random(seed + number)  # noqa: S311 - an order of turns that can be had again
 
     def run(self, on_turn: Callable[[int, int, str], None]) -> None:
         """Launch every cell `min_launches` times, fix how often each is launched in all, and launch the rest.
 
-        A guest that fails costs its own cell alone; `problems` says why.  `on_turn(launch, round, cell id)` is
-        called before each turn.  Everything measured so far is in `turns` also when this is interrupted.
+        A guest that fails costs its own cell alone; `problems` says why.  That of a reference also ends the cells that
+        are compared with it, after its round: no ratio is left to take.  `on_turn(launch, round, cell id)` is called
+        before each turn.  Everything measured so far is in `turns` also when this is interrupted.
         """
         started = time.monotonic()
         for launch in range(self.plan.min_launches):
@@ -95,17 +100,28 @@ class Window:
     def _rounds(self, launch: int, on_turn: Callable[[int, int, str], None]) -> None:
         guests = self._start(launch)
         for number in range(launch * self.plan.rounds, (launch + 1) * self.plan.rounds):
-            names = self._order([name for name in guests if name not in self.problems])
-            for order, name in enumerate(names):
+            self._round(launch, number, {name: guests[name] for name in self._taking_part(guests)}, on_turn)
+
+    def _round(
+        self, launch: int, number: int, guests: Mapping[str, TimedGuest], on_turn: Callable[[int, int, str], None]
+    ) -> None:
+        taken: list[Turn] = []
+        try:
+            for order, name in enumerate(self._order(list(guests))):
                 if name not in self.problems:
                     on_turn(launch, number, name)
-                    self._turn(name, guests[name], launch, number, order)
+                    taken += self._turn(name, guests[name], launch, number, order)
+        finally:
+            if taken and self._keep is not None:
+                self._keep(taken)
 
     def _start(self, launch: int) -> dict[str, TimedGuest]:
         guests: dict[str, TimedGuest] = {}
-        names = sorted(name for name in self._alive() if launch < self.launches[name])
+        names = sorted(self._taking_part(name for name in self.turns if launch < self.launches[name]))
         self._shuffle.shuffle(names)
         for name in names:
+            if not self._taking_part([name]):
+                continue  # its reference did not start
             started = time.monotonic()
             try:
                 guests[name] = self._launch(name)
@@ -127,8 +143,19 @@ class Window:
             turns += stretch
         return turns
 
-    def _alive(self) -> list[str]:
-        return [name for name in self.turns if name not in self.problems]
+    def _lives(self, name: str) -> bool:
+        """Whether neither a cell nor what it is compared with has failed."""
+        return not self.problems.keys() & {name, self._reference_of[name]}
+
+    def _taking_part(self, names: Iterable[str]) -> list[str]:
+        """Those of some cells that go on, noting of which others a failed reference is what stops them."""
+        going_on = []
+        for name in names:
+            if self._lives(name):
+                going_on.append(name)
+            elif name not in self.problems:
+                self.stop[name] = REFERENCE_LOST
+        return going_on
 
     def _is_reference(self, name: str) -> bool:
         return self._reference_of[name] == name
@@ -142,13 +169,14 @@ class Window:
         warmup = min(self.plan.warmup, 1)
         return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
 
-    def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> None:
+    def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> list[Turn]:
+        """Let a cell take its turn; nothing where its guest fails."""
         started, before = time.monotonic(), _cpu_times(self._cpus)
         try:
             timing = guest.time(*self._inferences(name, guest))
         except CellProblem as problem:
             self.problems[name] = problem
-            return
+            return []
         after = _cpu_times(self._cpus)
         self._seconds[name] += time.monotonic() - started
         total = after[0] - before[0]
@@ -164,20 +192,22 @@ class Window:
             self._cpu_due.get(name),
         )
         self.turns[name].append(turn)
+        return [turn]
 
     def _fix(self, left: float) -> None:
         """Fix how many launches each cell gets, of which `left` seconds must pay for those still to come.
 
         A reference is launched as often as the cell that needs it longest.
         """
-        needed = {name: self._needed(name) for name in self._alive() if not self._is_reference(name)}
+        alive = self._taking_part(self.turns)
+        needed = {name: self._needed(name) for name in alive if not self._is_reference(name)}
         wanted = {name: int(min(number, self.plan.max_launches)) for name, number in needed.items()}
         fit = self._fit(wanted, left)
         for name, number in wanted.items():
             self.launches[name] = min(number, fit)
             capped = "launches" if number <= fit else "budget"
             self.stop[name] = "interval" if needed[name] <= self.launches[name] else capped
-        for reference in filter(self._is_reference, self._alive()):
+        for reference in filter(self._is_reference, alive):
             longest = max(
                 (name for name in wanted if self._reference_of[name] == reference),
                 key=lambda name: self.launches[name],
@@ -194,7 +224,7 @@ class Window:
         """
         reference = self._reference_of[name]
         compared = compare(self.turns[name], self.turns[reference])
-        if compared.disturbed or reference in self.problems:
+        if compared.disturbed:
             return math.inf
         needed = pairs_needed(compared.logs, self.plan.half_width, INTERVAL_ALPHA)
         return math.ceil(needed * self.plan.min_launches / len(compared.logs))
@@ -204,7 +234,7 @@ class Window:
         first = self.plan.min_launches
         for launch in range(first, self.plan.max_launches):
             cells = {name for name, number in wanted.items() if number > launch}
-            taking_part = (cells | {self._reference_of[name] for name in cells}) - self.problems.keys()
+            taking_part = cells | {self._reference_of[name] for name in cells}
             left -= sum(self._seconds[name] for name in taking_part) / first
             if left < 0 and cells:
                 return launch

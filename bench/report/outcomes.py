@@ -36,10 +36,10 @@ class ProblemGroup:
 
 
 def problems(run: Run) -> tuple[ProblemGroup, ...]:
-    """Cells without numbers, by status (invalid, failed, skipped) and reason code, equal texts together."""
+    """Cells that lack numbers, by status and reason code, equal texts together; measured ones if they have a reason."""
     groups = []
-    for status in (Status.INVALID, Status.FAILED, Status.SKIPPED):
-        cells = run.with_status(status)
+    for status in (Status.INVALID, Status.FAILED, Status.SKIPPED, Status.MEASURED):
+        cells = [cell for cell in run.with_status(status) if cell.reason_code or status is not Status.MEASURED]
         for code in dict.fromkeys(cell.reason_code for cell in cells):
             by_text: dict[str, list[StoredCell]] = {}
             for cell in cells:

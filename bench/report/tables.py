@@ -182,7 +182,10 @@ def latency_detail(run: Run) -> Table:
         _figure("", "Rounds used", "", "Rounds the ratio uses", lambda cell: cell.latency_rounds, 0),
         _figure("", "Left out", "", "Rounds marked contaminated", lambda cell: cell.latency_rounds_contaminated, 0),
         _words(
-            "", "Stopped by", "interval: narrow enough; budget: time; launches: the cap", lambda cell: cell.latency_stop
+            "",
+            "Stopped by",
+            "interval: narrow enough; budget: time; launches: the cap; reference: it failed; interrupted: the run was",
+            lambda cell: cell.latency_stop,
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
     ]

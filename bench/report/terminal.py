@@ -36,7 +36,7 @@ _SCOPE = ("model", "target", "imgsz", "batch", "threads")
 
 
 def print_run(run_dir: Path, console: Console) -> None:
-    """Print the cells of a run as a table, then every cell without numbers with its reason.
+    """Print the cells of a run as a table, then every cell that lacks numbers with its reason.
 
     Columns that do not fit the console are left out whole and named below the table; a number is never broken.
     Raises bench.reasons.StoreError when the run cannot be read.

@@ -16,6 +16,7 @@ import pandas as pd
 from bench.grid import matrix
 from bench.reasons import Status
 from bench.store import tables
+from bench.store.parts import files
 from bench.words.numbers import clean, precision_name
 
 Point = tuple[str, int, int, str, int]
@@ -230,7 +231,7 @@ def label(cells: Iterable[StoredCell]) -> dict[str, str]:
 
 def optional(run_dir: Path, name: str) -> pd.DataFrame:
     """A table that a run may lack: it is then empty.  Raises StoreError for one that cannot be read."""
-    if (run_dir / f"{name}.parquet").exists():
+    if files(run_dir, name):
         return tables.read_table(run_dir, name)
     empty: pd.DataFrame = tables.TABLES[name].empty_table().to_pandas()
     return empty

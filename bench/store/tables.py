@@ -4,7 +4,8 @@
 `environment`, one Parquet file each, and what `probe` and `claims` add: `probes`, `packages` and `claims`.
 `docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot exist
 without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last
-complete version and never half a file.
+complete version and never half a file.  What grows as a run goes on (`samples`, and the predictions of its task) is
+kept in parts until the end (`bench/store/parts.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from bench.files import replacing
 from bench.reasons import StoreError
+from bench.store import parts
 
 SCHEMA_VERSION = 2
 
@@ -57,8 +59,8 @@ CELLS = pa.schema(
         _field("cpus", pa.string(), "", "CPUs the guest was pinned to; on systems without affinity, those it shared"),
         _field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
         _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
-        _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when measured"),
-        _field("reason", pa.string(), "", "The cause in words; empty when measured"),
+        _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when all was measured"),
+        _field("reason", pa.string(), "", "The cause in words; empty when all was measured"),
         _field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes", "higher"),
         _field("map50", pa.float64(), "0..1", "COCO mAP at IoU 0.50", "higher"),
         _field("map75", pa.float64(), "0..1", "COCO mAP at IoU 0.75", "higher"),
@@ -127,8 +129,8 @@ CELLS = pa.schema(
             "latency_stop",
             pa.string(),
             "",
-            "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap); or why no "
-            "latency was taken",
+            "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
+            "(it failed), interrupted (the run was stopped); or why no latency was taken",
         ),
         _field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
@@ -313,13 +315,43 @@ TABLES: dict[str, pa.Schema] = {
 
 
 def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
-    """Replace table `name` of a run atomically.
+    """Replace table `name` of a run atomically, and its parts, if it has grown by any.
 
     `rows` are mappings keyed by column (absent columns become null) or a ready Arrow table.
     Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
     """
+    path = _write(parts.whole(directory, name), name, rows)
+    try:
+        parts.remove(directory, name)
+    except OSError as error:
+        raise StoreError(f"cannot delete the parts of {path}: {error}") from error
+    return path
+
+
+def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
+    """Add rows to a table that `write_table` is to write as a whole in the end; readers see them from now on.
+
+    Raises StoreError as `write_table` does; what was added before stays.
+    """
+    return _write(parts.upcoming(directory, name), name, rows)
+
+
+def read_table(directory: Path, name: str) -> pd.DataFrame:
+    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
+
+    A column that there was none of when the run was recorded is null.  Of a run that was killed, or goes on, the parts
+    that the table has grown by are read.
+    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
+    """
+    files = parts.files(directory, name) or [parts.whole(directory, name)]
+    read = [_read(path, name) for path in files]
+    table = read[0] if len(read) == 1 else pa.concat_tables(read).unify_dictionaries()
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame
+
+
+def _write(path: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
     schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
-    path = directory / f"{name}.parquet"
     try:
         table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
         table = table.replace_schema_metadata(schema.metadata)
@@ -332,13 +364,7 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     return path
 
 
-def read_table(directory: Path, name: str) -> pd.DataFrame:
-    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
-
-    A column that there was none of when the run was recorded is null.
-    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
-    """
-    path = directory / f"{name}.parquet"
+def _read(path: Path, name: str) -> pa.Table:
     try:
         # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
         # And in this thread alone: a thread of Arrow's that lets go of the bytes while Python ends aborts the process
@@ -352,34 +378,4 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     for column in TABLES[name]:
         if column.name not in table.column_names:
             table = table.append_column(column, pa.nulls(len(table), column.type))
-    frame: pd.DataFrame = table.select(TABLES[name].names).to_pandas(use_threads=False)
-    return frame
-
-
-def document() -> str:
-    """The page that explains every table and column, as Markdown."""
-    lines = [
-        "# Results format",
-        "",
-        "Generated by `python -m bench schema` from `bench/store/tables.py`; a test keeps it current.",
-        "",
-        f"A run is a folder with one Parquet file per table. Schema version {SCHEMA_VERSION}, kept in each file's",
-        "metadata with the unit and meaning of every column. One line reads a table:",
-        "",
-        "```python",
-        'pandas.read_parquet("results/runs/RUN/cells.parquet")',
-        "duckdb.sql(\"select option, precision, latency_ratio from 'results/runs/*/cells.parquet'\")",
-        "```",
-    ]
-    for name, table in TABLES.items():
-        better = any(b"better" in column.metadata for column in table)
-        lines += ["", f"## {name}", ""]
-        if better:
-            lines += ["Columns that say which way is better are metrics: the table `metrics` has a row for each.", ""]
-        lines += ["| column | type | unit | meaning |" + better * " better |", "|---|---|---|---|" + better * "---|"]
-        for column in table:
-            kind = "string" if pa.types.is_dictionary(column.type) else str(column.type)
-            unit, meaning = column.metadata[b"unit"].decode(), column.metadata[b"meaning"].decode()
-            way = f" {column.metadata.get(b'better', b'').decode()} |" if better else ""
-            lines.append(f"| `{column.name}` | {kind} | {unit} | {meaning} |{way}")
-    return "\n".join(lines) + "\n"
+    return table.select(TABLES[name].names)

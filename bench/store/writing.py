@@ -1,7 +1,8 @@
 """One run being written: rows appear as they are measured, and what is on disk is always whole.
 
 Every cell has a row from the start ("interrupted": not reached yet), so that a run that is killed leaves a full
-grid and every finished measurement behind.
+grid and every finished measurement behind.  Predictions and latency turns are added as parts of their tables, which are
+written whole at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.grid.matrix import Cell
-from bench.reasons import EXPLANATIONS, CellProblem, Reason, Status
+from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import Turn, contaminated
 from bench.store import metrics, tables
@@ -45,13 +46,13 @@ class RunStore:
                 "reference_id": references[cell.cell_id],
                 "status": Status.SKIPPED.value,
                 "reason_code": Reason.INTERRUPTED.value,
-                "reason": EXPLANATIONS[Reason.INTERRUPTED],
+                "reason": "The run was stopped before this cell was reached.",
             }
             for cell in cells
         }
         self._predictions: dict[str, list[pa.Table]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
-        self._turns: list[Turn] = []
+        self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
         self._flush()
 
@@ -100,10 +101,9 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Append the predictions of a cell to the table of its task and write it."""
-        parts = self._predictions.setdefault(table, [])
-        parts.append(rows)
-        self.write(table, pa.concat_tables(parts).unify_dictionaries())
+        """Add the predictions of a cell to the table of its task."""
+        self._predictions.setdefault(table, []).append(rows)
+        tables.add_part(self.directory, table, rows)
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
@@ -125,33 +125,24 @@ class RunStore:
         tables.write_table(self.directory, name, rows)
 
     def add_turns(self, turns: Sequence[Turn]) -> None:
-        """Append latency turns; `write_turns` writes them."""
-        self._turns.extend(turns)
+        """Add latency turns to the samples, each marked by the turns of its cell and window so far."""
+        rows = []
+        for turn in turns:
+            group = self._turns.setdefault((turn.cell_id, turn.window), [])
+            group.append(turn)
+            rows += _samples(turn, bad=contaminated(group)[-1])
+        tables.add_part(self.directory, "samples", rows)
 
     def write_turns(self) -> None:
-        """Write every latency sample so far, each marked when its turn was contaminated."""
-        groups: dict[tuple[str, int], list[Turn]] = {}
-        for turn in self._turns:
-            groups.setdefault((turn.cell_id, turn.window), []).append(turn)
-        rows = [
-            {
-                "cell_id": turn.cell_id,
-                "window": turn.window,
-                "launch": turn.launch,
-                "round": turn.round,
-                "order": turn.order,
-                "index": index,
-                "latency_ms": sample,
-                "cpu_per_wall": turn.cpu_per_wall,
-                "cpu_due": turn.cpu_due,
-                "steal": turn.steal,
-                "contaminated": bad,
-            }
-            for group in groups.values()
-            for turn, bad in zip(group, contaminated(group), strict=True)
-            for index, sample in enumerate(turn.samples_ms)
-        ]
-        tables.write_table(self.directory, "samples", rows)
+        """Write the samples of all turns as a whole, each marked when its turn was contaminated."""
+        if self._turns:
+            rows = [
+                row
+                for group in self._turns.values()
+                for turn, bad in zip(group, contaminated(group), strict=True)
+                for row in _samples(turn, bad=bad)
+            ]
+            tables.write_table(self.directory, "samples", rows)
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
@@ -168,3 +159,23 @@ class RunStore:
 
     def _flush(self) -> None:
         tables.write_table(self.directory, "cells", self._rows.values())
+
+
+def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
+    """Rows of the table `samples` for a turn, contaminated where it is `bad`."""
+    return [
+        {
+            "cell_id": turn.cell_id,
+            "window": turn.window,
+            "launch": turn.launch,
+            "round": turn.round,
+            "order": turn.order,
+            "index": index,
+            "latency_ms": sample,
+            "cpu_per_wall": turn.cpu_per_wall,
+            "cpu_due": turn.cpu_due,
+            "steal": turn.steal,
+            "contaminated": bad,
+        }
+        for index, sample in enumerate(turn.samples_ms)
+    ]
