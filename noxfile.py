@@ -22,60 +22,62 @@ def _install(session: nox.Session, family: str, **variables: str) -> None:
     session.install("-r", str(ROOT / "matrices" / "envs" / f"{family}.txt"), env=uv_variables() | variables)
 
 
+# The checkout is found through the current folder, which a user's PYTHONSAFEPATH would take from Python's path.
+HERE = {"PYTHONSAFEPATH": ""}
+
+
+def _bench(session: nox.Session, command: str) -> None:
+    """Run a command of the bench with the session's arguments, in the core's environment."""
+    _install(session, "core")
+    session.run("python", "-m", "bench", command, *session.posargs, env=HERE)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Sweep, measure, store and report; options after `--`, see `nox -s bench -- --help`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "run", *session.posargs)
+    _bench(session, "run")
 
 
 @nox.session
 def calibrate(session: nox.Session) -> None:
     """Hold the guests against the vendors' own tools; `nox -s calibrate docs` writes the documents' table as well."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "calibrate", *session.posargs)
+    _bench(session, "calibrate")
 
 
 @nox.session
 def report(session: nox.Session) -> None:
     """Write the HTML report of a past run again: `nox -s report -- RUN`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "report", *session.posargs)
+    _bench(session, "report")
 
 
 @nox.session
 def site(session: nox.Session) -> None:
     """Write the guide's table with its verdicts as static pages: `nox -s site -- RUN... --out DIR`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "site", *session.posargs)
+    _bench(session, "site")
 
 
 @nox.session
 def check(session: nox.Session) -> None:
     """Hold the present state against a baseline: `nox -s check -- --against main --minutes 15`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "check", *session.posargs)
+    _bench(session, "check")
 
 
 @nox.session
 def baseline(session: nox.Session) -> None:
     """Promote or list baselines: `nox -s baseline -- promote RUN --name main --why "..."`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "baseline", *session.posargs)
+    _bench(session, "baseline")
 
 
 @nox.session(name="self-check")
 def self_check(session: nox.Session) -> None:
     """Try the regression gate on changes that are known: `nox -s self-check -- --minutes 45 --busy`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "self-check", *session.posargs)
+    _bench(session, "self-check")
 
 
 @nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "doctor", *session.posargs)
+    _bench(session, "doctor")
 
 
 @nox.session
@@ -97,14 +99,14 @@ def _test(session: nox.Session, marks: str, *arguments: str) -> None:
     # Byte code at once: the tests start many interpreters, and none may write it where the user forbids that.
     _install(session, "dev", UV_COMPILE_BYTECODE="1")
     command = ["python", "-m", "pytest", "-ra", "--benchmark-disable", "-m", marks, *arguments]
-    session.run(*command, *session.posargs)  # without a path pytest takes `testpaths` of pyproject.toml
+    session.run(*command, *session.posargs, env=HERE)  # without a path pytest takes `testpaths` of pyproject.toml
 
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Benchmark the harness's own hot paths with pytest-benchmark."""
     _install(session, "dev")
-    session.run("python", "-m", "pytest", "tests/benchmarks", "--benchmark-only", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/benchmarks", "--benchmark-only", *session.posargs, env=HERE)
 
 
 @nox.session
@@ -129,12 +131,10 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def lock(session: nox.Session) -> None:
     """Remake the locks in matrices/envs: `nox -s lock -- onnx openvino`, or all of them."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "lock", *session.posargs)
+    _bench(session, "lock")
 
 
 @nox.session(name="train-demo")
 def train_demo(session: nox.Session) -> None:
     """Train the embedded demo model again: `nox -s train-demo -- --device 0`."""
-    _install(session, "core")
-    session.run("python", "-m", "bench", "train-demo", *session.posargs)
+    _bench(session, "train-demo")

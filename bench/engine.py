@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from bench.places import ROOT, SUITES
 from bench.progress import Reporter
 from bench.reasons import UsageError
 
-# What the user adds to their own pytest, and what a pytest that this one is started in keeps there.
-_FOREIGN = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST")
+# So begins what users set for a pytest of their own (PYTEST_ADDOPTS, PYTEST_PLUGINS, PYTEST_DEBUG, what their plugins
+# read), and what a pytest that this one is started in keeps there.
+_FOREIGN = "PYTEST_"
 
 
 class BenchDefect(UsageError):
@@ -103,9 +104,11 @@ class _Watcher:
 
 
 @contextmanager
-def _without(variables: Sequence[str]) -> Iterator[None]:
-    """The environment without some variables, which are back afterwards."""
-    kept = {name: value for name in variables if (value := os.environ.pop(name, None)) is not None}
+def _without(prefix: str) -> Iterator[None]:
+    """The environment without the variables whose names begin so; they are back afterwards."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+    for name in kept:
+        del os.environ[name]
     try:
         yield
     finally:

@@ -54,8 +54,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     config = metafunc.config
     if GRID not in config.stash and WRONG not in config.stash:
-        config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name), None) for name in OPTIONS})
         try:
+            config.stash[REQUEST] = Request({name: getattr(config.option, _dest(name), None) for name in OPTIONS})
             config.stash[GRID] = expand(config.stash[REQUEST])
         except UsageError as error:
             config.stash[WRONG] = error

@@ -133,6 +133,10 @@ def test_mypy_finds_what_a_user_gets_wrong(tmp_path: Path) -> None:
         ({"sweep": "smok"}, r"did you mean smoke\?"),
         ({"imgsz": "many"}, "whole numbers"),
         ({"run_id": "a/b"}, "slash"),
+        ({"run_id": ""}, "may not be empty"),
+        ({"run_id": "a\nb"}, "control character"),
+        ({"run_id": "a" * 300}, "200 bytes at most, not 300"),
+        ({"run_id": "名" * 100}, "200 bytes at most, not 300"),
         ({"options": []}, "--options is empty"),
     ],
 )
@@ -147,11 +151,33 @@ def test_a_selection_without_cells_is_wrong_usage(matrices: Path, tmp_path: Path
         bench.run(matrices=matrices, sweep="seconds", results=tmp_path, keyword="nothing", progress=False)
 
 
+def test_what_the_user_sets_for_a_pytest_of_their_own_is_not_read(
+    matrices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That nothing matches is told after pytest has read its settings, plugins and conftests, and collected."""
+    for name, value in {
+        "PYTEST_ADDOPTS": "--no-such-option",
+        "PYTEST_PLUGINS": "no_such_plugin",
+        "PYTEST_DEBUG": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('of the folder')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(bench.UsageError, match="no cell matches"):
+        bench.run(matrices=matrices, sweep="seconds", keyword="nothing", progress=False)
+    assert capsys.readouterr() == ("", "")
+    assert os.environ["PYTEST_ADDOPTS"] == "--no-such-option"
+
+
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(bench.UsageError, match="no run in"):
         bench.read(results=tmp_path)
     with pytest.raises(bench.UsageError, match="no run 'coco'"):
         bench.read("coco", results=tmp_path)
+    with pytest.raises(bench.UsageError, match="File name too long"):
+        bench.read("coco" * 100, results=tmp_path)
 
 
 @needs_runs

@@ -286,13 +286,41 @@ def test_loading_names_what_is_wrong(tmp_path: Path) -> None:
         load([tmp_path / "none"], grid)
 
 
-def test_a_machine_is_named_by_processor_and_system() -> None:
-    facts = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64"}
-    environment = pd.DataFrame(
-        [("machine", key, value) for key, value in facts.items()], columns=["scope", "key", "value"]
-    )
-    assert machine_name(environment) == "AMD EPYC, Linux"
-    assert machine_name(environment[:0]) == "unknown processor, unknown system"
+OLD_FACTS = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64"}
+FACTS = OLD_FACTS | {"cpu_cores_logical": "64", "memory_bytes": "540123456789"}
+GPU = {"accelerators": "GPU 0: NVIDIA H100, driver 570.86.15"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({}, "unknown processor, unknown system"),
+        (OLD_FACTS, "AMD EPYC, Linux"),
+        (FACTS, "AMD EPYC, 64 CPUs, 540 GB, Linux"),
+        (FACTS | {"cpu_cores_logical": "1", "memory_bytes": "8000000000"}, "AMD EPYC, 1 CPU, 8 GB, Linux"),
+        (FACTS | GPU, "AMD EPYC, 64 CPUs, 540 GB, GPU 0: NVIDIA H100, driver 570.86.15, Linux"),
+    ],
+)
+def test_a_machine_is_named_by_what_tells_it_from_others(facts: dict[str, str], name: str) -> None:
+    rows = [("machine", key, value) for key, value in facts.items()]
+    assert machine_name(pd.DataFrame(rows, columns=["scope", "key", "value"])) == name
+
+
+def test_a_statement_about_processors_is_not_decided_by_a_device() -> None:
+    tables = results(reference(machine="AMD EPYC, 8 CPUs, 32 GB, Intel GPU, Linux")).tables()
+    assert tables.on(["AMD"]).rows
+    assert not tables.on(["Intel"]).rows
+
+
+def test_probes_made_when_names_were_shorter_are_of_the_runs_own_machine(tmp_path: Path) -> None:
+    facts = [{"scope": "machine", "key": key, "value": value} for key, value in FACTS.items()]
+    probes = [{"probe": "devices", "subject": name, "machine": name} for name in ("AMD EPYC, Linux", "Another, Linux")]
+    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": "c"}])
+    store.write_table(tmp_path, "environment", facts)
+    store.write_table(tmp_path, "probes", probes)
+    found = load([tmp_path], matrix.load()).probes.set_index("subject").machine
+    assert found["AMD EPYC, Linux"] == "AMD EPYC, 64 CPUs, 540 GB, Linux"
+    assert found["Another, Linux"] == "Another, Linux"
 
 
 def test_only_measured_rows_are_cells_and_only_reached_targets_are_present() -> None:

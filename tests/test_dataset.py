@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def test_hidden_files_and_other_suffixes_are_no_images(root: Path) -> None:
 
 
 def test_names_default_to_numbers_and_repeated_ones_are_told_apart(root: Path) -> None:
-    assert load(data_file(root, "val: images/val\nnc: 2\n")).names == {0: "class_0", 1: "class_1"}
+    for count in ("2", "'2'", '" 2"'):
+        assert load(data_file(root, f"val: images/val\nnc: {count}\n")).names == {0: "class_0", 1: "class_1"}
     names = load(data_file(root, "val: images/val\nnames: [cat, dog, cat]\n")).names
     assert names == {0: "cat (0)", 1: "dog", 2: "cat (2)"}
 
@@ -276,6 +278,19 @@ def test_images_too_small_or_not_decodable_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     with pytest.raises(UsageError, match="OpenCV cannot decode"):
         read_image(tmp_path / "empty.png")
+
+
+def bitmap_header(path: Path, width: int, height: int) -> Path:
+    """The first 54 bytes of a bitmap of that size: all that is read before its pixels are wanted."""
+    file = struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54)
+    path.write_bytes(file + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 2835, 2835, 0, 0))
+    return path
+
+
+def test_an_image_larger_than_opencv_reads_is_told(tmp_path: Path) -> None:
+    """It reads up to 2**30 px, and raises an error of its own beyond."""
+    with pytest.raises(UsageError, match=r"cannot decode .*b\.bmp.*split"):
+        read_image(bitmap_header(tmp_path / "b.bmp", 40_000, 30_000))
 
 
 def test_pixels_come_as_opencv_reads_them(tmp_path: Path) -> None:

@@ -182,6 +182,22 @@ def test_what_cannot_be_installed_costs_the_cell_and_leaves_nothing_whole(
     assert not list((tmp_path / "cache" / "envs").glob("*/complete.json"))
 
 
+def test_byte_code_lies_where_guests_look_whatever_the_users_python_is_told(
+    environments: Environments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every guest would compile what it imports, and the time of an import would be another."""
+    for name, value in {
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "elsewhere"),
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "error",
+    }.items():
+        monkeypatch.setenv(name, value)
+    env = environments.ensure("small")
+    assert (env.site_packages / "__pycache__" / "probe.cpython-311.pyc").is_file()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_an_interrupted_build_is_not_taken_for_a_whole_one(environments: Environments, tmp_path: Path) -> None:
     def interrupt(line: str) -> None:
         if "probe" in line:

@@ -166,3 +166,25 @@ def test_a_commit_is_recorded_of_the_project_alone(tmp_path: Path) -> None:
     inside.mkdir()
     assert len(machine.git_commit(tmp_path)) == 40
     assert machine.git_commit(inside) == ""
+
+
+def test_a_commit_is_recorded_whoever_owns_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git refuses a checkout of another user, as in a mounted folder, a rule its own tests can switch on."""
+    from bench.grid import machine
+
+    for name, value in {
+        "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", f"safe.directory={tmp_path}"]
+    subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / "file").write_text("as committed", encoding="utf-8")
+    for command in (["add", "file"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    refused = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "dubious ownership" in refused.stderr
+    assert len(machine.git_commit(tmp_path)) == 40
+    (tmp_path / "file").write_text("changed since", encoding="utf-8")
+    assert machine.git_commit(tmp_path).endswith("+changes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from pathlib import Path
 
@@ -174,6 +175,34 @@ def test_a_gpu_is_recorded_by_name_and_not_by_its_number() -> None:
     said = Signs(command=["echo", listed], prints=rule.prints)
     found = machine.detect(Target(name="X", device="x", needs="an X", detect=said))
     assert (found.found, found.text) == (True, "GPU 0: NVIDIA H100 80GB HBM3")
+
+
+def test_a_tool_that_finds_no_device_says_why() -> None:
+    command = ["sh", "-c", "echo Driver/library version mismatch >&2; exit 18"]
+    broken = Target(name="X", device="x", needs="an X", detect=Signs(command=command, prints=r"GPU \d"))
+    assert "exits with 18 and lists no device (Driver/library version mismatch)" in machine.detect(broken).text
+
+
+def test_accelerators_are_devices_that_name_themselves_or_their_maker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def target(device: str, **rule: object) -> Target:
+        return Target(name=f"The {device}", device=device, needs="it", detect=Signs.model_validate(rule))
+
+    (tmp_path / "vendor").write_text("0x8086\n", encoding="utf-8")
+    gpu = target("cuda", command=["echo", "GPU 0: NVIDIA H100"], prints="GPU.*[^\\n]")
+    npu = target("npu", files=[str(tmp_path / "vendor")], contains="0x8086")
+    others = [
+        target("cpu", machine=[platform.machine()]),
+        target("webgl", executable=["sh"]),
+        target("vulkan", files=[str(tmp_path / "vend*")]),  # such a file is there for a driver that draws in software
+        target("xpu", command=["false"], prints="x"),
+    ]
+    said = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (user@host)"
+    monkeypatch.setattr(machine, "driver", lambda target: said if target.device == "cuda" else "")
+    assert machine.accelerators(others) == ""
+    assert machine.accelerators([gpu, npu, *others]) == "GPU 0: NVIDIA H100, driver 570.86.15; The npu"
+    assert machine.fingerprint([npu, *others])["accelerators"] == "The npu"
 
 
 def test_file_rule_needs_the_text(tmp_path: Path) -> None:

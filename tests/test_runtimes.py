@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -196,13 +199,27 @@ def test_a_size_off_the_stride_is_refused_with_the_remedy(artifacts: Artifacts) 
     assert "Traceback" not in problem.value.text
 
 
+def png_without_pixels() -> bytes:
+    """A picture that is sound as far as its header and its sums say, and cannot be decoded."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"no pixels") + chunk(b"IEND", b"")
+
+
 def test_unreadable_calibration_images_are_not_silently_dropped(
     artifacts: Artifacts, calibration: tuple[Path, ...], tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
-    with pytest.raises(CellProblem, match="1 of 2 calibration images"):
+    with pytest.raises(CellProblem, match=f"1 of 2 calibration images can be used: .*{re.escape(str(bad))}"):
         artifacts.ensure(request_for("onnx", "int8", (calibration[0], bad)))
+    hollow = tmp_path / "hollow.png"
+    hollow.write_bytes(png_without_pixels())
+    with pytest.raises(CellProblem, match=r"hollow\.png"):
+        artifacts.ensure(request_for("onnx", "int8", (calibration[0], hollow)))
 
 
 def test_checkpoints_are_looked_into_first(environments: Environments, artifacts: Artifacts, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class SelfCheck:
     def _describe(self, grid: Grid, given: Ingredients, cells: Sequence[Cell]) -> None:
         """Facts of the machine and of what is tried; the cells of a night are all that are timed."""
         self._facts |= {
-            "machine": machine.fingerprint(),
+            "machine": machine.fingerprint(grid.matrix.targets.values()),
             "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
             "sweep": self.request.sweep_name,
             "imgsz": list(grid.sweep.imgsz),

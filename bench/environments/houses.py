@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.files import locked
+from bench.grid.machine import git
 from bench.places import GUEST, IN_CHECKOUT, PACKAGE, ROOT
 from bench.reasons import UsageError
 
@@ -62,11 +62,11 @@ def of_revision(revision: str, cache: Path) -> Path:
     """
     commit = commit_of(revision)
     guest = f"{PACKAGE.name}/{GUEST.name}"
-    done = _git("archive", "--format=zip", commit, MATRICES, guest)
+    done = git(ROOT, "archive", "--format=zip", commit, MATRICES, guest)
     if done.returncode:
         raise UsageError(
-            f"revision {commit[:12]} has no {MATRICES} or no {guest}: it is older than this layout and cannot be run "
-            "beside the present one"
+            f"revision {commit[:12]} cannot be packed: {done.stderr.decode(errors='replace').strip()}\nOne without "
+            f"{MATRICES} or {guest} is older than this layout and cannot be run beside the present one; name a newer"
         )
     return unpack(done.stdout, cache)
 
@@ -75,10 +75,11 @@ def commit_of(revision: str) -> str:
     """The commit that a revision names.  Raises UsageError outside a checkout or for one that it does not know."""
     if not IN_CHECKOUT or shutil.which("git") is None:
         raise UsageError(f"{revision}: revisions are known in a git checkout of the bench alone")
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").stdout.decode()
-    if not found.strip():
-        raise UsageError(f"{revision}: neither a package, a file nor a revision of {ROOT}")
-    return found.strip()
+    found = git(ROOT, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if found.returncode:
+        said = found.stderr.decode(errors="replace").strip()  # quiet about a revision that is unknown, and only that
+        raise UsageError(f"{revision}: neither a package, a file nor a revision of {ROOT}\n{said}".rstrip())
+    return found.stdout.decode().strip()
 
 
 def _members(matrices: Path) -> Iterator[tuple[str, Path]]:
@@ -93,7 +94,3 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
     for place in places:
         found = place.rglob("*") if place.is_dir() else [place]
         yield from (path for path in found if path.is_file() and "__pycache__" not in path.parts)
-
-
-def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)

@@ -27,6 +27,10 @@ PYTHON_VERSION = "3.11"  # the guests' interpreter: the one version that every f
 TORCH_PIN = re.compile(r"^torch==([^+\s;]+)", re.MULTILINE)
 _FOR_GPU = re.compile(r"^nvidia-cudnn-", re.MULTILINE)
 _ERROR_LINES = 20
+_ELSEWHERE = {"VIRTUAL_ENV", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME"}
+# The first two put byte code where no guest looks for it, which makes importing a runtime slower; the others change
+# what the installers' own Python finds, or end it.
+_OTHERWISE = {"PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX", "PYTHONSAFEPATH", "PYTHONPLATLIBDIR", "PYTHONWARNINGS"}
 
 OnOutput = Callable[[str], None]
 
@@ -47,7 +51,8 @@ def find_pip(base: str) -> list[str]:
     """The command that runs pip: this Python's or that of the interpreter `base`.  Raises UsageError."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    if subprocess.run([base, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+    asked = [base, "-m", "pip", "--version"]
+    if subprocess.run(asked, env=clean(os.environ), capture_output=True, check=False).returncode == 0:
         return [base, "-m", "pip"]
     raise UsageError(
         "Neither uv nor pip was found to build environments with; run `python -m ensurepip` or install uv."
@@ -62,9 +67,8 @@ def base_python() -> str | None:
 
 
 def clean(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables for an installer: without those that would redirect it into another environment."""
-    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT"}
-    return {name: value for name, value in variables.items() if name not in dropped}
+    """Variables for an installer: without those that redirect it into another environment, or change what it writes."""
+    return {name: value for name, value in variables.items() if name not in _ELSEWHERE | _OTHERWISE}
 
 
 def uv_variables(text: str = "") -> dict[str, str]:
@@ -204,5 +208,6 @@ def run(
     raise CellProblem(
         Reason.ENVIRONMENT_FAILED,
         f"the environment '{family}' could not be installed ({Path(command[0]).name} ended with {code}). Check the "
-        f"network or the package index, then run again; packages fetched so far are kept.\n{said}",
+        "network, the proxy (HTTPS_PROXY), its certificate (SSL_CERT_FILE) and the package index (`pip config list`), "
+        f"then run again; packages fetched so far are kept.\n{said}",
     )

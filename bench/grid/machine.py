@@ -1,4 +1,4 @@
-"""What this machine is, and which targets of the matrix it has."""
+"""What this machine is, which targets of the matrix it has, and which commit of the bench lies on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from glob import glob
@@ -73,7 +74,8 @@ def _command(signs: Signs) -> str:
         return f"!`{line}` failed: {error}"
     match = re.search(signs.prints, done.stdout)
     if done.returncode or not match:
-        return f"!`{line}` exits with {done.returncode} and lists no device"
+        said = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
+        return f"!`{line}` exits with {done.returncode} and lists no device" + (f" ({said})" if said else "")
     return match[0]
 
 
@@ -94,6 +96,24 @@ def driver(target: Target) -> str:
     return told.read_text(encoding="utf-8").partition("\n")[0] if target.device == "cuda" and told.is_file() else ""
 
 
+def accelerators(targets: Iterable[Target]) -> str:
+    """Devices beside the processor that are found here, each with its driver's version where that is told.
+
+    Those count that name themselves or their maker: a browser, or a driver that draws in software, is no device.
+    """
+    found = []
+    for target in targets:
+        signs = target.detect
+        if target.device == "cpu" or not (signs.command or signs.contains):
+            continue
+        presence = detect(target)
+        if presence.found:
+            version = re.search(r"\d+(\.\d+)+", driver(target))
+            name = presence.text if signs.command else target.name
+            found.append(f"{name}, driver {version[0]}" if version else name)
+    return "; ".join(found)
+
+
 def machine_id() -> str:
     """A name for machines that times may be compared between: processor, CPUs, memory, and a hash of what else counts.
 
@@ -106,8 +126,11 @@ def machine_id() -> str:
     return f"{word or platform.machine()}-{psutil.cpu_count() or 1}cpu-{memory}gb-{digest}"
 
 
-def fingerprint() -> dict[str, str]:
-    """Facts about the machine that a latency depends on, as text."""
+def fingerprint(targets: Iterable[Target]) -> dict[str, str]:
+    """Facts about the machine that a latency depends on, as text.
+
+    `targets` are those of the matrix; which of them are devices of this machine is one of the facts.
+    """
     frequency = psutil.cpu_freq()
     return {
         "system": platform.platform(),
@@ -121,12 +144,31 @@ def fingerprint() -> dict[str, str]:
         "memory_bytes": str(psutil.virtual_memory().total),
         "python": sys.version.split()[0],
         "virtual_machine": str("hypervisor" in cpu_flags()).lower(),
+        "accelerators": accelerators(targets),
     }
 
 
-def short_name(cpu: str, system: str) -> str:
-    """How people call a machine: processor and system.  `system` is as in `fingerprint`."""
-    return f"{cpu or 'unknown processor'}, {system.partition('-')[0] or 'unknown system'}"
+NAMING = ("cpu", "cpu_cores_logical", "memory_bytes", "accelerators", "system")
+"""Those of the facts that a machine is named by."""
+
+
+def short_name(facts: Mapping[str, str]) -> str:
+    """What a machine is called: processor, logical CPUs, memory in GB, accelerators with their drivers, system.
+
+    So two machines with the same processor are two, unless nothing else tells them apart either.  `facts` are those of
+    `fingerprint`, of which an older run may lack some; what is not told is left out of the name.
+    """
+    cpu, cores, memory, devices, system = (facts.get(name, "") for name in NAMING)
+    words = [cpu or "unknown processor"]
+    words += [f"{cores} CPU{'s' * (cores != '1')}"] if cores else []
+    words += [f"{round(int(memory) / 1e9)} GB"] if memory.isdecimal() else []
+    words += [devices] if devices else []
+    return ", ".join([*words, system.partition("-")[0] or "unknown system"])
+
+
+def processor_of(name: str) -> str:
+    """The processor in a machine's name."""
+    return name.partition(", ")[0]
 
 
 def core_versions() -> dict[str, str]:
@@ -174,21 +216,22 @@ def git_commit(directory: Path) -> str:
 
     Empty too where the folder only lies somewhere in a checkout: that one is somebody else's.
     """
-    git = shutil.which("git")
-    if git is None:
+    if shutil.which("git") is None:
         return ""
-    asked = [git, "rev-parse", "HEAD", "--show-toplevel"]
-    head = subprocess.run(asked, cwd=directory, capture_output=True, text=True, check=False)
+    head = git(directory, "rev-parse", "HEAD", "--show-toplevel")
     if head.returncode:
         return ""
-    commit, top = head.stdout.splitlines()
+    commit, top = os.fsdecode(head.stdout).splitlines()
     if Path(top).resolve() != directory.resolve():
         return ""
-    changed = subprocess.run(
-        [git, "status", "--porcelain", "--untracked-files=no"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    changed = git(directory, "status", "--porcelain", "--untracked-files=no")
     return commit + ("+changes" if changed.stdout.strip() else "")
+
+
+def git(directory: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git in the checkout at `directory`, also where it belongs to another user (a mounted folder, a CI runner).
+
+    git refuses such a checkout since its configuration can name programs; of this one the code itself runs already.
+    """
+    command = ["git", "-c", f"safe.directory={directory.resolve()}", *arguments]
+    return subprocess.run(command, cwd=directory, capture_output=True, check=False)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SWEEP = "smoke"
 CACHE_VARIABLE = "YOLO11_BENCH_CACHE"
+LONGEST_RUN_ID = 200
+"""In bytes: file systems take names of 255, of which a file that is being written adds some to its own."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,17 @@ class Request:
         given = self.text("run-id")
         if given is None:
             return f"{time.strftime('%Y%m%dT%H%M%S')}-{self.sweep_name}-{secrets.token_hex(2)}"
-        if Path(given).name != given or given.startswith("."):
-            raise UsageError(f"--run-id {given!r}: it becomes a folder's name, so it may not contain a slash")
+        if not given.isprintable() or not given or Path(given).name != given or given.startswith("."):
+            raise UsageError(
+                f"--run-id {given!r}: it becomes a folder's name, so it may not be empty, begin with a dot or contain "
+                "a slash or a control character"
+            )
+        size = len(os.fsencode(given))
+        if size > LONGEST_RUN_ID:
+            raise UsageError(
+                f"--run-id {given[:20]}...: it becomes a folder's name, so it may have {LONGEST_RUN_ID} bytes at most, "
+                f"not {size}"
+            )
         return given
 
     def command(self, verb: str, **own: object) -> str:

@@ -111,9 +111,9 @@ class Calibration:
 
     def facts(self) -> dict[str, Any]:
         """The circumstances of a `run`, ready for JSON."""
-        fingerprint = machine.fingerprint()
+        fingerprint = machine.fingerprint(self._outfit.matrix.targets.values())
         return {
-            "machine": machine.short_name(fingerprint["cpu"], fingerprint["system"]),
+            "machine": machine.short_name(fingerprint),
             "fingerprint": fingerprint,
             "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),

@@ -5,7 +5,6 @@ Probes look at the very artifacts that the run measured, found by the content ad
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ class Context:
     @cached_property
     def machine(self) -> str:
         """Short name of this machine."""
-        return machine.short_name(machine.cpu_name(), platform.system())
+        return machine.short_name(machine.fingerprint(self.matrix.targets.values()))
 
     # -- what the run holds ----------------------------------------------------------------------------------------
 

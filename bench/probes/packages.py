@@ -104,7 +104,8 @@ def npm_releases(name: str) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{name}: npm is not on PATH; it is needed to look up JavaScript packages.")
     done = subprocess.run([npm, "view", name, "time", "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
-        text = f"npm cannot look it up (exit code {done.returncode}); check the network and npm's registry."
+        said = done.stderr.partition("\n")[0] or f"exit code {done.returncode}"
+        text = f"npm cannot look it up ({said}); check the name, the network and npm's registry."
         raise UsageError(f"{name}: {text}")
     snapshot = datetime.now(UTC)
     times = {version: text for version, text in json.loads(done.stdout).items() if version[:1].isdigit()}

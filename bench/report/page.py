@@ -195,13 +195,14 @@ def _sections(data: Run, look: figures.Styles, timed: Timings, errors: Own) -> t
 
 
 def _machine(data: Run) -> tuple[str, ...]:
-    """The machine in a few words: processor, logical CPUs, memory, system."""
+    """The machine in a few words: processor, logical CPUs, memory, accelerators, system."""
     cores = data.fact("cpu_cores_logical", scope="machine")
     memory = data.fact("memory_bytes", scope="machine")
     words = [
         data.fact("cpu", scope="machine"),
         count(int(cores), "logical CPU") if cores.isdigit() else "",
         f"{number(int(memory) / 1e9, 0)} GB memory" if memory.isdigit() else "",
+        data.fact("accelerators", scope="machine"),
         data.fact("system", scope="machine"),
         "virtual machine" if data.fact("virtual_machine", scope="machine") == "true" else "",
     ]

@@ -20,8 +20,13 @@ def find(run: str | Path | None, results: Path) -> Path:
             raise UsageError(f"no run in {results}; make one with `yolo11-bench run`, or name a folder")
         return runs[-1]
     for candidate in (Path(run), results / run, RECORDED / run):
-        if (candidate / "cells.parquet").is_file():
-            return candidate.resolve()
+        try:
+            if (candidate / "cells.parquet").is_file():
+                return candidate.resolve()
+        except OSError as error:
+            raise UsageError(
+                f"cannot look for the run in {candidate}: {error.strerror}; correct the name, or the permissions there"
+            ) from error
     for path in sorted(RECORDED.glob("*/cells.parquet")):  # a recorded run's folder has a name of its own
         if str(run) in set(read_table(path.parent, "cells").run_id):
             return path.parent

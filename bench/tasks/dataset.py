@@ -209,6 +209,8 @@ class DataFile:
         Raises UsageError when neither `names` nor `nc` is there or they contradict each other.
         """
         names, count = self.content.get("names"), self.content.get("nc")
+        if isinstance(count, str) and count.strip().isdecimal():  # quoted
+            count = int(count)
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise UsageError(f"{self.where('nc')}: 'nc' must be a whole number of classes, not {count!r}")
         if names is None and count is None:

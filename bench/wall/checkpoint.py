@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.environments.locked import Environments
+from bench.environments.locked import Env, Environments
 from bench.places import EXPORTERS
-from bench.reasons import CellProblem, UsageError
+from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall.worker import Worker
 
 EXPORTER = EXPORTERS / "checkpoint.py"
@@ -21,6 +22,13 @@ ENVIRONMENT = "export-torch"
 # What ultralytics publishes by name: yolo11n.pt, yolov8s.pt, yolov5mu.pt ...
 _OFFICIAL = re.compile(r"^yolo(v\d+|\d+)[a-z]{0,2}\d*[a-z]?\.pt$")
 _SECONDS = 300.0
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+# How the user's programs reach the network.  A proxy's variable is read in either case of letters.
+_NETWORK = (
+    *_PROXIES,
+    *(name.lower() for name in _PROXIES),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +48,16 @@ class Checkpoint:
     def require_classes(self, names: Mapping[int, str], data: Path) -> None:
         """Raise UsageError unless the data file names as many classes as the model has, none in another's place."""
         if len(names) != len(self.names):
+            remedy = "give the data file that the model was trained with"
+            if len(self.names) == 1:
+                remedy += (
+                    "; where that is this one and training was told single_cls=True, which takes all objects for one "
+                    f"class, give a copy of it with `names: [{next(iter(self.names.values()))}]` whose label rows all "
+                    "begin with 0"
+                )
             raise UsageError(
                 f"{self.path.name} detects {len(self.names)} classes ({_some(self.names)}), but {data} names "
-                f"{len(names)} ({_some(names)}): give the data file that the model was trained with"
+                f"{len(names)} ({_some(names)}): {remedy}"
             )
         own, theirs = _places(self.names), _places(names)
         moved = [name for name in own if theirs.get(name, own[name]) != own[name]]
@@ -85,20 +100,35 @@ def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
     """The checkpoint `given` as a path or an official name; an official name is fetched by ultralytics.
 
     Reading a checkpoint runs Python code that is stored in it (pickle), so it happens in a guest, once per content.
-    Raises UsageError when there is no such file, it cannot be fetched, or it is no detect checkpoint.
+    Raises UsageError when there is no such file, it cannot be read or fetched, or it is no detect checkpoint;
+    CellProblem where the guest that looks into it cannot be installed or dies, which is not the checkpoint's fault.
     """
     path = Path(given).expanduser()
-    if not path.is_file():
+    content = _content(path)
+    if content is None:
         if not _OFFICIAL.match(given):
             raise UsageError(
                 f"--model {given}: no such file. Give the path of an Ultralytics detect checkpoint (.pt), or leave "
                 "--model and --data out to use the embedded demo model"
             )
         path = _fetch(given, environments, cache)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     facts = _inspect(path.resolve(), digest, environments, cache)
     names = {int(index): str(name) for index, name in facts["names"].items()}
     return Checkpoint(path.resolve(), path.stem, digest, names, max(facts["strides"]))
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file, None where there is none.  Raises UsageError for one that cannot be read."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(
+            f"--model {path}: cannot be read: {error.strerror}. Check the path and the permissions of its folders"
+        ) from error
 
 
 def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -> dict[str, Any]:
@@ -108,11 +138,14 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
     if kept.is_file():
         facts: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return facts
+    env = environments.ensure(ENVIRONMENT)
     try:
-        facts = _call(environments, "inspect", {"weights": str(path)})
+        facts = _call(env, environments.variables(), "inspect", {"weights": str(path)})
     except CellProblem as problem:
+        if problem.reason is not Reason.EXPORT_FAILED:
+            raise CellProblem(problem.reason, f"looking into {path}: {problem.text}", problem.status) from problem
         raise UsageError(
-            f"{path} cannot be used: {problem.text.splitlines()[0]}\n"
+            f"{path} cannot be used: {problem.text}\n"
             "Give an Ultralytics detect checkpoint (.pt), or leave --model and --data out for the embedded demo model"
         ) from problem
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -123,24 +156,26 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
 
 
 def _fetch(name: str, environments: Environments, cache: Path) -> Path:
+    """An official checkpoint in the cache, downloaded now if need be, as the user's programs reach the network."""
     target = cache / "checkpoints" / name
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    env = environments.ensure(ENVIRONMENT)
+    network = {key: os.environ[key] for key in _NETWORK if key in os.environ}
+    variables = environments.variables() | network | {"YOLO_OFFLINE": "false"}
     try:
-        _call(environments, "fetch", {"name": name, "output": str(target)}, YOLO_OFFLINE="false")
+        _call(env, variables, "fetch", {"name": name, "output": str(target)})
     except CellProblem as problem:
         raise UsageError(
-            f"--model {name}: no such file here, and ultralytics could not download it: "
-            f"{problem.text.splitlines()[0]}\nWithout internet, copy the checkpoint here and give its path, or leave "
-            "--model and --data out to use the embedded demo model"
+            f"--model {name}: no such file here, and ultralytics could not download it: {problem.text}\n"
+            "Check the network, the proxy (HTTPS_PROXY) and its certificate (REQUESTS_CA_BUNDLE); or copy the "
+            "checkpoint here and give its path, or leave --model and --data out to use the embedded demo model"
         ) from problem
     return target
 
 
-def _call(environments: Environments, function: str, arguments: dict[str, str], **extra: str) -> dict[str, Any]:
-    env = environments.ensure(ENVIRONMENT)
-    variables = environments.variables() | extra
+def _call(env: Env, variables: Mapping[str, str], function: str, arguments: Mapping[str, str]) -> dict[str, Any]:
     with Worker(env.python, EXPORTER, variables=variables) as guest:
         return guest.call(function, arguments, timeout=_SECONDS)
 

@@ -38,7 +38,9 @@ class Scope(Entry):
     imgsz: tuple[PositiveInt, ...] = ()
     threads: tuple[PositiveInt, ...] = ()
     batch: tuple[PositiveInt, ...] = ()
-    machines: tuple[str, ...] = Field(default=(), description="texts, one of which the machine's name must contain")
+    machines: tuple[str, ...] = Field(
+        default=(), description="texts, one of which the name of the machine's processor must contain"
+    )
 
 
 class Parameters(Entry):

@@ -133,10 +133,11 @@ class Tables:
         return [*targets, *(name for name, real in self.words.emulates.items() if real in targets)]
 
     def on(self, machines: Sequence[str]) -> Tables:
-        """These tables with the cells of machines whose name holds one of the texts; empty: of all."""
+        """These tables with the cells of machines whose processor's name holds one of the texts; empty: of all."""
         if not machines:
             return self
-        named = self.grid.machine.map(lambda name: any(text in name for text in machines)).astype(bool)
+        processors = self.grid.machine.map(machine.processor_of)
+        named = processors.map(lambda name: any(text in name for text in machines)).astype(bool)
         return replace(self, grid=self.grid[named])
 
     @cached_property
@@ -166,12 +167,14 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
             raise UsageError(f"{folder} and {seen[run_id]} are both run {run_id!r}; name each run once")
         seen[run_id] = folder
         environment = store.read_table(folder, "environment")
-        name_of_machine = machine_name(environment)
+        name_of_machine, former = machine_name(environment), _former_name(environment)
         for name, frames in parts.items():
             known = {"cells": cells, "environment": environment}.get(name)
             frame = known if known is not None else optional(folder, name)
             if "machine" not in frame:
                 frame = frame.assign(machine=name_of_machine)
+            elif former != name_of_machine:
+                frame = frame.assign(machine=frame.machine.replace(former, name_of_machine))
             frames.append(frame.assign(run_id=run_id))
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
     tables["samples"]["cell_id"] = tables["samples"].cell_id.astype(str)
@@ -186,10 +189,19 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
 
 
 def machine_name(environment: pd.DataFrame) -> str:
-    """A short name of a run's machine: processor and system.  `environment` is the run's table."""
+    """What a run's machine is called.  `environment` is the run's table."""
+    return machine.short_name(_machine_facts(environment))
+
+
+def _former_name(environment: pd.DataFrame) -> str:
+    """What it was called by probes that were made when a name was processor and system alone."""
+    facts = _machine_facts(environment)
+    return machine.short_name({name: facts.get(name, "") for name in ("cpu", "system")})
+
+
+def _machine_facts(environment: pd.DataFrame) -> dict[str, str]:
     rows = environment[environment.scope == "machine"]
-    facts = dict(zip(rows.key, rows.value, strict=True))
-    return machine.short_name(facts.get("cpu", ""), facts.get("system", ""))
+    return dict(zip(rows.key, rows.value, strict=True))
 
 
 def day(value: Any) -> datetime.date | None:

@@ -84,7 +84,7 @@ def _field(run: Run, point: Point, turns: Timings, errors: Own) -> Field:
     references = {cell.reference_id for cell in timed}
     return Field(
         point=point,
-        machine=machine.short_name(run.fact("cpu", scope="machine"), run.fact("system", scope="machine")),
+        machine=machine.short_name({name: run.fact(name, scope="machine") for name in machine.NAMING}),
         images=int(max((cell.images or 0 for cell in timed), default=0)),
         candidates=tuple(_candidate(run, cell) for cell in timed),
         passed=tuple(

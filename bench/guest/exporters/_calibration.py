@@ -34,5 +34,7 @@ def _read(path: Path) -> np.ndarray:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     image: np.ndarray | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ExportRefused(f"{path.name}: OpenCV cannot decode this calibration image; convert it to PNG.")
+        raise ExportRefused(
+            f"{path}: OpenCV cannot decode this calibration image; replace it or take it out of the train split."
+        )
     return image

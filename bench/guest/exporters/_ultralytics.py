@@ -25,12 +25,15 @@ class _StrictExporter(Exporter):  # type: ignore[misc]  # untyped: the core has 
     def get_int8_calibration_dataloader(self, prefix: str = "") -> Any:
         """Upstream's loader, which drops unreadable images and the last incomplete batch with a warning at most."""
         loader = super().get_int8_calibration_dataloader(prefix)
-        used, given = len(loader) * loader.batch_size, len(list(Path(self.args.data).with_name("images").iterdir()))
-        if used != given:
-            raise ExportRefused(
-                f"Only {used} of {given} calibration images can be used: some cannot be read, or their number is no "
-                f"multiple of the batch {self.args.batch}."
-            )
+        given = sorted(Path(self.args.data).with_name("images").iterdir())
+        read = {Path(name).name for name in loader.dataset.im_files}
+        dropped = [str(link.resolve()) for link in given if link.name not in read]
+        used = len(loader) * loader.batch_size
+        if used != len(given):
+            why = f"their number is no multiple of the batch {self.args.batch}"
+            if dropped:
+                why = f"ultralytics cannot read {', '.join(dropped[:5])}; replace them or take them out of the split"
+            raise ExportRefused(f"Only {used} of {len(given)} calibration images can be used: {why}.")
         return loader
 
 
@@ -121,7 +124,8 @@ def _calibration_data(work: Path, images: Sequence[str], names: Mapping[int, str
     folder = work / "calibration" / "images"
     folder.mkdir(parents=True)
     for number, image in enumerate(images):
-        (folder / f"{number:06d}{Path(image).suffix}").symlink_to(Path(image).resolve())
+        # The end of its own name, by which upstream's errors then tell it; 60 characters fit whatever their bytes are.
+        (folder / f"{number:06d}-{Path(image).name[-60:]}").symlink_to(Path(image).resolve())
     data = work / "calibration" / "data.yaml"
     YAML.save(data, {"path": str(folder.parent), "train": "images", "val": "images", "names": dict(names)})
     return data

@@ -97,6 +97,14 @@ def fetch(request: dict[str, Any]) -> dict[str, Any]:
             path = Path(attempt_download_asset(Path(folder) / name))
             path.replace(output)
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
-            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(f"{name} could not be downloaded ({cause}).") from error
+            raise CheckpointError(f"{name} could not be downloaded ({_causes(error)}).") from error
     return {"path": str(output)}
+
+
+def _causes(error: BaseException | None) -> str:
+    """First lines of an error and of those it was raised from: upstream says that, they say why."""
+    lines = []
+    while error is not None:
+        lines.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        error = error.__cause__
+    return ": ".join(lines)
