@@ -319,7 +319,7 @@ def test_a_run_on_class_names_in_another_order_is_refused_at_once(tmp_path: Path
     assert done.code == 2, done.said
     assert "in another order" in done.said
     assert "Traceback" not in done.said
-    assert not (tmp_path / "r").exists()
+    assert not list((tmp_path / "r").iterdir()), "the run's folder is given back"
 
 
 def test_notes_on_the_data_are_told_stored_and_reported(tmp_path: Path) -> None:

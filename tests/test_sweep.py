@@ -196,7 +196,7 @@ def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path
         (["--model", "missing.pt", "--data", "x.yaml"], "x.yaml"),
         (["--model", "missing.pt"], "--model needs --data"),
         (["--data", "missing.yaml"], "missing.yaml"),
-        (["--run-id", "a/b"], "may not contain a slash"),
+        (["--run-id", "a/b"], "begin with a dot or contain a slash"),
         (["--targets", "intel-npu", "--options", "openvino"], "nothing was measured"),
         (["-k", "nothing_like_this"], "no cell matches"),
     ],

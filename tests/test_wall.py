@@ -42,7 +42,7 @@ def test_the_wall_holds(copied: Path) -> None:
         ("bench/guest/server.py", "from bench.reasons import Reason", "Nothing imports upward"),
         ("bench/store/reading.py", "import bench.report.page", "Nothing imports upward"),
         ("bench/grid/matrix.py", "def late() -> None:\n    import bench.measure.session", "Nothing imports upward"),
-        ("bench/stats/ratio.py", "import bench.store", "Nothing imports upward"),
+        ("bench/stats/contrast.py", "import bench.store", "Nothing imports upward"),
     ],
 )
 def test_a_breach_is_found(copied: Path, file: str, line: str, contract: str) -> None:
