@@ -49,7 +49,7 @@ class Found:
     @property
     def regressed(self) -> bool:
         """Whether the check fails."""
-        return any(line.verdict is Verdict.WORSE for line in self.lines)
+        return bool(gate.regressed(self.lines))
 
     @property
     def steady(self) -> bool:

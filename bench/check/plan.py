@@ -15,9 +15,9 @@ from bench.grid.matrix import Cell
 from bench.grid.request import OF_THE_GRID, Grid, Request, expand
 from bench.measure.contest import SCREEN_SHARE
 from bench.measure.identity import Identity, changed, identity
-from bench.measure.outfit import Outfit
+from bench.measure.outfit import Ingredients, Outfit
 from bench.measure.pairs import LATENCY
-from bench.measure.prepare import ingredients
+from bench.measure.prepare import ingredients, of_house
 from bench.progress import Reporter
 from bench.reasons import UsageError
 from bench.stats import change
@@ -93,10 +93,12 @@ def plan(request: Request, against: str, root: Path, progress: Reporter, run: Pa
     baseline = None if against.startswith(REVISION) else baselines.load(root, machine.machine_id(), against)
     if baseline is not None and request.text("sweep") is None:
         request = Request(request.given() | {"sweep": baseline.facts["sweep"]})
-    candidate = _state("candidate", request, progress, run=run)
+    grid = expand(request)
+    given = ingredients(request, grid, progress)
+    candidate = _state("candidate", request, grid, given, run=run)
     if run is not None:
         _require_present(run, candidate)
-    base = _base(request, against, baseline, progress, candidate)
+    base = _base(request, against, baseline, given)
     known, ids = base.identities, [cell.cell_id for cell in candidate.grid.cells]
     both = [name for name in ids if name in known and name in candidate.identities]
     parts = {name: differing for name in both if (differing := changed(known[name], candidate.identities[name]))}
@@ -122,13 +124,13 @@ def foresee(wanted: Plan, seconds: float, checks: Path) -> list[Foreseen]:
 def _state(
     label: str,
     request: Request,
-    progress: Reporter,
+    grid: Grid,
+    given: Ingredients,
     identities: dict[str, Identity] | None = None,
     run: Path | None = None,
 ) -> State:
-    """A state as its matrix folder makes it; `identities` are those recorded, where it is one of the past."""
-    grid = expand(request)
-    outfit = Outfit(ingredients(request, grid, progress))
+    """A state as its grid makes it; `identities` are those recorded, where it is one of the past."""
+    outfit = Outfit(given)
     return State(label, request, grid, outfit, identities or _identities(grid, outfit), run)
 
 
@@ -139,26 +141,29 @@ def _identities(grid: Grid, outfit: Outfit) -> dict[str, Identity]:
     return {cell.cell_id: identity(outfit, cell, outfit.artifact_key(cell)) for cell in cells}
 
 
-def _base(request: Request, against: str, baseline: Baseline | None, progress: Reporter, candidate: State) -> State:
+def _base(request: Request, against: str, baseline: Baseline | None, given: Ingredients) -> State:
+    """The state that a request is held against, made of the ingredients `given` for the present one."""
     if baseline is None:
         matrices = houses.of_revision(against.removeprefix(REVISION), request.cache)
     else:
-        baselines.require_comparable(baseline.facts, _same(candidate.outfit))
+        baselines.require_comparable(baseline.facts, _same(given))
         matrices = houses.unpack(baseline.house, request.cache)
     then = Request(request.given() | {"matrices": str(matrices)})
+    grid = expand(then)
+    past = of_house(given, matrices, grid)
     if baseline is None:
-        return _state(against, then, progress)
-    return _state(f"baseline {baseline.name}", then, progress, baseline.identities, baseline.run)
+        return _state(against, then, grid, past)
+    return _state(f"baseline {baseline.name}", then, grid, past, baseline.identities, baseline.run)
 
 
-def _same(outfit: Outfit) -> dict[str, str]:
+def _same(given: Ingredients) -> dict[str, str]:
     """What must be equal on both sides, as a run records it."""
     return {
-        "model_sha256": outfit.checkpoint.sha256,
-        "model": outfit.checkpoint.name,
-        "data_sha256": outfit.dataset.sha256,
-        "data": outfit.dataset.name,
-        "images": str(len(outfit.dataset.images)),
+        "model_sha256": given.checkpoint.sha256,
+        "model": given.checkpoint.name,
+        "data_sha256": given.dataset.sha256,
+        "data": given.dataset.name,
+        "images": str(len(given.dataset.images)),
     }
 
 

@@ -175,9 +175,9 @@ def check_command(
     stored.write(directory, found.pairs(), facts)
     if found.operators:
         operators.write(directory, {cell: profiles.sides for cell, profiles in found.operators.items()})
-    for folder in {measured, found.candidate} - {None}:
-        assert folder is not None
-        stored.write_facts(folder / stored.CHECK, facts)
+    checked = measured or found.candidate
+    if checked is not None:  # its report shows the check
+        stored.write_facts(checked / stored.CHECK, facts)
     if markdown is not None:
         with markdown.open("a", encoding="utf-8") as sink:
             sink.write(report.markdown(facts))

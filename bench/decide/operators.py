@@ -17,8 +17,21 @@ NAMES = 20
 """How many single operators the facts name; the stored table has all."""
 
 
+class _Changed:
+    """What has a time on each side, ms."""
+
+    __slots__ = ()
+    base_ms: float
+    candidate_ms: float
+
+    @property
+    def ms(self) -> float:
+        """What the candidate takes longer, ms."""
+        return self.candidate_ms - self.base_ms
+
+
 @dataclass(frozen=True, slots=True)
-class Grown:
+class Grown(_Changed):
     """Operators of one type: how many there are on each side, and what they take together in an inference, ms."""
 
     type: str
@@ -27,14 +40,9 @@ class Grown:
     base_ms: float
     candidate_ms: float
 
-    @property
-    def ms(self) -> float:
-        """What the candidate's take longer, ms."""
-        return self.candidate_ms - self.base_ms
-
 
 @dataclass(frozen=True, slots=True)
-class Same:
+class Same(_Changed):
     """An operator that has the same name on both sides, and on each only once: its type and its time there, ms."""
 
     name: str
@@ -42,11 +50,6 @@ class Same:
     candidate: str
     base_ms: float
     candidate_ms: float
-
-    @property
-    def ms(self) -> float:
-        """What the candidate's takes longer, ms."""
-        return self.candidate_ms - self.base_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from bench.grid.request import Grid, Request, expand
 from bench.measure.contest import SEED, Contest, Setting
 from bench.measure.outfit import Outfit
 from bench.measure.pairs import SIDES, Conditions, Side, condition, run_pair
-from bench.measure.prepare import ingredients
+from bench.measure.prepare import ingredients, of_house
 from bench.progress import Reporter
 from bench.reasons import UsageError
 from bench.wall import checkpoint as checkpoints
@@ -49,7 +49,6 @@ class Contestants:
         Raises UsageError for a selection of none or several cells, a target that cannot be timed here, or wrong data.
         """
         self._request = request
-        self._progress = progress
         self._huge = huge
         self.grid: Grid = expand(request)
         self.cell = _only(self.grid, request)
@@ -88,7 +87,7 @@ class Contestants:
         matrices = houses.of_revision(revision, self._request.cache)
         request = Request(self._request.given() | {"matrices": str(matrices)})
         grid = expand(request)
-        return Outfit(ingredients(request, grid, self._progress)), _only(grid, request)
+        return Outfit(of_house(self._given, matrices, grid)), _only(grid, request)
 
     def _other_precision(self, name: str) -> Cell:
         option = self.cell.option

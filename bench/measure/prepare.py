@@ -79,6 +79,13 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
     return Ingredients(wanted.matrix, wanted.sweep, request.cache, task, checkpoint, validation, environments, progress)
 
 
+def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
+    """The same model and images for another house, whose `grid` it is: they are read once for both."""
+    return replace(
+        given, matrix=grid.matrix, sweep=grid.sweep, environments=Environments(matrices, given.cache), running=None
+    )
+
+
 def data_file(request: Request, progress: Reporter) -> Path:
     """The data file asked for, or that of the embedded set, rendered now if need be.  Raises UsageError."""
     given = request.text("data")

@@ -9,29 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bench.files import replacing
 from bench.reasons import StoreError
+from bench.store import parquet
+from bench.store.parquet import field
 
 GUEST = "guest"
 """What the harness's own guest is called among the tools."""
 _FACTS = b"calibration"
 
 
-def _field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
-
-
 CALIBRATION = pa.schema(
     [
-        _field("cell", pa.string(), "", "Short id of the cell, option-precision-target-imgsz"),
-        _field("tool", pa.string(), "", f"Which tool, or {GUEST}: the harness's own guest"),
-        _field("round", pa.int32(), "", "Every round times the guest and all tools of every cell once"),
-        _field("order", pa.int32(), "", "Position among those of its cell in the round, which is drawn"),
-        _field("median_ms", pa.float64(), "ms", "Median of the inferences of one fresh process"),
-        _field("inner_ms", pa.float64(), "ms", "Median of their part between the copies; null where it is not told"),
-        _field("runs", pa.int32(), "", "Timed inferences"),
+        field("cell", pa.string(), "", "Short id of the cell, option-precision-target-imgsz"),
+        field("tool", pa.string(), "", f"Which tool, or {GUEST}: the harness's own guest"),
+        field("round", pa.int32(), "", "Every round times the guest and all tools of every cell once"),
+        field("order", pa.int32(), "", "Position among those of its cell in the round, which is drawn"),
+        field("median_ms", pa.float64(), "ms", "Median of the inferences of one fresh process"),
+        field("inner_ms", pa.float64(), "ms", "Median of their part between the copies; null where it is not told"),
+        field("runs", pa.int32(), "", "Timed inferences"),
     ]
 )
 
@@ -52,19 +48,14 @@ class Turn:
 def write(path: Path, turns: Sequence[Turn], facts: Mapping[str, Any]) -> None:
     """Write the table in place of an earlier one, `facts` within.  Raises StoreError when the disk refuses."""
     schema = CALIBRATION.with_metadata({_FACTS: json.dumps(facts, sort_keys=True)})
-    table = pa.Table.from_pylist([asdict(turn) for turn in turns], schema=schema)
-    try:
-        with replacing(path) as sink:
-            pq.write_table(table, sink, compression="zstd")
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot write the calibration to {path}: {error}") from error
+    parquet.write(path, [asdict(turn) for turn in turns], schema)
 
 
 def read(path: Path) -> tuple[list[Turn], dict[str, Any]]:
     """The rows of a table and its facts.  Raises StoreError for a file that is none."""
     try:
-        table = pq.read_table(path)
+        table = parquet.read(path)
         facts = json.loads(table.schema.metadata[_FACTS])
         return [Turn(**row) for row in table.select(CALIBRATION.names).to_pylist()], facts
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (StoreError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} holds no calibration: {error!r}") from error

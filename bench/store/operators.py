@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bench.files import replacing
-from bench.reasons import StoreError
+from bench.store import parquet
+from bench.store.parquet import field
 
 OPERATORS = pa.schema(
     [
-        pa.field("cell", pa.string(), metadata={"unit": "", "meaning": "Id of the cell whose two sides these are"}),
-        pa.field("side", pa.string(), metadata={"unit": "", "meaning": "base or candidate"}),
-        pa.field("place", pa.int32(), metadata={"unit": "", "meaning": "Place in the runtime's own list"}),
-        pa.field("name", pa.string(), metadata={"unit": "", "meaning": "What the runtime calls the operator"}),
-        pa.field("type", pa.string(), metadata={"unit": "", "meaning": "Its type; OpenVINO's with the kernel"}),
-        pa.field("ms", pa.float64(), metadata={"unit": "ms", "meaning": "Usual time in an inference, profiler on"}),
+        field("cell", pa.string(), "", "Id of the cell whose two sides these are"),
+        field("side", pa.string(), "", "base or candidate"),
+        field("place", pa.int32(), "", "Place in the runtime's own list"),
+        field("name", pa.string(), "", "What the runtime calls the operator"),
+        field("type", pa.string(), "", "Its type; OpenVINO's with the kernel"),
+        field("ms", pa.float64(), "ms", "Usual time in an inference, profiler on"),
     ]
 )
 
@@ -48,8 +47,4 @@ def write(directory: Path, cells: Mapping[str, Mapping[str, Sequence[Operator]]]
         for side, operators in sides.items()
         for place, one in enumerate(operators)
     ]
-    try:
-        with replacing(directory / "operators.parquet") as sink:
-            pq.write_table(pa.Table.from_pylist(rows, schema=OPERATORS), sink, compression="zstd")
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot write the operators to {directory}: {error}") from error
+    parquet.write(directory / "operators.parquet", rows, OPERATORS)

@@ -11,23 +11,24 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.files import replacing
 from bench.reasons import StoreError
 from bench.stats.allocation import Noise
+from bench.store import parquet
+from bench.store.parquet import field
 
 FACTS, CHECK = "facts.json", "check.json"
 PAIRS = pa.schema(
     [
-        pa.field("cell", pa.string(), metadata={"unit": "", "meaning": "Id of the cell whose two sides these are"}),
-        pa.field("stage", pa.string(), metadata={"unit": "", "meaning": "screen, or confirm with pairs of its own"}),
-        pa.field("pair", pa.int32(), metadata={"unit": "", "meaning": "Pair within the stage; both guests are fresh"}),
-        pa.field("index", pa.int32(), metadata={"unit": "", "meaning": "Position of the two inferences in the pair"}),
-        pa.field("first", pa.string(), metadata={"unit": "", "meaning": "Which side went first: base or candidate"}),
-        pa.field("base_ms", pa.float64(), metadata={"unit": "ms", "meaning": "One inference of the base"}),
-        pa.field("candidate_ms", pa.float64(), metadata={"unit": "ms", "meaning": "One inference of the candidate"}),
+        field("cell", pa.string(), "", "Id of the cell whose two sides these are"),
+        field("stage", pa.string(), "", "screen, or confirm with pairs of its own"),
+        field("pair", pa.int32(), "", "Pair within the stage; both guests are fresh"),
+        field("index", pa.int32(), "", "Position of the two inferences in the pair"),
+        field("first", pa.string(), "", "Which side went first: base or candidate"),
+        field("base_ms", pa.float64(), "ms", "One inference of the base"),
+        field("candidate_ms", pa.float64(), "ms", "One inference of the candidate"),
     ]
 )
 
@@ -78,11 +79,7 @@ def write(directory: Path, cells: Mapping[str, Mapping[str, Sequence[Pair]]], fa
         for number, pair in enumerate(pairs)
         for index, (first, base, candidate) in enumerate(zip(pair.first, pair.base_ms, pair.candidate_ms, strict=True))
     ]
-    try:
-        with replacing(directory / "pairs.parquet") as sink:
-            pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), sink, compression="zstd")
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot write the pairs to {directory}: {error}") from error
+    parquet.write(directory / "pairs.parquet", rows, PAIRS)
     write_facts(directory / FACTS, facts)
 
 

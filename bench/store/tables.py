@@ -16,232 +16,226 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bench.files import replacing
 from bench.reasons import StoreError
-from bench.store import parts
+from bench.store import parquet, parts
+from bench.store.parquet import field
 
 SCHEMA_VERSION = 2
 
 _DICT = pa.dictionary(pa.int32(), pa.string())
 
 
-def _field(name: str, kind: pa.DataType, unit: str, meaning: str, better: str = "") -> pa.Field:
-    """A column; `better` (higher or lower) makes it a metric, whose interval is in the columns _low and _high."""
-    return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning} | ({"better": better} if better else {}))
-
-
 def _over_launches(name: str, kind: pa.DataType, unit: str, meaning: str) -> list[pa.Field]:
     """Columns of a figure that each launch of a timed cell gives anew."""
     return [
-        _field(name, kind, unit, f"{meaning}; of a timed cell the median of its launches", "lower"),
-        _field(f"{name}_low", kind, unit, "Lower end of its 95 % interval, an order statistic; null under six"),
-        _field(f"{name}_high", kind, unit, "Upper end of that interval"),
+        field(name, kind, unit, f"{meaning}; of a timed cell the median of its launches", "lower"),
+        field(f"{name}_low", kind, unit, "Lower end of its 95 % interval, an order statistic; null under six"),
+        field(f"{name}_high", kind, unit, "Upper end of that interval"),
     ]
 
 
 _CELL_KEY = [
-    _field("run_id", pa.string(), "", "Name of the run; also its directory"),
-    _field("cell_id", pa.string(), "", "model/option-precision-target-imgsz-bBATCH-tTHREADS, unique within a run"),
+    field("run_id", pa.string(), "", "Name of the run; also its directory"),
+    field("cell_id", pa.string(), "", "model/option-precision-target-imgsz-bBATCH-tTHREADS, unique within a run"),
 ]
 
 CELLS = pa.schema(
     [
         *_CELL_KEY,
-        _field("model", pa.string(), "", "File stem of the checkpoint"),
-        _field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
-        _field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
-        _field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
-        _field("imgsz", pa.int32(), "px", "Side of the square network input"),
-        _field("batch", pa.int32(), "images", "Images per inference"),
-        _field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
-        _field("cpus", pa.string(), "", "CPUs the guest was pinned to; on systems without affinity, those it shared"),
-        _field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
-        _field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
-        _field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when all was measured"),
-        _field("reason", pa.string(), "", "The cause in words; empty when all was measured"),
-        _field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes", "higher"),
-        _field("map50", pa.float64(), "0..1", "COCO mAP at IoU 0.50", "higher"),
-        _field("map75", pa.float64(), "0..1", "COCO mAP at IoU 0.75", "higher"),
-        _field(
+        field("model", pa.string(), "", "File stem of the checkpoint"),
+        field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
+        field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
+        field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
+        field("imgsz", pa.int32(), "px", "Side of the square network input"),
+        field("batch", pa.int32(), "images", "Images per inference"),
+        field("threads", pa.int32(), "threads", "Intra-op threads asked for; the guest is pinned to as many CPUs"),
+        field("cpus", pa.string(), "", "CPUs the guest was pinned to; on systems without affinity, those it shared"),
+        field("reference_id", pa.string(), "", "cell_id of the PyTorch FP32 cell it is compared with"),
+        field("status", pa.string(), "", "measured, exported (only: not run here), skipped, failed or invalid"),
+        field("reason_code", pa.string(), "", "Stable code of bench/reasons.py; empty when all was measured"),
+        field("reason", pa.string(), "", "The cause in words; empty when all was measured"),
+        field("map50_95", pa.float64(), "0..1", "COCO mAP over IoU 0.50:0.95, all sizes", "higher"),
+        field("map50", pa.float64(), "0..1", "COCO mAP at IoU 0.50", "higher"),
+        field("map75", pa.float64(), "0..1", "COCO mAP at IoU 0.75", "higher"),
+        field(
             "map_small", pa.float64(), "0..1", "mAP50-95 of objects under 32x32 px; null when there are none", "higher"
         ),
-        _field(
+        field(
             "map_medium", pa.float64(), "0..1", "mAP50-95 of objects from 32x32 to 96x96 px; null when none", "higher"
         ),
-        _field(
+        field(
             "map_large", pa.float64(), "0..1", "mAP50-95 of objects over 96x96 px; null when there are none", "higher"
         ),
-        _field("map_per_class", pa.map_(pa.string(), pa.float64()), "0..1", "mAP50-95 of each class that has objects"),
-        _field("map_delta", pa.float64(), "0..1", "map50_95 minus that of PyTorch FP32 on the same images", "higher"),
-        _field("map_delta_low", pa.float64(), "0..1", "Lower end of the 95 % paired bootstrap interval of map_delta"),
-        _field("map_delta_high", pa.float64(), "0..1", "Upper end of that interval"),
-        _field("images", pa.int32(), "images", "Validation images evaluated"),
-        _field("evaluator", pa.string(), "", "COCO evaluator and its version"),
-        _field(
+        field("map_per_class", pa.map_(pa.string(), pa.float64()), "0..1", "mAP50-95 of each class that has objects"),
+        field("map_delta", pa.float64(), "0..1", "map50_95 minus that of PyTorch FP32 on the same images", "higher"),
+        field("map_delta_low", pa.float64(), "0..1", "Lower end of the 95 % paired bootstrap interval of map_delta"),
+        field("map_delta_high", pa.float64(), "0..1", "Upper end of that interval"),
+        field("images", pa.int32(), "images", "Validation images evaluated"),
+        field("evaluator", pa.string(), "", "COCO evaluator and its version"),
+        field(
             "latency_p50_ms",
             pa.float64(),
             "ms",
             "Median latency of one inference of `batch` images, clean rounds",
             "lower",
         ),
-        _field(
+        field(
             "latency_p90_ms",
             pa.float64(),
             "ms",
             "Bound of the 90th percentile: with 99 % confidence 90 % of inferences take less; null under 64 samples",
             "lower",
         ),
-        _field(
+        field(
             "latency_p99_ms",
             pa.float64(),
             "ms",
             "Bound of the 99th percentile, likewise; null under 662 samples",
             "lower",
         ),
-        _field(
+        field(
             "latency_ratio",
             pa.float64(),
             "",
             "Time of PyTorch FP32 over this cell's, per image; above 1 is faster",
             "higher",
         ),
-        _field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % interval over launches"),
-        _field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
-        _field(
+        field("latency_ratio_low", pa.float64(), "", "Lower end of its 95 % interval over launches"),
+        field("latency_ratio_high", pa.float64(), "", "Upper end of that interval"),
+        field(
             "latency_autocorrelation",
             pa.float64(),
             "",
             "Of neighbouring launches, paid for in the interval where positive; 0 where they are too few to show any",
         ),
-        _field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
-        _field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
-        _field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
-        _field(
+        field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
+        field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
+        field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
+        field(
             "latency_rounds_contaminated",
             pa.int32(),
             "rounds",
             "Rounds contaminated for the cell or its reference, and left out; used, and no interval given, where fewer "
             "than three launches had a clean round",
         ),
-        _field(
+        field(
             "latency_stop",
             pa.string(),
             "",
             "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
             "(it failed), interrupted (the run was stopped); or why no latency was taken",
         ),
-        _field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
-        _field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
+        field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
+        field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
         *_over_launches("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process"),
         *_over_launches("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
         *_over_launches("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
-        _field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
+        field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
         *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
-        _field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
-        _field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
-        _field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
-        _field(
+        field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
+        field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
+        field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
+        field(
             "parity_box_p999", pa.float64(), "px", "99.9th percentile of the difference of raw box coordinates", "lower"
         ),
-        _field("parity_score_max", pa.float64(), "0..1", "Largest difference of a raw class score", "lower"),
-        _field("parity_score_mean", pa.float64(), "0..1", "Mean difference of raw class scores", "lower"),
-        _field(
+        field("parity_score_max", pa.float64(), "0..1", "Largest difference of a raw class score", "lower"),
+        field("parity_score_mean", pa.float64(), "0..1", "Mean difference of raw class scores", "lower"),
+        field(
             "parity_score_p999",
             pa.float64(),
             "0..1",
             "99.9th percentile of the difference of raw class scores",
             "lower",
         ),
-        _field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
-        _field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
-        _field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
-        _field("artifact_key", pa.string(), "sha256", "Content address of the artifact in the cache"),
-        _field("artifact_sha256", pa.string(), "sha256", "Hash over the artifact's files"),
-        _field("export_seconds", pa.float64(), "s", "Time the export took when the artifact was made", "lower"),
-        _field("calibration", pa.string(), "", "Split and number of images used for calibration; empty when none"),
-        _field("reproduce", pa.string(), "", "Command that measures this cell again"),
-        _field("started", pa.timestamp("ms", tz="UTC"), "UTC", "When the first measurement of the cell began"),
-        _field("seconds", pa.float64(), "s", "Wall time spent on the cell, its share of latency rounds included"),
+        field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
+        field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
+        field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        field("artifact_key", pa.string(), "sha256", "Content address of the artifact in the cache"),
+        field("artifact_sha256", pa.string(), "sha256", "Hash over the artifact's files"),
+        field("export_seconds", pa.float64(), "s", "Time the export took when the artifact was made", "lower"),
+        field("calibration", pa.string(), "", "Split and number of images used for calibration; empty when none"),
+        field("reproduce", pa.string(), "", "Command that measures this cell again"),
+        field("started", pa.timestamp("ms", tz="UTC"), "UTC", "When the first measurement of the cell began"),
+        field("seconds", pa.float64(), "s", "Wall time spent on the cell, its share of latency rounds included"),
     ]
 )
 
 SAMPLES = pa.schema(
     [
-        _field("cell_id", _DICT, "", "Cell the sample belongs to"),
-        _field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
-        _field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
-        _field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
-        _field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
-        _field("index", pa.int16(), "", "Position of the sample within the turn"),
-        _field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
-        _field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
-        _field(
+        field("cell_id", _DICT, "", "Cell the sample belongs to"),
+        field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
+        field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
+        field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
+        field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
+        field("index", pa.int16(), "", "Position of the sample within the turn"),
+        field("latency_ms", pa.float64(), "ms", "One inference, measured inside the guest with the monotonic clock"),
+        field("cpu_per_wall", pa.float32(), "", "CPU time over wall time of the guest during the turn"),
+        field(
             "cpu_due", pa.float32(), "", "What that is at least if nothing disturbs; null where an inference may rest"
         ),
-        _field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
-        _field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
+        field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
+        field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
     ]
 )
 
 LAUNCHES = pa.schema(
     [
-        _field("cell_id", _DICT, "", "Timed cell whose process it was"),
-        _field("window", pa.int16(), "", "Time window, as in samples"),
-        _field("launch", pa.int16(), "", "Launch within the window, as in samples"),
-        _field("import_ms", pa.float64(), "ms", "Importing the runtime"),
-        _field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
-        _field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
-        _field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once it had been timed"),
+        field("cell_id", _DICT, "", "Timed cell whose process it was"),
+        field("window", pa.int16(), "", "Time window, as in samples"),
+        field("launch", pa.int16(), "", "Launch within the window, as in samples"),
+        field("import_ms", pa.float64(), "ms", "Importing the runtime"),
+        field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
+        field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
+        field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once it had been timed"),
     ]
 )
 
 METRICS = pa.schema(
     [
-        _field("cell_id", _DICT, "", "Cell that was measured"),
-        _field("metric", _DICT, "", "Which figure: the name of its column in cells, where it has one"),
-        _field("value", pa.float64(), "see unit", "The figure"),
-        _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
-        _field("high", pa.float64(), "see unit", "Upper end of that interval"),
-        _field("unit", _DICT, "", "Unit of the three columns before"),
-        _field("direction", _DICT, "", "Which way is better: higher or lower"),
+        field("cell_id", _DICT, "", "Cell that was measured"),
+        field("metric", _DICT, "", "Which figure: the name of its column in cells, where it has one"),
+        field("value", pa.float64(), "see unit", "The figure"),
+        field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
+        field("high", pa.float64(), "see unit", "Upper end of that interval"),
+        field("unit", _DICT, "", "Unit of the three columns before"),
+        field("direction", _DICT, "", "Which way is better: higher or lower"),
     ]
 )
 
 DETECTIONS = pa.schema(
     [
-        _field("cell_id", _DICT, "", "Cell that produced the detection"),
-        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
-        _field("category_id", pa.int16(), "", "Class index"),
-        _field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
-        _field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
-        _field("y", pa.float32(), "px", "Top edge, likewise"),
-        _field("w", pa.float32(), "px", "Width, likewise"),
-        _field("h", pa.float32(), "px", "Height, likewise"),
-        _field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
+        field("cell_id", _DICT, "", "Cell that produced the detection"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("category_id", pa.int16(), "", "Class index"),
+        field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
+        field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
+        field("y", pa.float32(), "px", "Top edge, likewise"),
+        field("w", pa.float32(), "px", "Width, likewise"),
+        field("h", pa.float32(), "px", "Height, likewise"),
+        field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
     ]
 )
 
 GROUND_TRUTH = pa.schema(
     [
-        _field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
-        _field("file_name", _DICT, "", "File name of the image, without its folder"),
-        _field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
-        _field("objects", pa.int32(), "objects", "Objects of that class in the image"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("file_name", _DICT, "", "File name of the image, without its folder"),
+        field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
+        field("objects", pa.int32(), "objects", "Objects of that class in the image"),
     ]
 )
 
 ENVIRONMENT = pa.schema(
     [
-        _field(
+        field(
             "scope",
             pa.string(),
             "",
             "run, machine, core, targets, time (seconds by step), env:<family> or emulator:<name>",
         ),
-        _field("key", pa.string(), "", "Name of the fact"),
-        _field("value", pa.string(), "", "Its value as text; lists as JSON"),
+        field("key", pa.string(), "", "Name of the fact"),
+        field("value", pa.string(), "", "Its value as text; lists as JSON"),
     ]
 )
 
@@ -249,54 +243,54 @@ _TIME = pa.timestamp("ms", tz="UTC")
 
 PROBES = pa.schema(
     [
-        _field("probe", pa.string(), "", "Which probe of bench/probes made the observation"),
-        _field("option", pa.string(), "", "Deployment option it is about"),
-        _field("subject", pa.string(), "", "What of that option was looked at: a runtime, a device, a package, a file"),
-        _field("outcome", pa.string(), "", "yes, no, or unavailable (the probe could not be made here; text says why)"),
-        _field("value", pa.float64(), "see unit", "The figure behind the outcome, where there is one"),
-        _field("unit", pa.string(), "", "Unit of value"),
-        _field("text", pa.string(), "", "What was seen, in words"),
-        _field("date", _TIME, "UTC", "When it was observed"),
-        _field("machine", pa.string(), "", "Machine it was observed on"),
+        field("probe", pa.string(), "", "Which probe of bench/probes made the observation"),
+        field("option", pa.string(), "", "Deployment option it is about"),
+        field("subject", pa.string(), "", "What of that option was looked at: a runtime, a device, a package, a file"),
+        field("outcome", pa.string(), "", "yes, no, or unavailable (the probe could not be made here; text says why)"),
+        field("value", pa.float64(), "see unit", "The figure behind the outcome, where there is one"),
+        field("unit", pa.string(), "", "Unit of value"),
+        field("text", pa.string(), "", "What was seen, in words"),
+        field("date", _TIME, "UTC", "When it was observed"),
+        field("machine", pa.string(), "", "Machine it was observed on"),
     ]
 )
 
 PACKAGES = pa.schema(
     [
-        _field("package", pa.string(), "", "Runtime package, as its index names it"),
-        _field("version", pa.string(), "", "Version of the release"),
-        _field("uploaded", _TIME, "UTC", "When the file was uploaded; null where the index does not say"),
-        _field("kind", pa.string(), "", "wheel, sdist, or npm"),
-        _field("python", pa.string(), "", "Python tags of a wheel, as in its name (cp311, py3, py2.py3)"),
-        _field("abi", pa.string(), "", "ABI tags of a wheel"),
-        _field("platform", pa.string(), "", "Platform tags of a wheel (any, manylinux_2_28_x86_64, win_amd64)"),
-        _field("yanked", pa.bool_(), "", "Whether its publisher has withdrawn the file"),
-        _field("snapshot", _TIME, "UTC", "When the index was asked"),
+        field("package", pa.string(), "", "Runtime package, as its index names it"),
+        field("version", pa.string(), "", "Version of the release"),
+        field("uploaded", _TIME, "UTC", "When the file was uploaded; null where the index does not say"),
+        field("kind", pa.string(), "", "wheel, sdist, or npm"),
+        field("python", pa.string(), "", "Python tags of a wheel, as in its name (cp311, py3, py2.py3)"),
+        field("abi", pa.string(), "", "ABI tags of a wheel"),
+        field("platform", pa.string(), "", "Platform tags of a wheel (any, manylinux_2_28_x86_64, win_amd64)"),
+        field("yanked", pa.bool_(), "", "Whether its publisher has withdrawn the file"),
+        field("snapshot", _TIME, "UTC", "When the index was asked"),
     ]
 )
 
 CLAIMS = pa.schema(
     [
-        _field("claim_id", pa.string(), "", "Statement of the guide, as in matrices/claims"),
-        _field("option", pa.string(), "", "Option the statement is about; empty where it is about several"),
-        _field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
-        _field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
-        _field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
+        field("claim_id", pa.string(), "", "Statement of the guide, as in matrices/claims"),
+        field("option", pa.string(), "", "Option the statement is about; empty where it is about several"),
+        field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
+        field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
+        field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
         # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
-        _field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
-        _field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
-        _field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
-        _field("high", pa.float64(), "see unit", "Upper end of that interval"),
-        _field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
-        _field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
-        _field("scope", pa.string(), "", "Where the finding holds; empty on the combining row"),
-        _field("machine", pa.string(), "", "Machine the figures are from"),
-        _field("reason", pa.string(), "", "The finding in words, English"),
-        _field("reason_zh", pa.string(), "", "The same in Chinese"),
-        _field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
-        _field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
-        _field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
-        _field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
+        field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
+        field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
+        field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
+        field("high", pa.float64(), "see unit", "Upper end of that interval"),
+        field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
+        field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
+        field("scope", pa.string(), "", "Where the finding holds; empty on the combining row"),
+        field("machine", pa.string(), "", "Machine the figures are from"),
+        field("reason", pa.string(), "", "The finding in words, English"),
+        field("reason_zh", pa.string(), "", "The same in Chinese"),
+        field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
+        field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
+        field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
+        field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
     ]
 )
 
@@ -352,26 +346,14 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
 
 def _write(path: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
     schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
-    try:
-        table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        table = table.replace_schema_metadata(schema.metadata)
-        with replacing(path) as sink:
-            # A dictionary of floats would hide from the compressor that cells repeat each other's.
-            low = [field.name for field in schema if not pa.types.is_floating(field.type)]
-            pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=low)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"cannot write {path}: {error}") from error
+    # A dictionary of floats would hide from the compressor that cells repeat each other's.
+    low = [column.name for column in schema if not pa.types.is_floating(column.type)]
+    parquet.write(path, rows, schema, compression_level=9, use_dictionary=low)
     return path
 
 
 def _read(path: Path, name: str) -> pa.Table:
-    try:
-        # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
-        # And in this thread alone: a thread of Arrow's that lets go of the bytes while Python ends aborts the process
-        # (apache/arrow issue 34314).
-        table = pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
+    table = parquet.read(path)
     version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
     if version != str(SCHEMA_VERSION):
         raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
