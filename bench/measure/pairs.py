@@ -1,9 +1,10 @@
 """Pairs of fresh guests that alternate inference by inference: how two sides are timed against each other.
 
 Both guests of a pair are resident together and take turns in random order, so that whatever the machine does meets both
-within milliseconds (Laaber et al. 2019).  What a process keeps for life is mostly which physical pages it was dealt;
-on huge pages both sides are dealt the same hand, which a kernel gives without privilege.  Several inferences of a pair
-are one observation: the pair is what is repeated (Kalibera and Jones 2013).
+within milliseconds (Laaber et al. 2019).  What a process keeps for life is mostly which physical pages it was dealt and
+at which addresses; on huge pages and without randomised addresses both sides are dealt the same hand, which a kernel
+gives without privilege.  Several inferences of a pair are one observation: the pair is what is repeated (Kalibera and
+Jones 2013).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from bench.environments.locked import Env
 from bench.grid.schema import Deadlines
+from bench.guest.server import FIXED_ADDRESSES
 from bench.reasons import CellProblem
 from bench.tasks.task import Tensor
 from bench.wall.worker import Worker
@@ -29,6 +31,8 @@ BASE, CANDIDATE = "base", "candidate"
 SIDES = (BASE, CANDIDATE)
 WARMUP = 4
 INFERENCES_MIN, INFERENCES_MAX = 24, 200
+ALTERNATING_S = 3.0
+"""A pair alternates for as long at least: after a quick start, most noise is what the machine does within a second."""
 LATENCY = "latency"
 _SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # malloc asks for huge pages, and keeps what is freed: some runtimes map and unmap tens of MB in each inference.
@@ -54,9 +58,10 @@ class Side:
 class Conditions:
     """What both sides of a pair share.
 
-    `inferences` of each side; None: as many as take as long as starting the two took, within `INFERENCES_MIN` and
-    `INFERENCES_MAX`.  That is within a few per cent of the best split between starting anew and repeating, whatever the
-    two vary by (Kalibera and Jones 2013, 6.2).  Standard errors of guests are appended to `log`.
+    `inferences` of each side; None: as many as take as long as starting the two took, or `ALTERNATING_S` where that is
+    longer, within `INFERENCES_MIN` and `INFERENCES_MAX`.  As long as the start is within a few per cent of the best
+    split between starting anew and repeating where the two vary alike (Kalibera and Jones 2013, 6.2).  Standard errors
+    of guests are appended to `log`.
     """
 
     x: Tensor
@@ -75,6 +80,7 @@ class Launch:
     first_inference_ms: float
     peak_rss_bytes: int
     huge_bytes: int
+    fixed_addresses: bool
     attested: Mapping[str, Any]
 
 
@@ -123,8 +129,8 @@ def huge_pages_possible() -> bool:
 
 
 def condition(*, huge: bool) -> dict[str, str]:
-    """Variables that put a guest's memory on huge pages, or none."""
-    return {"GLIBC_TUNABLES": _HUGE} if huge else {}
+    """Variables that put a guest's memory on huge pages and at fixed addresses, or none."""
+    return {"GLIBC_TUNABLES": _HUGE, FIXED_ADDRESSES: "1"} if huge else {}
 
 
 def run_pair(sides: Mapping[str, Side], conditions: Conditions, shuffle: random.Random) -> Turns:
@@ -159,7 +165,7 @@ def run_pair(sides: Mapping[str, Side], conditions: Conditions, shuffle: random.
         number = conditions.inferences
         if number is None:
             each = sum(float(np.median(times)) for times in warm.values()) / 1e3
-            number = min(max(int(starting / each), INFERENCES_MIN), INFERENCES_MAX)
+            number = min(max(int(max(starting, ALTERNATING_S) / each), INFERENCES_MIN), INFERENCES_MAX)
         times, first = turns(number)
         launches = {}
         for name, guest in guests.items():
@@ -172,7 +178,9 @@ def _launch(guest: Worker, load_ms: float, timeout: float) -> Launch:
     before = guest.stats()  # asking what ran costs memory of its own
     attested = guest.stats(attest=True, timeout=timeout).attested
     assert guest.first_inference_ms is not None, "it gave outputs"
-    return Launch(load_ms, guest.first_inference_ms, before.peak_rss_bytes, before.huge_bytes, attested)
+    return Launch(
+        load_ms, guest.first_inference_ms, before.peak_rss_bytes, before.huge_bytes, before.fixed_addresses, attested
+    )
 
 
 @contextmanager
