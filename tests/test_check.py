@@ -25,6 +25,7 @@ from bench.reasons import UsageError
 from bench.stats.change import Change, decide
 from bench.store import baselines
 from bench.tasks.registry import TASKS
+from bench.wall.worker import Operator
 
 SWEEP = """
 description = "Seconds: for the tests of the gate."
@@ -115,7 +116,8 @@ def test_a_slower_adapter_is_red_and_named(place: Place) -> None:
     markdown = place.folder / "summary.md"
     done, facts = place.check("--minutes", "5", "--markdown", str(markdown), house=twice)
     assert done.code == 1, done.said
-    assert verdicts(facts) | {"latency": "worse", "map50_95": "same", "status": "same"} == verdicts(facts)
+    expected = {"latency": "worse", "map50_95": "same", "status": "same", "operators": "same"}
+    assert verdicts(facts) | expected == verdicts(facts)
     (line,) = [line for line in facts["lines"] if line["metric"] == "latency"]
     assert 1.6 < line["change"]["value"] < 2.4
     assert "onnx-fp32-cpu-160" in markdown.read_text()
@@ -216,6 +218,24 @@ def test_the_ladder(now: dict[str, Any], metric: str, verdict: Verdict) -> None:
 def test_what_failed_before_and_runs_now_is_better() -> None:
     (line,) = gate.ladder("m/c", tables(cells(status="failed", reason_code="crashed")), tables(cells()), ALLOWED)
     assert line.verdict is Verdict.BETTER
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        (("Conv", "Conv", "Add"), Verdict.SAME),
+        (("Conv", "Add", "Conv"), Verdict.SAME),
+        (("Conv", "Conv", "Mul"), Verdict.UNDECIDED),
+        (("Conv", "Conv", "Add", "Reorder"), Verdict.UNDECIDED),
+        (("Conv",), Verdict.UNDECIDED),
+    ],
+)
+def test_other_operators_are_told_and_never_red(now: tuple[str, ...], verdict: Verdict) -> None:
+    base, candidate = ([Operator(str(at), kind, 1.0) for at, kind in enumerate(side)] for side in (
+        ("Conv", "Conv", "Add"), now))  # fmt: skip
+    line = gate.executed("m/c", base, candidate)
+    assert (line.verdict, line.base, line.candidate) == (verdict, "3", str(len(now)))
+    assert not gate.regressed([line])
 
 
 def looks(ratio: float, confirmed: float | None = None) -> Looks:

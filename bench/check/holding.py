@@ -34,7 +34,7 @@ from bench.report import check as report
 class Found:
     """What a check came to: its lines, the contests that were held, and the control beside them.
 
-    `operators` are those that both sides of a slower cell execute.
+    `operators` are those that both sides of a cell execute.
     `candidate` is the folder of the candidate's tables, where it was measured for this check.
     """
 
@@ -99,7 +99,8 @@ def facts(found: Found) -> dict[str, Any]:
         word = "steady" if found.steady else "not steady"
         notes.append(f"{CONTROL}: {ratio.value:.4f} from {len(control.screened)} pairs: the machine was {word}.")
     noise = {one.name: asdict(one.noise()) for one in found.contests if len(one.screened) > 1}
-    told = {cell: told_of(profiles.sides, profiles.why) for cell, profiles in found.operators.items()}
+    changed = {line.cell for line in found.lines if _asks_why(line)}
+    told = {cell: told_of(one.sides, one.why) for cell, one in found.operators.items() if cell in changed}
     return report.facts_of(
         found.lines,
         found.against,
@@ -173,18 +174,37 @@ def _hold(found: Found, seconds: float, progress: Reporter) -> None:
     """Take the pairs of all contests within so many seconds, and add their lines."""
     if found.control is None:
         return
-    begun = time.monotonic()
-    with machine_lock(progress), progress.timed("", f"times of {len(found.contests)} cells beside their base's"):
-        left = seconds - (time.monotonic() - begun)
-        Contests([*found.contests, found.control], max(left, 0.0), shown(progress)).run()
+    end = time.monotonic() + seconds
+    with machine_lock(progress):
+        for one in found.contests:
+            if time.monotonic() < end:
+                _list_operators(found, one, progress)
+        with progress.timed("", f"times of {len(found.contests)} cells beside their base's"):
+            Contests([*found.contests, found.control], max(end - time.monotonic(), 0.0), shown(progress)).run()
     looks = [_looks(one, metric) for one in found.contests if one.screened for metric in one.margins]
     found.lines += gate.timed(looks, steady=found.steady)
     found.lines += [_untimed(one) for one in found.contests if one.problem is not None or not one.screened]
     slower = {line.cell for line in found.lines if line.metric == LATENCY and line.verdict is Verdict.WORSE}
     for one in found.contests:
-        if one.name in slower and one.setting is not None:
-            with progress.timed(one.name, "listing operators"):
-                found.operators[one.name] = operators.profile(one.setting.sides, one.setting.conditions)
+        if one.name in slower and one.name not in found.operators:
+            _list_operators(found, one, progress)
+    found.lines += [
+        gate.executed(name, told.sides[BASE], told.sides[CANDIDATE])
+        for name, told in found.operators.items()
+        if told.sides
+    ]
+
+
+def _list_operators(found: Found, one: Contest, progress: Reporter) -> None:
+    assert one.setting is not None, "its pairs are of guests"
+    with progress.timed(one.name, "listing operators"):
+        found.operators[one.name] = operators.profile(one.setting.sides, one.setting.conditions)
+
+
+def _asks_why(line: Line) -> bool:
+    """Whether a reader would ask which operators a cell executes."""
+    slower = line.metric == LATENCY and line.verdict is Verdict.WORSE
+    return slower or (line.metric == gate.OPERATORS and line.verdict is not Verdict.SAME)
 
 
 def _looks(one: Contest, metric: str) -> Looks:

@@ -7,7 +7,7 @@ Sizes are compared exactly, scores image by image, times by pairs of fresh guest
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,17 +15,19 @@ from typing import Any
 
 import pandas as pd
 
+from bench.decide.operators import operator_counts
 from bench.grid.tolerances import EXACT, SCORE, Tolerance
 from bench.measure.contest import Contest
 from bench.reasons import Reason, Status
 from bench.stats import Interval
 from bench.stats.change import CONFIRM_ALPHA, Change, Decided, both, p_value, suspects
+from bench.store.operators import Operator
 from bench.store.reading import optional
 from bench.store.tables import read_table
 from bench.tasks.registry import TASKS
 from bench.tasks.task import AnyTask
 
-STATUS, ATTESTED = "status", "attested"
+STATUS, ATTESTED, OPERATORS = "status", "attested", "operators"
 CONTROL = "A/A control"
 """Name of the contest of a base against itself."""
 _ATTESTED = ("device", "compute", "threads", "input_shape")
@@ -156,6 +158,18 @@ def _attested(cell: str, before: Any, now: Any) -> Line:
     if differing:
         return Line(cell, ATTESTED, Verdict.WORSE, one, other, why="it ran something else than the base")
     return Line(cell, ATTESTED, Verdict.SAME, one, other)
+
+
+def executed(cell: str, base: Sequence[Operator], candidate: Sequence[Operator]) -> Line:
+    """The line of what both sides execute: as many operators of each type, or not, and then the times say what of it.
+
+    Never worse by itself: a runtime that splits an operator in two may have become faster by it.
+    """
+    counts = operator_counts(base), operator_counts(candidate)
+    line = Line(cell, OPERATORS, Verdict.SAME, str(len(base)), str(len(candidate)))
+    if counts[0] == counts[1]:
+        return line
+    return replace(line, verdict=Verdict.UNDECIDED, why="it executes other operators; whether that costs, its times say")
 
 
 def _exact(cell: str, before: Any, now: Any, allowed: Mapping[str, Tolerance]) -> Iterator[Line]:

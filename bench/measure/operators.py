@@ -41,13 +41,12 @@ def profile(sides: Mapping[str, Side], conditions: Conditions) -> Profiles:
                 guests[name] = stack.enter_context(guest_of(side, conditions))
                 guests[name].load(side.spec, timeout=deadlines.load)
                 guests[name].outputs(conditions.x, timeout=deadlines.infer)
+                if guests[name].profile(1) is None:  # asked before the other is started for nothing
+                    runtime, target = side.adapter.stem, side.spec["target"]
+                    return Profiles({}, f"{runtime} does not tell its operators on {target}")
             for turn in range(ROUNDS):
                 for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
-                    told = guests[name].profile(INFERENCES)
-                    if told is None:
-                        runtime, target = sides[name].adapter.stem, sides[name].spec["target"]
-                        return Profiles({}, f"{runtime} does not tell its operators on {target}")
-                    rounds[name].append(told)
+                    rounds[name].append(guests[name].profile(INFERENCES) or [])
         return Profiles({name: least(profiles) for name, profiles in rounds.items()})
     except CellProblem as problem:
         return Profiles({}, f"they could not be listed: {problem.text}")

@@ -15,6 +15,7 @@ from bench.decide import drops, selfcheck
 from bench.decide.drops import Drop
 from bench.decide.selfcheck import Condition, Estimate, Kind
 from bench.stats.change import POWER
+from bench.stats.nights import upper_bound
 from bench.store import selfcheck as stored
 from bench.words.numbers import MISSING, count, interval, listing, number
 
@@ -111,9 +112,10 @@ def _alarms(one: Condition) -> Sheet:
         tuple(rows),
         f"Nights of {number(one.minutes, 0)} minutes for all {count(one.cells, 'cell')}, resampled from the stored "
         f"pairs and decided by the gate itself: {one.alarms} of {one.nights} nights had a false alarm "
-        f"({listing(by_metric) if by_metric else 'none of any metric'}). The pairs suffice for "
-        f"{count(one.comparisons, 'independent comparison')}; on these rests the upper bound (95 %) of "
-        f"{_percent(one.bound, 0)} on nights with any false alarm.{borrowed}",
+        f"({listing(by_metric) if by_metric else 'none of any metric'}), which puts their share below "
+        f"{_percent(upper_bound(one.alarms, one.nights), 1)} (95 %) as far as these pairs stand for all others. They "
+        f"suffice for {count(one.comparisons, 'comparison')} that share none of them; on these alone rest the bounds of "
+        f"the table and that of {_percent(one.bound, 0)} on nights with any false alarm.{borrowed}",
     )
 
 
