@@ -23,8 +23,7 @@ Run = Annotated[
 ]
 Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="folders or names of runs")]
 Pages = Annotated[
-    Literal["auto", "huge", "ordinary"],
-    typer.Option(help="memory of every guest: huge pages at fixed addresses, or ordinary; auto: huge where there are"),
+    Literal["auto", "huge", "ordinary"], typer.Option(help="memory of every guest; auto: huge where the kernel can")
 ]
 OF_THE_CELL = ("sweep", "model", "data", "options", "precisions", "targets", "imgsz", "batch", "threads")
 

@@ -28,7 +28,6 @@ A `spec` with a share `planted` makes every inference slower by it (planting.py)
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import importlib
 import json
@@ -48,8 +47,6 @@ PROTOCOL = 3
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
-FIXED_ADDRESSES = "BENCH_FIXED_ADDRESSES"  # a variable that asks for memory at the same addresses in every process
-_ADDR_NO_RANDOMIZE = 0x0040000  # of linux/personality.h
 _TRACEBACK_LINES = 20
 _REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
 
@@ -205,7 +202,6 @@ class Served:
     def stats(self, request: dict[str, Any]) -> dict[str, Any]:
         """Peak memory and threads and, where asked, what the runtime says it ran."""
         answer: dict[str, Any] = {**self._footprint(), "pid": os.getpid(), "huge_bytes": huge_bytes()}
-        answer["fixed_addresses"] = bool(personality() & _ADDR_NO_RANDOMIZE)
         if request.get("attest"):
             answer["attested"] = self._adapter.attest(self._model) | ({"planted": self._share} if self._share else {})
         return answer
@@ -286,27 +282,6 @@ def huge_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHugePages:")), 0)
 
 
-def personality() -> int:
-    """Flags of this process's execution domain (man 2 personality); 0 where the kernel does not say."""
-    try:
-        return int(Path("/proc/self/personality").read_text(encoding="ascii"), 16)
-    except OSError:
-        return 0
-
-
-def fix_addresses() -> None:
-    """Start this process anew without randomised addresses where `FIXED_ADDRESSES` asks for it and the kernel allows.
-
-    Where stack, heap and libraries lie is drawn at its start otherwise, and a process keeps what it was dealt for life.
-    """
-    wanted = os.environ.pop(FIXED_ADDRESSES, "")  # it is asked once: an interpreter may be one that may not have it
-    flags = personality()
-    if not wanted or not sys.platform.startswith("linux") or flags & _ADDR_NO_RANDOMIZE:
-        return
-    if ctypes.CDLL(None).personality(flags | _ADDR_NO_RANDOMIZE) != -1:
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command again
-
-
 def thread_count() -> int:
     """Threads of this process as the kernel counts them; outside Linux only those Python knows."""
     tasks = Path("/proc/self/task")
@@ -347,7 +322,6 @@ def leave() -> NoReturn:
 
 def main() -> NoReturn:
     """Serve one adapter until `quit` or the end of the input."""
-    fix_addresses()
     parser = argparse.ArgumentParser()
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--cpus", default="")

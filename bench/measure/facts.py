@@ -73,7 +73,6 @@ def _side(side: Side, pairs: list[Turns], name: str) -> dict[str, Any]:
         "label": side.label,
         "p50_ms": float(np.median(times)),
         "huge_mb": float(np.median([pair.launches[name].huge_bytes for pair in pairs])) / 1e6,
-        "fixed_addresses": all(pair.launches[name].fixed_addresses for pair in pairs),
         "compute": attested.get("compute", ""),
         "version": attested.get("version", ""),
         "lock_sha256": side.env.lock_sha256,

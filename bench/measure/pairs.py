@@ -1,10 +1,11 @@
 """Pairs of fresh guests that alternate inference by inference: how two sides are timed against each other.
 
 Both guests of a pair are resident together and take turns in random order, so that whatever the machine does meets both
-within milliseconds (Laaber et al. 2019).  What a process keeps for life is mostly which physical pages it was dealt and
-at which addresses; on huge pages and without randomised addresses both sides are dealt the same hand, which a kernel
-gives without privilege.  Several inferences of a pair are one observation: the pair is what is repeated (Kalibera and
-Jones 2013).
+within milliseconds (Laaber et al. 2019).  What a process keeps for life is mostly which physical pages it was dealt;
+on huge pages both sides are dealt the same hand, which a kernel gives without privilege.  Addresses stay randomised:
+without that each side keeps one layout for good, and what it makes of the time is no longer noise, which pairs average
+out, but a bias (Mytkowicz et al. 2009; docs/method.md has figures).  Several inferences of a pair are one observation:
+the pair is what is repeated (Kalibera and Jones 2013).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 
 from bench.environments.locked import Env
 from bench.grid.schema import Deadlines
-from bench.guest.server import FIXED_ADDRESSES
 from bench.reasons import CellProblem
 from bench.tasks.task import Tensor
 from bench.wall.worker import Worker
@@ -80,7 +80,6 @@ class Launch:
     first_inference_ms: float
     peak_rss_bytes: int
     huge_bytes: int
-    fixed_addresses: bool
     attested: Mapping[str, Any]
 
 
@@ -129,8 +128,8 @@ def huge_pages_possible() -> bool:
 
 
 def condition(*, huge: bool) -> dict[str, str]:
-    """Variables that put a guest's memory on huge pages and at fixed addresses, or none."""
-    return {"GLIBC_TUNABLES": _HUGE, FIXED_ADDRESSES: "1"} if huge else {}
+    """Variables that put a guest's memory on huge pages, or none."""
+    return {"GLIBC_TUNABLES": _HUGE} if huge else {}
 
 
 def run_pair(sides: Mapping[str, Side], conditions: Conditions, shuffle: random.Random) -> Turns:
@@ -178,9 +177,7 @@ def _launch(guest: Worker, load_ms: float, timeout: float) -> Launch:
     before = guest.stats()  # asking what ran costs memory of its own
     attested = guest.stats(attest=True, timeout=timeout).attested
     assert guest.first_inference_ms is not None, "it gave outputs"
-    return Launch(
-        load_ms, guest.first_inference_ms, before.peak_rss_bytes, before.huge_bytes, before.fixed_addresses, attested
-    )
+    return Launch(load_ms, guest.first_inference_ms, before.peak_rss_bytes, before.huge_bytes, attested)
 
 
 @contextmanager

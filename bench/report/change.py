@@ -32,7 +32,7 @@ def print_outcome(facts: Mapping[str, Any], console: Console) -> None:
             )
     console.print(table)
     for name, side in facts["sides"].items():
-        huge = f"{side['huge_mb']:.0f} MB on huge pages" + (", addresses fixed" if side["fixed_addresses"] else "")
+        huge = f"{side['huge_mb']:.0f} MB on huge pages"
         console.print(Text(f"{name:9}  {side['label']}  p50 {side['p50_ms']:.2f} ms, {huge}", style="dim"))
     console.print(
         Text(

@@ -19,7 +19,7 @@ from bench.store.parquet import field
 
 FOLDER = "self-check"
 """Beside the folder of runs."""
-VERSION = 2
+VERSION = 1
 _TABLE = "self_check"
 
 
@@ -35,7 +35,6 @@ PAIRS = pa.schema(
         field("dose", pa.float64(), "share", "Slowdown planted into the candidate, as its guest attested; 0 is none"),
         field("busy", pa.bool_(), "", "Whether the other CPUs did matrix products meanwhile"),
         field("pages", pa.string(), "", "Memory of both sides: huge, or ordinary pages"),
-        field("fixed_addresses", pa.bool_(), "", "Whether memory lay at the same addresses in every process"),
         field("base", pa.string(), "", "The base, as `ab` writes a side"),
         field("candidate", pa.string(), "", "The candidate, likewise"),
         field("versions", pa.string(), "", "What the two runtimes say their versions are, base first"),

@@ -70,15 +70,13 @@ class Timing:
 class Stats:
     """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
 
-    `attested` is empty unless it was asked for; `huge_bytes` is what of the guest lies on huge pages now, and
-    `fixed_addresses` whether its memory lies where every such process has it.
+    `attested` is empty unless it was asked for; `huge_bytes` is what of the guest lies on huge pages now.
     """
 
     peak_rss_bytes: int
     threads: int
     attested: dict[str, Any]
     huge_bytes: int = 0
-    fixed_addresses: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,7 +259,6 @@ class Worker:
                 int(answer["threads"]),
                 answer.get("attested", {}),
                 int(answer["huge_bytes"]),
-                bool(answer["fixed_addresses"]),
             ),
             answer,
         )
