@@ -113,9 +113,9 @@ def _alarms(one: Condition) -> Sheet:
         f"Nights of {number(one.minutes, 0)} minutes for all {count(one.cells, 'cell')}, resampled from the stored "
         f"pairs and decided by the gate itself: {one.alarms} of {one.nights} nights had a false alarm "
         f"({listing(by_metric) if by_metric else 'none of any metric'}), which puts their share below "
-        f"{_percent(upper_bound(one.alarms, one.nights), 1)} (95 %) as far as these pairs stand for all others. They "
-        f"suffice for {count(one.comparisons, 'comparison')} that share none of them; on these alone rest the bounds of "
-        f"the table and that of {_percent(one.bound, 0)} on nights with any false alarm.{borrowed}",
+        f"{_percent(upper_bound(one.alarms, one.nights), 1)} (95 %) as far as these pairs stand for others. They "
+        f"suffice for {count(one.comparisons, 'comparison')} that share none; on these alone rest the bounds of the "
+        f"table and that of {_percent(one.bound, 0)} on nights with any false alarm.{borrowed}",
     )
 
 
