@@ -137,7 +137,8 @@ def test_findings_survive_being_stored_and_are_shown_alike(judged: selfcheck.Con
     for sheet in sheets:
         assert {len(row) for row in sheet.rows} == {len(sheet.header)}
     text = report.as_markdown(sheets)
-    assert f"rests the upper bound (95 %) of {100 * judged.bound:.0f} %" in text
+    assert f"that of {100 * judged.bound:.0f} % on nights with any false alarm" in text
+    assert "below 7.2 % (95 %)" in text, "the rule of three: none in 40 nights"
 
 
 def test_what_is_recorded_is_written_into_the_documents(judged: selfcheck.Condition, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def _asks_why(line: Line) -> bool:
 
 def _looks(one: Contest, metric: str) -> Looks:
     base, candidate = one.typical(metric)
-    return Looks(one.name, metric, base, candidate, one.screen(metric), one.confirmation(metric))
+    return Looks(one.name, metric, base, candidate, one.screen(metric), one.confirmation(metric), one.pooled(metric))
 
 
 def _untimed(one: Contest) -> Line:

@@ -185,7 +185,7 @@ class SelfCheck:
             "imgsz": list(grid.sweep.imgsz),
             "model": given.checkpoint.name,
             "model_sha256": given.checkpoint.sha256,
-            "cells": [cell.id for cell in cells],
+            "cells": list(dict.fromkeys([*self._facts.get("cells", ()), *(cell.id for cell in cells)])),
         }
 
     def _sizes(self, measured: pd.DataFrame) -> dict[str, Any]:

@@ -230,6 +230,7 @@ class Looks:
     candidate: float | None
     screen: Decided
     confirmation: Decided | None
+    pooled: Decided | None = None
 
 
 def steady(control: Contest) -> bool:
@@ -243,7 +244,7 @@ def timed(looks: list[Looks], *, steady: bool) -> list[Line]:
     Confirmed regressions stand where Benjamini's and Hochberg's procedure over all of them leaves them; and only where
     the machine was `steady`: an A/A control that changed says that tonight's changes are the machine's.
     """
-    changes = [both(one.screen, one.confirmation) for one in looks]
+    changes = [both(one.screen, one.confirmation, one.pooled) for one in looks]
     red = [at for at, change in enumerate(changes) if change is Change.REGRESSED]
     ps = [p_value(last.found, last.margin) for at in red if (last := looks[at].confirmation) is not None]
     stands_ = dict(zip(red, suspects(ps, CONFIRM_ALPHA), strict=True))
@@ -261,12 +262,19 @@ def _timed(looks: Looks, change: Change, *, real: bool, steady: bool) -> Line:
         verdict, why = Verdict.UNDECIDED, "the A/A control beside it changed too: the machine did, not this cell"
     elif verdict is Verdict.WORSE and not real:
         verdict, why = Verdict.UNDECIDED, "does not stand among as many comparisons"
-    elif looks.screen.change in (Change.REGRESSED, Change.IMPROVED) and change is Change.UNDECIDED:
-        why = "seen, not confirmed" if looks.confirmation else "seen; no time was left to confirm it"
+    elif change is Change.UNDECIDED and (word := _noticed(looks.screen)):
+        why = f"{word}, not confirmed" if looks.confirmation else f"{word}; no time was left to confirm it"
     visible = None if pd.isna(looks.screen.visible) else looks.screen.visible
     return Line(
         looks.cell, looks.metric, verdict, looks.base, looks.candidate, last.found.ratio(), last.margin, visible, why
     )
+
+
+def _noticed(screen: Decided) -> str:
+    """What a first look made of a cell that a second one was to confirm."""
+    if screen.change in (Change.REGRESSED, Change.IMPROVED):
+        return "seen"
+    return "suspected" if screen.suspect else ""
 
 
 def regressed(lines: list[Line]) -> list[Line]:

@@ -110,7 +110,7 @@ def night(setting: Setting, seed: int) -> Tally:
     )
     Contests([*contests, control], 60 * setting.minutes, lambda *_place: None, clock).run()
     looks = [
-        Looks(one.name, metric, None, None, one.screen(metric), one.confirmation(metric))
+        Looks(one.name, metric, None, None, one.screen(metric), one.confirmation(metric), one.pooled(metric))
         for one in contests
         if one.screened
         for metric in one.margins

@@ -1,7 +1,7 @@
 """Contests: each a cell's candidate against its base, several of them interleaved until time is up or all is decided.
 
 The first pairs of each say how much its pairs vary; how many it takes after them is fixed by that and by the time there
-is, never by their mean.  What then looks changed is confirmed by fresh pairs at a level of their own.  Pairs of all
+is, never by their mean.  What is then suspected is confirmed by fresh pairs at a level of their own.  Pairs of all
 contests are taken in turn, so that an hour's drift meets all of them and neighbours of one contest lie minutes apart.
 """
 
@@ -21,8 +21,10 @@ from bench.stats.change import CONFIRM_ALPHA, POWER, SCREEN_ALPHA, Change, Decid
 from bench.stats.contrast import mean
 
 SEED = 20260201
-SCREEN_SHARE = 0.6
-"""Of the time, for the first look; the rest confirms what it saw, and looks longer at what it left open."""
+SCREEN_SHARE = 0.5
+"""Of the time, for the first look; the rest confirms what it suspects, and looks longer at what it left open."""
+CONFIRM_MOST = 8
+"""Pairs of a second look, as a multiple of those of the first."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ class Contest:
         """The second look, at fresh pairs; None where there was none, or too short a one."""
         return self._decide(self.confirming, metric, CONFIRM_ALPHA) if len(self.confirming) >= PAIRS_MIN else None
 
+    def pooled(self, metric: str = LATENCY) -> Decided:
+        """All pairs together, as if they had been one look."""
+        return self._decide([*self.screened, *self.confirming], metric, SCREEN_ALPHA)
+
     def change(self, metric: str = LATENCY) -> Change:
         """The answer of both looks."""
-        return change.both(self.screen(metric), self.confirmation(metric))
+        return change.both(self.screen(metric), self.confirmation(metric), self.pooled(metric))
 
     def typical(self, metric: str = LATENCY) -> tuple[float, float]:
         """Median of a metric over all pairs, of base and candidate."""
@@ -69,9 +75,9 @@ class Contest:
         return float(np.median(base)), float(np.median(candidate))
 
     def wants_confirmation(self) -> bool:
-        """Whether the first look saw a change that a second one could confirm."""
-        seen = (Change.REGRESSED, Change.IMPROVED)
-        return any(self.screen(metric).change in seen and self.change(metric) not in seen for metric in self.margins)
+        """Whether the first look saw, or suspects, a change that a second one could confirm."""
+        looks = [self.screen(metric) for metric in self.margins]
+        return not self.confirming and any(one.suspect or one.change is Change.IMPROVED for one in looks)
 
     def open(self) -> bool:
         """Whether the first look could not decide the latency."""
@@ -147,21 +153,22 @@ class Contests:
         self._take("screen", {one.name: one.screened for one in self._going() if one.name in numbers}, numbers)
 
     def _confirm(self, pairs: int | None = None) -> None:
-        """Fresh pairs for what looks changed: as many as the first look took, or what is left of the time."""
+        """Fresh pairs for what is suspected: up to `CONFIRM_MOST` times as many as the first look took."""
         # Once only: a second look at the same pairs and some more would have another level.
-        suspects = [one for one in self._going() if one.wants_confirmation() and not one.confirming]
+        suspects = [one for one in self._going() if one.wants_confirmation()]
         if not suspects:
             return
         numbers = dict.fromkeys((one.name for one in suspects), pairs or 0)
         if pairs is None:
             left = self._seconds - self._spent
             found = shares({one.name: one.noise() for one in suspects}, left)
-            numbers = {one.name: min(found[one.name], max(2 * len(one.screened), 2 * PAIRS_MIN)) for one in suspects}
+            numbers = {one.name: min(found[one.name], CONFIRM_MOST * len(one.screened)) for one in suspects}
         self._take("confirm", {one.name: one.confirming for one in suspects}, numbers)
 
     def _look_longer(self) -> None:
         """Give what is left to those that are not decided yet, keeping as much again to confirm with."""
-        undecided = [one for one in self._going() if one.open()]
+        # What was confirmed, or was not, keeps the first look that this came from.
+        undecided = [one for one in self._going() if one.open() and not one.confirming]
         if undecided:
             self._screen(self._numbers(undecided, (self._seconds - self._spent) / 2))
 

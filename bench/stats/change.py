@@ -1,7 +1,8 @@
 """Has it become slower?  A decision with three answers, from log ratios of pairs; pure, and as short as it can be.
 
 A margin stands between "different" and "worse": what the layout of another binary alone does is no regression.  Red is
-said only where two sets of pairs, taken one after the other, both say so.
+said only where fresh pairs say so of what the first ones made a suspect: these choose, and decide nothing, so they may be
+quick to suspect (the level of the answer is that of the fresh pairs).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from bench.stats.contrast import Mean, mean, quantile
 
 SCREEN_ALPHA, CONFIRM_ALPHA = 0.05, 0.005
 """Chance of a false alarm in the first look, and in the second, which takes fresh pairs."""
+SUSPECT_ALPHA = 0.2
+"""Chance that the first look suspects a cell that is just as slow as the margin allows; docs/method.md has what other
+values find."""
 POWER = 0.95
 
 
@@ -35,7 +39,8 @@ class Decided:
     """A decision and what it rests on.
 
     `found` is the mean log ratio, candidate over base; `margin` the relative slowdown that is allowed; `visible` the
-    smallest relative slowdown that as many such pairs would have shown 95 times in 100.
+    smallest relative slowdown that as many such pairs would have shown 95 times in 100; `suspect` whether fresh pairs
+    are worth taking to see if it is slower.
     """
 
     change: Change
@@ -43,6 +48,7 @@ class Decided:
     margin: float
     alpha: float
     visible: float
+    suspect: bool = False
 
 
 def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decided:
@@ -63,19 +69,24 @@ def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decid
             change = Change.IMPROVED
         elif found.upper(alpha) < limit:
             change = Change.OK
-    return Decided(change, found, margin, alpha, visible(found, margin, alpha))
+    suspect = found.repeats > 2 and found.lower(SUSPECT_ALPHA) > limit
+    return Decided(change, found, margin, alpha, visible(found, margin, alpha), suspect)
 
 
-def both(screened: Decided, confirmed: Decided | None) -> Change:
-    """The answer of two looks at independent pairs: a change only where both say the same one.
+def both(screened: Decided, confirmed: Decided | None, pooled: Decided | None = None) -> Change:
+    """The answer of two looks at independent pairs, and of all of them `pooled`.
 
-    A screen that saw a change and was not confirmed, or could not be, is undecided; one that saw none stands.
+    Regressed where the first look suspected it and the second says so, improved where both say so.  What is not
+    confirmed, or could not be, is undecided; ok where the first look says so, or after a second one all pairs together
+    do: those of a suspect lie too high rather than too low.
     """
-    if screened.change not in (Change.REGRESSED, Change.IMPROVED):
-        return screened.change
-    if confirmed is not None and confirmed.change is screened.change:
-        return screened.change
-    return Change.UNDECIDED
+    if confirmed is None:
+        return screened.change if screened.change is Change.OK else Change.UNDECIDED
+    if screened.suspect and confirmed.change is Change.REGRESSED:
+        return Change.REGRESSED
+    if screened.change is confirmed.change is Change.IMPROVED:
+        return Change.IMPROVED
+    return Change.OK if pooled is not None and pooled.change is Change.OK else Change.UNDECIDED
 
 
 def visible(found: Mean, margin: float, alpha: float, power: float = POWER) -> float:
