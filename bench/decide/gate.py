@@ -169,7 +169,9 @@ def executed(cell: str, base: Sequence[Operator], candidate: Sequence[Operator])
     line = Line(cell, OPERATORS, Verdict.SAME, str(len(base)), str(len(candidate)))
     if counts[0] == counts[1]:
         return line
-    return replace(line, verdict=Verdict.UNDECIDED, why="other operators are executed; whether that costs, its times say")
+    return replace(
+        line, verdict=Verdict.UNDECIDED, why="other operators are executed; whether that costs, its times say"
+    )
 
 
 def _exact(cell: str, before: Any, now: Any, allowed: Mapping[str, Tolerance]) -> Iterator[Line]:
