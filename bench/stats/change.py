@@ -1,7 +1,7 @@
 """Has it become slower?  A decision with three answers, from log ratios of pairs; pure, and as short as it can be.
 
 A margin stands between "different" and "worse": what the layout of another binary alone does is no regression.  Red is
-said only where fresh pairs say so of what the first ones made a suspect: these choose and decide nothing, so they may be
+said only where fresh pairs say so of what the first ones made a suspect: these choose, decide nothing, and so may be
 quick to suspect (the level of the answer is that of the fresh pairs).
 """
 
