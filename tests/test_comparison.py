@@ -118,7 +118,7 @@ def write(files: dict[str, str], out: Path) -> Path:
 def test_every_cell_of_the_table_has_its_verdict_and_leads_to_its_statement(
     language: str, files: dict[str, str], found: Evidence
 ) -> None:
-    table = Html(files[f"{language}/index.html"])
+    table = Html(files[f"{language}/guide.html"])
     expected = [found.by_claim[f"{o}.{a}"].verdict.verdict for o in found.facts.options for a in found.facts.aspects]
     assert len(expected) == 14 * 7
     assert [cell["data-verdict"] for cell in table.cells] == expected
@@ -159,7 +159,7 @@ def test_every_general_statement_and_every_lint_is_shown(files: dict[str, str], 
 
 def test_counts_are_those_of_the_verdicts(files: dict[str, str], found: Evidence) -> None:
     counts = Counter(one.verdict.verdict for one in found.about_options)
-    text = Html(files["en/index.html"]).text
+    text = Html(files["en/guide.html"]).text
     for verdict, number in counts.items():
         assert f"{number} {NAMES[verdict].en}" in text
     decided = sum(counts[one] for one in (Verdict.SUPPORTED, Verdict.REFUTED, Verdict.MIXED))
@@ -172,7 +172,7 @@ def test_a_statement_that_the_document_no_longer_makes_is_shown_as_stale(found: 
         for one in found.judged
     ]
     rendered = pages.render(replace(found, judged=tuple(changed)))
-    cells = [cell for cell in Html(rendered["en/index.html"]).cells if cell["data-verdict"] == "stale"]
+    cells = [cell for cell in Html(rendered["en/guide.html"]).cells if cell["data-verdict"] == "stale"]
     assert len(cells) == 1
     assert "Words." in Html(rendered["en/options/onnx.html"]).text
 
@@ -411,7 +411,7 @@ def test_table_sorts_and_filters_and_the_address_keeps_it(
     language: str, browser: Browser, site: Path, found: Evidence, locales: dict[str, Locale]
 ) -> None:
     t = locales[language]
-    watch = Watch(browser, site / language / "index.html")
+    watch = Watch(browser, site / language / "guide.html")
     page = watch.page
     rows = page.locator("#guide-table tbody tr")
     expect(rows).to_have_count(14)
@@ -461,7 +461,7 @@ def test_measurements_sort_by_number_and_filter(browser: Browser, site: Path) ->
 
 
 def test_phone_shows_cards_and_the_words_switch_with_the_scheme(browser: Browser, site: Path) -> None:
-    page = Watch(browser, site / "zh" / "index.html", width=375).page
+    page = Watch(browser, site / "zh" / "guide.html", width=375).page
     assert not page.locator("#guide-table thead").is_visible()
     label = page.locator("#guide-table td").first.evaluate("cell => getComputedStyle(cell, '::before').content")
     assert label == '"性能基准"'
@@ -481,7 +481,7 @@ def test_paper_shows_what_is_folded_and_every_row(browser: Browser, site: Path) 
 
 def test_pages_read_without_scripts(browser: Browser, site: Path) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
-    page.goto((site / "en" / "index.html").as_uri())
+    page.goto((site / "en" / "guide.html").as_uri())
     assert page.locator("#guide-table tbody tr").count() == 14
     assert not page.locator(".controls").is_visible()
     page.locator("#guide-table a.evidence").first.click()
@@ -571,7 +571,7 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
 
     watch.page.on("dialog", dismiss)
     for language in LANGUAGES:
-        for name in ("index", "general", "measurements", "published", "method", "recommend", "options/onnx"):
+        for name in ("index", "guide", "general", "measurements", "published", "method", "recommend", "options/onnx"):
             watch.page.goto((site / language / f"{name}.html").as_uri())
             assert watch.page.evaluate("window.hacked") is None
             assert "<script>window.hacked=1</script>" in watch.page.locator("body").inner_text(), name

@@ -180,6 +180,37 @@ def test_a_limit_that_cannot_be_meant_is_refused_by_its_option(name: str, value:
         rules.limits(**{name: value})
 
 
+def test_of_those_that_time_does_not_tell_apart_the_most_accurate_is_first_and_then_the_smallest() -> None:
+    given = [
+        candidate("quick", (0.30, 0.28, 0.32), (0.009, 0.005, 0.012)),
+        candidate("exact-large", (0.31, 0.29, 0.33), (0.001, -0.001, 0.003), size=9.0),
+        candidate("exact-small", (0.315, 0.295, 0.335), (0.001, -0.001, 0.003), size=3.0),
+        candidate("lossy", (0.20, 0.19, 0.21), (0.02, 0.015, 0.025)),
+        candidate("unsure", (0.21, 0.20, 0.22), (0.008, -0.005, 0.021)),
+        candidate("slow", (0.9, 0.85, 0.95)),
+    ]
+    found = ranked(given, rules.limits())
+    assert rules.limits() == {"loss": 0.01}
+    meets = [choice.candidate.cell_id for choice in found.of(Standing.MEETS)]
+    assert meets == ["exact-small", "exact-large", "quick", "slow"]
+    # 0.012 lies within twice the limit, 0.021 does not, and 0.02 is no estimate within it.
+    assert standings(found)["unsure"] == "possibly"
+    assert standings(found)["lossy"] == "dropped"
+    assert ranked(given, rules.limits(loss=1)).choices[0].candidate.cell_id == "unsure"
+
+
+def test_where_the_reference_alone_was_timed_nothing_is_ranked(folder: Path, tmp_path: Path) -> None:
+    alone = {
+        cell_id(option, precision): {"latency_ratio": None}
+        for option, precision, *_ in MEASURED
+        if (option, precision) != ("pytorch", "fp32")
+    }
+    data = runs.load(change(folder, tmp_path / "run", alone))
+    assert candidates.fields(data) == ()
+    with pytest.raises(UsageError, match="nothing to choose from"):
+        candidates.select(data, target="cpu")
+
+
 # A run
 
 
@@ -263,7 +294,7 @@ def test_the_command_answers_scripts_by_its_exit_code(folder: Path) -> None:
     assert met.exit_code == 0
     assert met.output == ask(str(folder), "--max-latency-ratio", "0.7", "--format", "json").output
     answer = json.loads(met.output)
-    assert answer["limits"] == {"time": 0.7}
+    assert answer["limits"] == {"time": 0.7, "loss": 0.01}, "a loss of one point is the usual limit"
     assert {choice["figures"]["time"]["high"] <= 0.7 for choice in answer["choices"] if choice["rank"]} == {True}
     nothing = ask(str(folder), "--max-size", "2")
     assert nothing.exit_code == 1
@@ -291,10 +322,16 @@ PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8"><link rel
 """
 
 
+def built(folder: Path, language: recommendation.Language) -> str:
+    """The panel of a run."""
+    data = runs.load(folder)
+    return panel.build([(data, field) for field in candidates.fields(data)], language, several=False)
+
+
 def write_page(folder: Path, out: Path, language: recommendation.Language) -> Path:
     """A page that holds nothing but the panel, with a policy as strict as the site's."""
     out.mkdir(parents=True)
-    html = PAGE.format(language=language, panel=panel.build([runs.load(folder)], language))
+    html = PAGE.format(language=language, panel=built(folder, language))
     (out / "index.html").write_text(html, "utf-8")
     (out / "report.css").write_text((REPORTS / "templates" / "report.css").read_text("utf-8"), "utf-8")
     (out / "recommend.css").write_text(panel.style(), "utf-8")
@@ -375,7 +412,11 @@ def test_sliders_set_limits_and_release_them_and_the_command_is_shown(
     slider.fill("5.5")
     assert field.input_value() == "5.5"
     shown = watch.page.locator("#recommend .command").text_content() or ""
-    assert shown.endswith("--target cpu --model demo --imgsz 320 --batch 1 --threads 2 --max-size 5.5")
+    place = "--target cpu --model demo --imgsz 320 --batch 1 --threads 2"
+    assert shown.endswith(f"{place} --max-map-loss 0.01 --max-size 5.5")
+    watch.page.locator("#limit-loss").fill("")
+    shown = watch.page.locator("#recommend .command").text_content() or ""
+    assert shown.endswith(f"{place} --max-map-loss 1 --max-size 5.5"), "the usual limit is taken away there too"
     dropped = watch.page.locator('[data-standing="dropped"]')
     assert dropped.count() > 0
     slider.fill(slider.get_attribute("max") or "")
@@ -397,7 +438,6 @@ def test_panel_shows_hostile_text_as_text(browser: Any, tmp_path: Path) -> None:
 
 
 def test_the_panel_is_the_same_each_time_and_absent_without_a_timed_cell(folder: Path, tmp_path: Path) -> None:
-    data = runs.load(folder)
-    assert panel.build([data], "zh") == panel.build([data], "zh")
+    assert built(folder, "zh") == built(folder, "zh")
     nothing = {cell_id(option, precision): {"latency_ratio": None} for option, precision, *_ in MEASURED}
-    assert panel.build([runs.load(change(folder, tmp_path / "run", nothing))], "en") == ""
+    assert built(change(folder, tmp_path / "run", nothing), "en") == ""

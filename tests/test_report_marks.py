@@ -16,9 +16,9 @@ from rich.console import Console
 from test_report import CHROMIUM_FLAGS
 
 from bench import store
+from bench.decide.deploy.candidates import fields
 from bench.decide.timings import Own
 from bench.report import build, highlights, print_run, retention, tables
-from bench.stats.contrast import contrasts
 from bench.store import reading as run
 from bench.store.tables import CELLS
 
@@ -88,7 +88,7 @@ def test_correctness_only_is_said_and_ranked_nowhere(marked: Path, tmp_path: Pat
     # It has the smallest artifact of all, and does not count.
     cell = next(cell for cell in read.measured if cell.cell_id == identity)
     assert cell.size_bytes == min(other.size_bytes or 0 for other in read.measured)
-    assert cell.name not in [one.answer for one in highlights.highlights(read.measured, contrasts({}), Own({}))]
+    assert cell.name not in [one.answer for one in highlights.highlights(read.measured, fields(read)[0], Own({}))]
     page = build(marked, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Correctness only, so in no ranking and in no figure of speed: ONNX INT8" in page
     assert "browser-webgl, 2 threads" not in page  # no section of its own

@@ -63,7 +63,7 @@ def recommend_command(
     ] = None,
     min_map: Annotated[float | None, _limit("mAP50-95 on the run's images, at least; 0 to 1")] = None,
     max_map_loss: Annotated[
-        float | None, _limit("loss of mAP50-95 against PyTorch FP32, at most; 0.01 is one point")
+        float | None, _limit("loss of mAP50-95 against PyTorch FP32, at most; 0.01, one point, where none is given")
     ] = None,
     max_size: Annotated[float | None, _limit("artifact, at most MB of 10^6 bytes")] = None,
     max_rss: Annotated[float | None, _limit("peak memory of the running process, at most MB")] = None,
@@ -82,8 +82,11 @@ def recommend_command(
 
     And why not each other option that was measured.
 
-    A limit is met when the worse end of the 95 % interval meets it. Exit code 0: at least one option surely meets
-    every limit; 1: none does, and the text says which limit leaves out most; 2: nothing was timed at that scope.
+    The fastest that meets every limit; of those that cannot be told from it, the most accurate, then the smallest. A
+    limit is met when the worse end of the 95 % interval meets it; that of the loss may reach twice its limit.
+
+    Exit code 0: at least one option surely meets every limit; 1: none does, and the text says which limit leaves out
+    most; 2: nothing was timed at that scope.
 
     Example: yolo11-bench recommend --max-latency-ratio 0.6 --max-map-loss 0.01 --max-size 8
     """

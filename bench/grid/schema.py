@@ -76,6 +76,7 @@ class Option(Entry):
     javascript: Identifier | None = Field(
         default=None, description="JavaScript packages the runtime serves; matrices/envs/<family>/package-lock.json"
     )
+    format: str = Field(default="", description="what `yolo export format=` calls it; empty: it has no name there")
     batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
     export: Export
     precisions: dict[Identifier, Precision]

@@ -21,7 +21,7 @@ from bench.decide.timings import Own
 from bench.report import svg
 from bench.report.highlights import TOLERANCE, pareto
 from bench.store.reading import StoredCell
-from bench.words.numbers import TIMES, interval, number, shortened, size, times
+from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
 _Point = tuple[float, float] | NDArray[np.float64]
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
@@ -66,23 +66,24 @@ def styles(cells: Sequence[StoredCell]) -> Styles:
 
 
 def scatter(
-    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own
+    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own, *, titled: bool = True
 ) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
-    Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.
+    Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.  Named are the cells on the front
+    and the reference, the others where a pointer rests on them.  Without titles nothing of it is in one language.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
     drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
     if len(drawn) < 2:
         return None
     titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = "Accuracy against speed. " + "; ".join(title.replace("\n", ", ") for title in titles.values())
+    description = ("Accuracy against speed. " if titled else "") + "; ".join(title.replace("\n", ", ") for title in titles.values())
 
     def draw(width: float, height: float, font: float, variant: str) -> str:
         with matplotlib.rc_context(svg.RC):
             figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font, own)
+            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled)
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
@@ -137,7 +138,14 @@ def _canvas(width: float, height: float, font: float) -> tuple[Figure, Axes]:
 
 
 def _draw_scatter(
-    axes: Axes, cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, font: float, own: Own
+    axes: Axes,
+    cells: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: Styles,
+    font: float,
+    own: Own,
+    *,
+    titled: bool,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -149,8 +157,9 @@ def _draw_scatter(
     axes.set_ylim(float(y_low.min()) - 0.14 * span, float(y_high.max()) + 0.16 * span)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
-    axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
-    axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
+    if titled:
+        axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
+        axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
     if error:
@@ -161,7 +170,7 @@ def _draw_scatter(
         if axes.get_ylim()[0] < floor < axes.get_ylim()[1]:
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
             axes.annotate(
-                "0.01 below PyTorch FP32",
+                "0.01 below PyTorch FP32" if titled else f"{MINUS}0.01",
                 (1, floor),
                 xycoords=("axes fraction", "data"),
                 xytext=(-2, -3),
@@ -204,7 +213,10 @@ def _draw_scatter(
     lines = [*pairwise(corners), *bars, ((1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1]))]
     _place_labels(
         axes,
-        [(x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id])) for i, c in enumerate(cells)],
+        [
+            (x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id]) if i in front or c.is_reference else "")
+            for i, c in enumerate(cells)
+        ],
         lines,
         font,
     )
@@ -259,6 +271,8 @@ def _place_labels(
     taken += [Bbox(np.sort(axes.transData.transform(np.asarray(line)), axis=0)).padded(1.5) for line in lines]
     frame = axes.get_window_extent(renderer)
     for (cx, cy), (x, y, radius, name) in zip(centres, points, strict=True):
+        if not name:
+            continue  # its mark is in the way of other names all the same
         text = axes.annotate(
             name,
             (x, y),
@@ -371,5 +385,5 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _tooltip(cell: StoredCell, label: str, own: Own) -> str:
     ratio = f"{times(cell.latency_ratio)} {interval(*own.ends(cell), 2)}".strip()
     delta = f"{number(cell.map_delta, 4, sign=True)} {interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)}"
-    accuracy = f"mAP50-95 {number(cell.map50_95, 4)}, difference {delta.strip()}"
-    return f"{label}\nspeed {ratio}\n{accuracy}\nartifact {size(cell.size_bytes)}"
+    accuracy = f"mAP50-95 {number(cell.map50_95, 4)}, Δ {delta.strip()}"
+    return f"{label}\n{ratio}\n{accuracy}\n{size(cell.size_bytes)}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.decide.deploy.candidates import Field
+from bench.decide.deploy.recommend import QUANTITIES, Standing, limits, recommend
 from bench.decide.timings import Own
-from bench.stats.contrast import Contrasts
 from bench.store.reading import StoredCell
 from bench.words.numbers import count, interval, listing, megabytes, number, size, times
 
-TOLERANCE = 0.01
-"""Largest loss of mAP50-95 that "within 1 % absolute" allows."""
+TOLERANCE, SLACK = QUANTITIES["loss"].usual or 0.0, QUANTITIES["loss"].slack
+"""Loss of mAP50-95 that a recommendation allows, and how many times that its interval may reach."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,16 @@ class Highlight:
     caveat: str
 
 
-def highlights(cells: Sequence[StoredCell], pairs: Contrasts, own: Own) -> tuple[Highlight, ...]:
-    """Fastest within `TOLERANCE` of PyTorch FP32, smallest artifact and lightest environment among `cells`.
+def highlights(cells: Sequence[StoredCell], field: Field | None, own: Own) -> tuple[Highlight, ...]:
+    """What to deploy, the smallest artifact and the lightest environment among `cells`.
 
-    `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  `pairs` compares
-    their times, `own` holds their own errors.  A question that the run cannot answer is left out.
+    `cells` are the measured cells of one scope; those whose results were only checked are not ranked.  `field` is that
+    scope as one may choose from it, `own` holds the cells' own errors.  A question that the run cannot answer is left
+    out.
     """
     cells = [cell for cell in cells if not cell.correctness_only]
-    found = (_fastest(cells, pairs, own), _smallest(cells, own), _lightest(cells))
+    deploy = None if field is None else _deploy(cells, field, own)
+    found = (deploy, _smallest(cells, own), _lightest(cells))
     return tuple(one for one in found if one is not None)
 
 
@@ -45,42 +48,36 @@ def pareto(points: Sequence[tuple[float, float]]) -> frozenset[int]:
     )
 
 
-def keeps_accuracy(cell: StoredCell) -> bool:
-    """True when the loss of mAP50-95 is shown to be at most `TOLERANCE`.
-
-    With an interval, its lower end decides; without one, the estimate does, and the wording says so.
-    """
-    bound = cell.map_delta if cell.map_delta_low is None else cell.map_delta_low
-    return cell.is_reference or (bound is not None and bound >= -TOLERANCE)
-
-
-def _fastest(cells: Sequence[StoredCell], pairs: Contrasts, own: Own) -> Highlight | None:
-    question = "Fastest within 1 % absolute mAP of PyTorch FP32"
-    timed = [(cell, cell.latency_ratio) for cell in cells if cell.latency_ratio is not None]
-    kept = [(cell, ratio) for cell, ratio in timed if keeps_accuracy(cell)]
-    if not kept or all(cell.is_reference for cell, _ in timed):
+def _deploy(cells: Sequence[StoredCell], field: Field, own: Own) -> Highlight | None:
+    """The answer of `bench.decide.deploy` under the usual limits, which site and command line give too."""
+    found = recommend(field.candidates, limits(), field.pairs)
+    meets = found.of(Standing.MEETS)
+    if not meets:
         return None
-    best, ratio = max(kept, key=lambda pair: pair[1])
-    barred = [_barred(cell, own) for cell, other in timed if other > ratio and not keeps_accuracy(cell)]
+    by_id = {cell.cell_id: cell for cell in cells}
+    best = by_id[meets[0].candidate.cell_id]
+    others = [by_id[one.candidate.cell_id] for one in found.choices if one.standing is not Standing.MEETS]
+    barred = [_barred(cell, own) for cell in others if (cell.latency_ratio or 0) > (best.latency_ratio or 0)]
+    question = f"What to deploy, with at most {TOLERANCE} mAP50-95 lost"
     if best.is_reference:
-        evidence = "No other option is faster and shown to lose at most 0.01 mAP50-95."
-        return Highlight(question, best.name, times(ratio), evidence, " ".join(barred))
+        evidence = f"No other option is faster and shown to lose at most {TOLERANCE} mAP50-95."
+        return Highlight(question, best.name, times(best.latency_ratio), evidence, " ".join(barred))
     speed = interval(*own.ends(best), 2)
-    evidence = f"{times(ratio)} the speed of PyTorch FP32, "
+    evidence = f"{times(best.latency_ratio)} the speed of PyTorch FP32, "
     apart = "own " if best.reference_id in own.cells else ""
     evidence += f"{apart}95 % interval {speed}" if speed else "without an interval"
     evidence += f" over {count(int(best.latency_launches), 'launch', 'launches')}" if best.latency_launches else ""
     evidence += f"; mAP50-95 changes by {_delta(best)}."
-    rivals = [cell for cell, _ in kept if cell is not best and not cell.is_reference and _tied(cell, best, pairs)]
     caveats = []
     if best.latency_ratio_low is not None and best.latency_ratio_low <= 1:
         caveats.append("Compared directly, it is not told apart from PyTorch FP32.")
-    if rivals:
-        verb = "is" if len(rivals) == 1 else "are"
+    ties = [by_id[name].name for name in meets[0].ties]
+    if ties:
         caveats.append(
-            f"{listing([cell.name for cell in rivals])} {verb} not told apart from it, compared round by round."
+            f"{listing(ties)} {'is' if len(ties) == 1 else 'are'} not told apart from it, compared round by round; of "
+            "these it loses least accuracy."
         )
-    return Highlight(question, best.name, times(ratio), evidence, " ".join(caveats + barred))
+    return Highlight(question, best.name, times(best.latency_ratio), evidence, " ".join(caveats + barred))
 
 
 def _barred(cell: StoredCell, own: Own) -> str:
@@ -88,7 +85,8 @@ def _barred(cell: StoredCell, own: Own) -> str:
     if cell.map_delta is None:
         return f"{cell.name} is faster ({speed}), but its accuracy was not compared."
     if cell.map_delta >= -TOLERANCE:
-        return f"{cell.name} is faster ({speed}), but the interval of its loss reaches past 0.01: {_delta(cell)}."
+        reach = number(SLACK * TOLERANCE, 2)
+        return f"{cell.name} is faster ({speed}), but the interval of its loss reaches past {reach}: {_delta(cell)}."
     return f"{cell.name} is faster ({speed}), but loses more: {_delta(cell)}."
 
 
@@ -135,12 +133,6 @@ def _named(cells: Sequence[StoredCell], option: str) -> str:
 def _span(values: Sequence[float]) -> str:
     low, high = (number(megabytes(value), 0) for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
-
-
-def _tied(one: StoredCell, other: StoredCell, pairs: Contrasts) -> bool:
-    """True when the two were compared and neither is surely faster."""
-    names = one.cell_id, other.cell_id
-    return pairs.between(*names) is not None and not {names, names[::-1]} & pairs.sure
 
 
 def _delta(cell: StoredCell) -> str:

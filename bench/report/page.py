@@ -11,13 +11,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from bench.decide.timings import Own, Timings, own, timings
+from bench.decide.deploy.candidates import fields
+from bench.decide.timings import Own, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
 from bench.report import checked, durations, figures, highlights, outcomes, photo, tables
 from bench.report.checked import Checked
-from bench.stats.contrast import contrasts
 from bench.store import reading as run
 from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run
@@ -85,8 +85,7 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
     scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
     look = figures.styles(data.cells)
     keys, attested = outcomes.attestation(data)
-    timed = timings(data.samples)
-    errors = own(data, timed)
+    errors = own(data, timings(data.samples))
     return environment.get_template("report.html.j2").render(
         run=data,
         check=check,
@@ -96,7 +95,7 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         look=look,
         counts=tables.overview(data),
         machine=_machine(data),
-        sections=_sections(data, look, timed, errors),
+        sections=_sections(data, look, errors),
         comparison=tables.comparison(data, errors),
         references=tables.references(data, errors),
         shared_error=tables.SHARED,
@@ -173,19 +172,19 @@ def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
     return Markup("; ".join(f"{name} {value}" for name, value in parts.items()))  # noqa: S704 - as above
 
 
-def _sections(data: Run, look: figures.Styles, timed: Timings, errors: Own) -> tuple[Section, ...]:
+def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
+    choices = {field.point: field for field in fields(data)}
     sections = []
     for index, (point, cells) in enumerate(data.points().items()):
         if all(cell.correctness_only for cell in cells):
             continue  # nothing to rank and nothing to draw
         missing = tuple(data.labels[cell.cell_id] for cell in cells if not len(relative.get(cell.cell_id, ())))
         short = run.label(cells)
-        pairs = contrasts({cell.cell_id: timed[cell.cell_id] for cell in cells if cell.cell_id in timed})
         sections.append(
             Section(
                 point_title(point),
-                highlights.highlights(cells, pairs, errors),
+                highlights.highlights(cells, choices.get(point), errors),
                 figures.scatter(cells, short, look, f"s{index}", errors),
                 figures.distributions(relative, cells, short, look, f"d{index}"),
                 missing,

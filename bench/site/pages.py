@@ -20,16 +20,19 @@ from bench.decide.claims.verdicts import DECIDED, NAMES, Finding, Verdict
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
 from bench.report.page import vendored
+from bench.report.recommendation import Language, words
 from bench.site import evidence as sources
-from bench.site import measurements, panel, wording
+from bench.site import home, measurements, panel, wording
 from bench.site.evidence import Evidence
+from bench.site.home import Decided
 from bench.words import locale as locales
 from bench.words.locale import LANGUAGES, Locale
 from bench.words.numbers import clean
 from bench.words.spans import spans
 
 NAVIGATION = (
-    ("table", "index.html"),
+    ("home", "index.html"),
+    ("table", "guide.html"),
     ("general", "general.html"),
     ("measurements", "measurements.html"),
     ("recommend", "recommend.html"),
@@ -93,9 +96,11 @@ def render(evidence: Evidence) -> dict[str, str]:
     for licence in sorted((REPORTS / "vendor").glob("*.LICENSE.txt")):
         files[f"assets/{licence.name}"] = licence.read_text("utf-8")
     files |= {"assets/recommend.css": panel.style(), "assets/recommend.js": panel.script()}
+    files |= {"assets/home.js": (REPORTS / "templates" / "home.js").read_text("utf-8")}
     look = {"styles": [*styles, "report.css", "site.css"], "scripts": [*scripts, "report.js"]}
+    decided = home.decide(evidence.runs)
     for language in LANGUAGES:
-        for path, html in _language(evidence, texts[language], look):
+        for path, html in _language(evidence, texts[language], look, decided):
             files[f"{language}/{path}"] = html
     environment = _environment()
     gate = environment.get_template("site/gate.html.j2")
@@ -109,9 +114,12 @@ def other_language(language: str) -> str:
     return next(name for name in LANGUAGES if name != language)
 
 
-def _language(evidence: Evidence, t: Locale, look: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+def _language(
+    evidence: Evidence, t: Locale, look: dict[str, list[str]], places: Sequence[Decided]
+) -> Iterator[tuple[str, str]]:
     environment = _environment()
-    chooser = panel.build(evidence.runs, "zh" if t.language == "zh" else "en")
+    language: Language = "zh" if t.language == "zh" else "en"
+    chooser = panel.build([(one.run, one.field) for one in places], language, several=len(evidence.runs) > 1)
     navigation = [entry for entry in NAVIGATION if chooser or entry[0] != "recommend"]
     environment.globals |= {**_helpers(evidence, t), **look, "navigation": navigation}
     about_options, general = evidence.about_options, evidence.general
@@ -120,8 +128,16 @@ def _language(evidence: Evidence, t: Locale, look: dict[str, list[str]]) -> Iter
     def page(path: str, template: str, **values: Any) -> tuple[str, str]:
         return path, environment.get_template(f"site/{template}.html.j2").render(page=Page(path, t.language), **values)
 
+    yield page(
+        "index.html",
+        "home",
+        answers=[home.answer(one, evidence.grid, t, words(language)) for one in places],
+        published=home.printed(evidence.pages, evidence.grid),
+        columns=home.COLUMNS,
+        scripts=[*look["scripts"], "home.js"],
+    )
     decided = sum(one.verdict.verdict in DECIDED for one in about_options)
-    yield page("index.html", "index", counts=_counts(about_options), decided=decided)
+    yield page("guide.html", "guide", counts=_counts(about_options), decided=decided)
     options = list(evidence.facts.options)
     for index, option in enumerate(options):
         yield page(

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.decide.deploy.candidates import Field, fields
+from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Candidate
 from bench.places import REPORTS
 from bench.report.recommendation import Language, caveats, names_of, shown, times, words
@@ -26,10 +26,12 @@ _STEPS = {"time": 0.01, "map": 0.001, "loss": 0.001, "size": 0.1, "memory": 1, "
 """What one move of a slider changes."""
 
 
-def build(runs: Sequence[Run], language: Language) -> Markup:
-    """The panel's HTML over every timed scope of the runs; empty when they have none.  Equal runs give equal text."""
+def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bool) -> Markup:
+    """The panel's HTML over scopes with their runs; empty without any.  Equal runs give equal text.
+
+    `several` names the run of each.
+    """
     locale = words(language)
-    known = [(run, field) for run in runs for field in fields(run)]
     if not known:
         return Markup("")
     environment = jinja2.Environment(
@@ -40,10 +42,11 @@ def build(runs: Sequence[Run], language: Language) -> Markup:
         lstrip_blocks=True,
     )
     data = {
-        "fields": [_field(run, field, locale, several=len(runs) > 1) for run, field in known],
+        "fields": [_field(run, field, locale, several=several) for run, field in known],
         "quantities": [
             {
                 "id": one.id, "side": one.side, "option": one.option, "most": one.most, "step": _STEPS[one.id],
+                "usual": one.usual, "slack": one.slack,
             }
             for one in QUANTITIES.values()
         ],

@@ -25,12 +25,12 @@
     if (figure === null) {
       return "unknown";
     }
-    const meets = (value) => (quantity.side === "at_most" ? value <= limit : value >= limit);
+    const meets = (value, bound) => (quantity.side === "at_most" ? value <= bound : value >= bound);
     const worse = quantity.side === "at_most" ? figure.high : figure.low;
-    if (!meets(figure.value)) {
+    if (!meets(figure.value, limit)) {
       return "missed";
     }
-    return worse === null || !meets(worse) ? "possibly" : "met";
+    return worse === null || !meets(worse, limit * quantity.slack) ? "possibly" : "met";
   };
 
   const standingOf = (candidate, held) => {
@@ -41,6 +41,13 @@
     return outcomes.includes("possibly") || candidate.figures.time.high === null ? "possibly" : "meets";
   };
 
+  const known = (choice, name) => choice.candidate.figures[name]?.value ?? Infinity;
+  // Infinity less itself is no number, and no difference.
+  const byPlace = (one, other) =>
+    one.rank - other.rank ||
+    known(one, "loss") - known(other, "loss") ||
+    known(one, "size") - known(other, "size") ||
+    byTime(one, other);
   const byTime = (one, other) => one.candidate.figures.time.value - other.candidate.figures.time.value;
 
   // Times of two are compared directly: a candidate's row of the matrix holds, per candidate of the field, whether it is
@@ -102,7 +109,7 @@
     const group = (standing) => all.filter((choice) => choice.standing === standing);
     const meets = group("meets").sort(byTime);
     meets.forEach((choice) => rank(choice, meets));
-    meets.sort((one, other) => one.rank - other.rank);
+    meets.sort(byPlace);
     meets.forEach((choice) => {
       choice.behind = surelyFaster(meets[0], choice) ? meets[0] : null;
     });
@@ -274,7 +281,10 @@
     const chosen = field();
     const candidates = chosen.candidates.filter((one) => one.in_guide || !form.elements.in_guide.checked);
     const found = recommend(candidates, limits);
-    const options = data.quantities.filter((one) => one.id in limits).map((one) => one.option + " " + limits[one.id]);
+    // A limit that there usually is, and that the reader took away, has to be taken away from the command too.
+    const options = data.quantities
+      .filter((one) => one.id in limits || one.usual !== null)
+      .map((one) => one.option + " " + (limits[one.id] ?? one.most));
     if (form.elements.in_guide.checked) {
       options.push("--in-guide");
     }

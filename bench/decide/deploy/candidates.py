@@ -41,12 +41,15 @@ class Field:
 
 
 def fields(run: Run) -> tuple[Field, ...]:
-    """Every point of a run that has a timed cell, in the order of the run."""
+    """Every point of a run at which there is something to choose from, in the order of the run.
+
+    That is two timed cells at least: where PyTorch FP32 alone was timed, it is no answer.
+    """
     turns = timings(run.samples)
     errors = own(run, turns)
     points = dict.fromkeys(cell.point for cell in run.cells)
     every = (_field(run, point, turns, errors) for point in points)
-    return tuple(field for field in every if field.candidates)
+    return tuple(field for field in every if len(field.candidates) > 1)
 
 
 def select(run: Run, **wanted: str | int | None) -> Field:
@@ -68,7 +71,10 @@ def select(run: Run, **wanted: str | int | None) -> Field:
         " ".join(f"--{key} {value}" for key, value in zip(keys, field.point, strict=True)) for field in left or known
     ]
     if not known:
-        raise UsageError(f"run {run.run_id!r} has no timed cell, so there is nothing to rank; `python -m bench show`")
+        raise UsageError(
+            f"run {run.run_id!r} has not two timed cells of one scope, so there is nothing to choose from; "
+            "`yolo11-bench show` prints what it has"
+        )
     problem = "more than one scope was timed; choose one" if left else "nothing was timed there; timed were"
     raise UsageError(f"{asked}: {problem}:\n  " + "\n  ".join(shown))
 
@@ -109,7 +115,15 @@ def _candidate(run: Run, cell: StoredCell) -> Candidate:
     }
     rounded = {name: _rounded(figure, QUANTITIES[name].digits) for name, figure in figures.items()}
     return Candidate(
-        cell.cell_id, cell.name, cell.option, cell.precision, not run.outside_guide(cell), rounded, cell.reproduce
+        cell.cell_id,
+        cell.name,
+        cell.option,
+        cell.precision,
+        not run.outside_guide(cell),
+        rounded,
+        cell.reproduce,
+        cell.latency_p50_ms,
+        1000 * cell.batch / cell.latency_p50_ms if cell.latency_p50_ms else None,
     )
 
 

@@ -1,10 +1,13 @@
 """Which measured options meet a deployer's limits, which of them is fastest, and why each other one is not it.
 
 Pure rules over candidates of one run and one scope (`candidates.py` takes them from a run): only cells of one scope may
-be ranked against each other.  The panel of the report (`reports/templates/recommend.js`) follows the same
-rules; a test holds the two together.  A limit is met when the worse end of a figure's interval meets it, and possibly
-met when only the estimate does.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error
-too: any two are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).
+be ranked against each other.  Site, report and command line all ask here; the panel of the site
+(`reports/templates/recommend.js`) follows the same rules for the limits that its reader sets, and a test holds the two
+together.  A limit is met when the worse end of a figure's interval meets it, and possibly met when only the estimate
+does; that of accuracy is always there, and its worse end may reach twice as far, since some hundred images know a
+difference no better.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error too: any two
+are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that cannot be told from
+the fastest are put in order by accuracy, then by size.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from bench.stats.contrast import Contrasts, ratio
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something a limit can be put on.  `option` is its command-line option, `digits` the decimals it is held to."""
+    """Something a limit can be put on.  `option` is its command-line option, `digits` the decimals it is held to.
+
+    `usual` is the limit where none is given; the worse end of an interval may be `slack` times the limit.
+    """
 
     id: str
     side: Literal["at_most", "at_least"]
@@ -30,6 +36,8 @@ class Quantity:
     unit: str
     digits: int
     most: float | None = None
+    usual: float | None = None
+    slack: float = 1.0
 
 
 QUANTITIES: Mapping[str, Quantity] = {
@@ -37,7 +45,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     for quantity in (
         Quantity("time", "at_most", "--max-latency-ratio", "", 3),
         Quantity("map", "at_least", "--min-map", "", 4, 1.0),
-        Quantity("loss", "at_most", "--max-map-loss", "", 4, 1.0),
+        Quantity("loss", "at_most", "--max-map-loss", "", 4, 1.0, usual=0.01, slack=2.0),
         Quantity("size", "at_most", "--max-size", "MB", 2),
         Quantity("memory", "at_most", "--max-rss", "MB", 2),
         Quantity("packages", "at_most", "--max-env", "MB", 2),
@@ -63,7 +71,8 @@ class Figure:
 class Candidate:
     """A measured and timed cell.  `figures` holds one per quantity, None where it was not measured.
 
-    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.
+    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.  `p50_ms` is what a batch took in the
+    window it was timed in, `per_second` how many images a second that makes.
     """
 
     cell_id: str
@@ -73,6 +82,8 @@ class Candidate:
     in_guide: bool
     figures: Mapping[str, Figure | None]
     reproduce: str = ""
+    p50_ms: float | None = None
+    per_second: float | None = None
 
     @property
     def time(self) -> Figure:
@@ -148,10 +159,14 @@ class Recommendation:
 
 
 def limits(**values: float | None) -> dict[str, float]:
-    """Limits by quantity, None left out.  Raises UsageError naming the option for a value that cannot be meant."""
+    """Limits by quantity; one that is not given is the usual one, or none.
+
+    Raises UsageError naming the option for a value that cannot be meant.
+    """
     found: dict[str, float] = {}
-    for name, value in values.items():
-        quantity = QUANTITIES[name]
+    for name, quantity in QUANTITIES.items():
+        given = values.get(name)
+        value = quantity.usual if given is None else given
         if value is None:
             continue
         most = quantity.most
@@ -165,8 +180,9 @@ def limits(**values: float | None) -> dict[str, float]:
 def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pairs: Contrasts) -> Recommendation:
     """Rank candidates of one scope under limits by quantity; `pairs` says how their times compare.
 
-    Order: those that meet every limit, those that possibly do, then the dropped ones; the first by their rank and then
-    by the estimate of their time, the second by that alone, the dropped in the order given.
+    Order: those that meet every limit, those that possibly do, then the dropped ones; the first by their rank, then by
+    the loss of accuracy, the size and the estimate of their time, the second by that alone, the dropped in the order
+    given.
     """
     wanted = {name: wanted[name] for name in QUANTITIES if name in wanted}
     held = {one.cell_id: {name: _hold(one.figures[name], name, wanted[name]) for name in wanted} for one in candidates}
@@ -175,7 +191,7 @@ def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pair
     for standing in (Standing.MEETS, Standing.POSSIBLY):
         groups[standing].sort(key=lambda one: one.time.value)
     meets = groups[Standing.MEETS]
-    choices = sorted((_ranked(one, meets, held[one.cell_id], pairs) for one in meets), key=lambda one: one.rank or 0)
+    choices = sorted((_ranked(one, meets, held[one.cell_id], pairs) for one in meets), key=_place)
     choices = [_behind(choice, choices[0], pairs) for choice in choices]
     for standing in (Standing.POSSIBLY, Standing.DROPPED):
         choices += [Choice(one, standing, held[one.cell_id]) for one in groups[standing]]
@@ -185,6 +201,13 @@ def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pair
 def surely_better(one: Figure, other: Figure) -> bool:
     """True when the whole interval of one lies below that of the other; less is better in everything on the front."""
     return one.high is not None and other.low is not None and one.high < other.low
+
+
+def _place(choice: Choice) -> tuple[float, ...]:
+    """What a choice that meets every limit is sorted by; an unknown figure comes last."""
+    figures = (choice.candidate.figures[name] for name in ("loss", "size"))
+    known = (math.inf if figure is None else figure.value for figure in figures)
+    return (choice.rank or 0, *known, choice.candidate.time.value)
 
 
 def _ranked(one: Candidate, among: Sequence[Candidate], held: Mapping[str, Outcome], pairs: Contrasts) -> Choice:
@@ -227,11 +250,12 @@ def _no_worse(one: Figure | None, other: Figure | None) -> bool:
 def _hold(figure: Figure | None, name: str, limit: float) -> Outcome:
     if figure is None:
         return Outcome.UNKNOWN
-    at_most = QUANTITIES[name].side == "at_most"
+    quantity = QUANTITIES[name]
+    at_most, slack = quantity.side == "at_most", quantity.slack * limit
     worse = figure.high if at_most else figure.low
     if not (figure.value <= limit if at_most else figure.value >= limit):
         return Outcome.MISSED
-    if worse is None or not (worse <= limit if at_most else worse >= limit):
+    if worse is None or not (worse <= slack if at_most else worse >= slack):
         return Outcome.POSSIBLY
     return Outcome.MET
 

@@ -1,0 +1,231 @@
+"""The first page: for each place that was measured what to deploy there, the figures behind it, and how to get it.
+
+Every answer is that of `bench.decide.deploy`, which the report and `yolo11-bench recommend` ask too.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.decide.claims.published import Hardware, Page
+from bench.decide.deploy.candidates import Field, fields
+from bench.decide.deploy.recommend import Candidate, Choice, Figure, Recommendation, Standing, limits, recommend
+from bench.decide.timings import own, timings
+from bench.grid.matrix import Matrix
+from bench.report import figures
+from bench.report.figures import Drawing
+from bench.report.recommendation import names_of, reasons, shown, summary
+from bench.store import reading
+from bench.store.reading import Run
+from bench.words.locale import Locale
+from bench.words.numbers import MISSING, interval, number, precision_name, significant, times
+
+_FLAGS = {"fp32": (), "fp16": ("half=True",), "int8": ("int8=True",)}
+"""What `yolo export` is told for a precision; of others it knows nothing."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A place that was measured, with what is recommended there under the usual limits; the same in every language."""
+
+    key: str
+    run: Run
+    field: Field
+    found: Recommendation
+    drawing: Drawing | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A candidate in the table: where it stands, its figures as text, and why it is not the first."""
+
+    name: str
+    option: str
+    standing: str
+    rank: int | None
+    values: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A place in words.  `place` and `model` are what a reader chooses by; `best` is None where nothing is sure."""
+
+    key: str
+    place: str
+    model: str
+    best: str | None
+    summary: tuple[str, ...]
+    facts: tuple[tuple[str, str, str], ...]
+    export: str
+    again: str
+    drawing: Drawing | None
+    lines: tuple[Line, ...]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A machine that nobody measured here, and what others have printed of it, fastest first."""
+
+    key: str
+    place: str
+    model: str
+    source: str
+    lines: tuple[tuple[str, ...], ...]
+
+
+COLUMNS = ("per_image", "per_second", "speed", "map", "delta", "size", "memory")
+
+
+def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
+    """Every place of the runs at which there is something to choose from; the ones with most candidates first."""
+    found = [
+        Decided(
+            _key(run.run_id, *map(str, field.point)),
+            run,
+            field,
+            recommend(field.candidates, limits(), field.pairs),
+            _drawing(run, field),
+        )
+        for run in runs
+        for field in fields(run)
+    ]
+    return tuple(sorted(found, key=lambda one: (-len(one.field.candidates), one.key)))
+
+
+def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> Answer:
+    """A place in the words of a language: `locale` has those of the site, `words` those of a recommendation."""
+    field, found = decided.field, decided.found
+    model, imgsz, batch, target, threads = field.point
+    names = names_of(field, words)
+    meets = found.of(Standing.MEETS)
+    best = meets[0].candidate if meets else None
+    named = matrix.targets.get(target)
+    name = target if named is None else (named.name_zh if locale.language == "zh" else "") or named.name
+    return Answer(
+        key=decided.key,
+        place=locale("home.place", target=name, machine=field.machine or MISSING, threads=threads),
+        model=locale("home.model_size", model=model, imgsz=imgsz, batch=batch),
+        best=None if best is None else names[best.cell_id],
+        summary=summary(found, words, names),
+        facts=() if best is None else _facts(best, locale),
+        export="" if best is None else export_command(matrix, best, model, imgsz),
+        again="" if best is None else best.reproduce,
+        drawing=decided.drawing,
+        lines=tuple(_line(one, found, words, names) for one in found.choices),
+        run_id=decided.run.run_id,
+    )
+
+
+def printed(pages: Mapping[str, Page], matrix: Matrix) -> tuple[Printed, ...]:
+    """The machines of published pages, a model each, in their order."""
+    return tuple(
+        Printed(
+            _key(stem, hardware.name, model),
+            hardware.name,
+            f"{model}, {page.imgsz} px",
+            f"{page.source}, {page.version}",
+            _printed(hardware, model, matrix),
+        )
+        for stem, page in pages.items()
+        for hardware in page.hardware
+        for model in dict.fromkeys(row.model for row in hardware.rows)
+        if sum(row.model == model for row in hardware.rows) > 1
+    )
+
+
+def export_command(matrix: Matrix, candidate: Candidate, model: str, imgsz: int) -> str:
+    """Ultralytics' own command for the same format and precision; empty where it has none."""
+    option = matrix.options.get(candidate.option)
+    if option is None or not option.format:
+        return ""
+    precision = option.precisions.get(candidate.precision)
+    stored = (precision.artifact if precision else "") or candidate.precision
+    if stored not in _FLAGS:
+        return ""
+    return shlex.join(
+        ["yolo", "export", f"model={model}.pt", f"format={option.format}", f"imgsz={imgsz}", *_FLAGS[stored]]
+    )
+
+
+def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
+    """Figures of the answer: what each is, its value, and its interval."""
+    time, loss = best.time, best.figures["loss"]
+    speed = interval(*_inverted(time), 2)
+    per_image = None if best.per_second is None else 1000 / best.per_second
+    return (
+        (locale("home.per_image"), f"{significant(per_image)}\N{NO-BREAK SPACE}ms", ""),
+        (locale("home.per_second"), significant(best.per_second), ""),
+        (locale("home.speed"), times(1 / time.value), speed),
+        (locale("home.delta"), *_delta(loss)),
+        (locale("home.size"), shown("size", best.figures["size"]), ""),
+        (locale("home.memory"), *_split(shown("memory", best.figures["memory"]))),
+    )
+
+
+def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str]) -> Line:
+    one = choice.candidate
+    values = (
+        MISSING if one.per_second is None else significant(1000 / one.per_second),
+        significant(one.per_second),
+        times(1 / one.time.value),
+        shown("map", one.figures["map"]).partition(" ")[0],
+        " ".join(_delta(one.figures["loss"])).strip(),
+        shown("size", one.figures["size"]),
+        shown("memory", one.figures["memory"]).partition(" ")[0],
+    )
+    why = words("clauses").join(reasons(choice, found, words, names))
+    return Line(names[one.cell_id], one.option, choice.standing.value, choice.rank, values, why)
+
+
+def _delta(loss: Figure | None) -> tuple[str, str]:
+    """The change of mAP50-95, which is the loss the other way round, and its interval."""
+    if loss is None:
+        return MISSING, ""
+    exact = loss.low == loss.high
+    low, high = (None if end is None else -end for end in (loss.high, loss.low))
+    return number(-loss.value, 4, sign=True), "" if exact else interval(low, high, 4, sign=True)
+
+
+def _inverted(time: Figure) -> tuple[float | None, float | None]:
+    """Ends of the speed that a time is the inverse of; none where the time is exact, as PyTorch's own is."""
+    if not time.low or not time.high or time.low == time.high:
+        return None, None
+    return 1 / time.high, 1 / time.low
+
+
+def _split(text: str) -> tuple[str, str]:
+    value, _, rest = text.partition(" ")
+    return value, rest
+
+
+def _printed(hardware: Hardware, model: str, matrix: Matrix) -> tuple[tuple[str, ...], ...]:
+    rows = sorted((row for row in hardware.rows if row.model == model), key=lambda row: row.ms)
+    named = {row.option: matrix.options[row.option].name for row in rows if row.option in matrix.options}
+    return tuple(
+        (
+            f"{named.get(row.option, row.option)} {precision_name(row.precision)}",
+            significant(row.ms),
+            significant(1000 / row.ms),
+            number(row.map50_95, 4),
+            significant(row.size_mb),
+        )
+        for row in rows
+    )
+
+
+def _drawing(run: Run, field: Field) -> Drawing | None:
+    cells = [cell for cell in run.cells if cell.cell_id in {one.cell_id for one in field.candidates}]
+    labels = reading.label(cells)
+    name = _key(run.run_id, *map(str, field.point))
+    look = figures.styles(run.cells)
+    return figures.scatter(cells, labels, look, name, own(run, timings(run.samples)), titled=False)
+
+
+def _key(*parts: str) -> str:
+    """A name for the address bar and for ids of a page: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")

@@ -1,0 +1,134 @@
+"""The first page: one answer for each place, the same as the command's and the report's, and fit to be looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import test_report
+from playwright.sync_api import Browser, expect
+from test_report import Watch
+from typer.testing import CliRunner
+
+from bench.cli import app as cli
+from bench.decide.timings import own, timings
+from bench.places import MATRICES, REPORTS, ROOT
+from bench.report import highlights
+from bench.site import evidence, home, pages
+from bench.site.home import Decided
+from bench.store import reading
+from bench.words import locale
+from bench.words.locale import LANGUAGES
+
+REFERENCE = ROOT / "results" / "reference"
+RUNS = [REFERENCE / name for name in ("coco128-640-cpu", "coco128-320-arm-emulated")]
+
+browser = test_report.browser  # the fixture: one Chromium for the tests of this file
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    for name, text in pages.render(evidence.load(RUNS, MATRICES)).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    yield folder
+
+
+@pytest.fixture(scope="module")
+def places() -> tuple[Decided, ...]:
+    return home.decide([reading.load(RUNS[0])])
+
+
+def test_home_command_and_report_recommend_the_same_and_lose_at_most_a_point(places: tuple[Decided, ...]) -> None:
+    run = places[0].run
+    for one in places:
+        best = one.found.choices[0].candidate
+        loss = best.figures["loss"]
+        assert loss is not None
+        assert loss.value <= 0.01
+        words = {"model": "--model", "imgsz": "--imgsz", "batch": "--batch", "target": "--target", "threads": "--threads"}
+        options = [text for name, value in zip(words.values(), one.field.point, strict=True) for text in (name, str(value))]
+        said = CliRunner().invoke(cli.app, ["recommend", str(RUNS[0]), "--format", "json", *options])
+        assert json.loads(said.output)["choices"][0]["cell_id"] == best.cell_id
+        cells = [cell for cell in run.measured if cell.point == one.field.point]
+        first = highlights.highlights(cells, one.field, own(run, timings(run.samples)))[0]
+        assert first.answer == best.name
+
+
+def test_a_place_where_nothing_was_timed_gets_no_answer() -> None:
+    assert home.decide([reading.load(RUNS[1])]) == ()
+
+
+def test_what_others_printed_is_marked_and_recommends_nothing(site: Path) -> None:
+    text = (site / "en" / "index.html").read_text("utf-8")
+    printed = [part for part in text.split("<section ")[1:] if part.startswith('class="decision printed"')]
+    assert any("Jetson" in part for part in printed)
+    assert any("Raspberry" in part for part in printed)
+    assert all("Nothing is recommended from it" in part for part in printed)
+    assert not any("yolo export" in part for part in printed)
+
+
+def test_exports_are_written_as_ultralytics_takes_them(places: tuple[Decided, ...]) -> None:
+    grid = evidence.load(RUNS[:1], MATRICES).grid
+    by_name = {(one.option, one.precision): one for place in places for one in place.field.candidates}
+    written = {key: home.export_command(grid, one, "yolo11n", 640) for key, one in by_name.items()}
+    assert written["openvino", "int8"] == "yolo export model=yolo11n.pt format=openvino imgsz=640 int8=True"
+    assert written["openvino", "fp16"].endswith("format=openvino imgsz=640 half=True")
+    assert written["pytorch", "fp32"] == "", "a checkpoint is not exported"
+    assert written["tflite", "dynamic"] == "", "Ultralytics exports no such precision"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_newcomer_sees_the_decision_without_scrolling_after_one_choice(
+    browser: Browser, site: Path, language: str
+) -> None:
+    watch = Watch(browser, site / language / "index.html")
+    page = watch.page
+    page.set_viewport_size({"width": 1400, "height": 900})
+    shown = page.locator(".decision:visible")
+    expect(shown).to_have_count(1)
+    for part in (".answer-card", ".chart", ".answer-card .command >> nth=0"):
+        box = shown.locator(part).first.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 900, part
+    words = locale.load(REPORTS / "locale" / "site")[language]
+    place = page.get_by_label(words("home.target"))
+    jetson = place.locator("option", has_text="Jetson Orin NX").first.inner_text()
+    place.select_option(jetson)
+    expect(shown).to_contain_text(words("home.not_ours"))
+    assert "#" in page.url
+    page.reload()
+    expect(page.locator(".decision:visible")).to_contain_text(words("home.not_ours"))
+    assert watch.complaints == []
+    assert watch.outside() == []
+
+
+@pytest.mark.parametrize("width", [390, 768, 1400])
+def test_nothing_is_cut_off_and_no_name_lies_on_another(browser: Browser, site: Path, width: int) -> None:
+    watch = Watch(browser, site / "zh" / "index.html", width=width)
+    page = watch.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.scrollHeight") <= 8000
+    overlapping = """() => {
+      const boxes = [...document.querySelectorAll(".decision.chosen svg.figure text")]
+        .filter((text) => text.checkVisibility() && text.textContent.trim())
+        .map((text) => [text.textContent, text.getBoundingClientRect()]);
+      const found = [];
+      boxes.forEach(([one, a], place) => boxes.slice(place + 1).forEach(([other, b]) => {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (across > 1 && down > 2) found.push([one, other]);
+      }));
+      return found;
+    }"""
+    assert page.evaluate(overlapping) == []
+
+
+def test_without_scripts_every_answer_is_there(browser: Browser, site: Path) -> None:
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((site / "en" / "index.html").as_uri())
+    assert page.locator(".decision:visible").count() == page.locator(".decision").count()
+    assert not page.locator("#place").is_visible()
