@@ -162,6 +162,8 @@ def recommend(
     threads: int | None = None,
     in_guide: bool = False,
     max_latency_ratio: float | None = None,
+    max_latency_ms: float | None = None,
+    min_fps: float | None = None,
     min_map: float | None = None,
     max_map_loss: float | None = None,
     max_size: float | None = None,
@@ -170,15 +172,22 @@ def recommend(
 ) -> pd.DataFrame:
     """What of a run to deploy under limits, best first, as `yolo11-bench recommend` says it: a row per candidate.
 
-    `standing` is meets, possibly or dropped; `why` says it in words; `time`, `map`, `loss`, `size`, `memory` and
-    `packages` are the figures that limits can be put on, each with the ends of its interval.  The frame's `attrs` hold
-    the rest of that command's JSON: summary, scope, limits, what was not considered, caveats.  Raises UsageError for a
+    `standing` is meets, possibly or dropped; `why` says it in words; `time`, `latency`, `throughput`, `map`, `loss`,
+    `size`, `memory` and `packages` are the figures that limits can be put on, each with the ends of its interval.  The
+    loss is at most 0.01 where no limit is given.  The frame's `attrs` hold the rest of that command's JSON: summary, scope, limits, what was not considered, caveats.  Raises UsageError for a
     limit that cannot be meant, or where several scopes were timed and none of them is named.
 
     Example: bench.recommend(max_latency_ratio=0.6, max_map_loss=0.01, max_size=8)
     """
     wanted = rules.limits(
-        time=max_latency_ratio, map=min_map, loss=max_map_loss, size=max_size, memory=max_rss, packages=max_env
+        time=max_latency_ratio,
+        latency=max_latency_ms,
+        throughput=min_fps,
+        map=min_map,
+        loss=max_map_loss,
+        size=max_size,
+        memory=max_rss,
+        packages=max_env,
     )
     data = reading.load(_find(run, results))
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)

@@ -45,7 +45,7 @@ def candidate(
     **more: Figure | None,
 ) -> Candidate:
     figures = {"time": Figure(*time), "loss": Figure(*loss) if loss else None, "size": exact(size)}
-    figures |= dict.fromkeys(("map", "memory", "packages")) | more
+    figures |= dict.fromkeys(("latency", "throughput", "map", "memory", "packages")) | more
     return Candidate(name, name, name, "fp32", True, figures)
 
 

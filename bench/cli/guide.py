@@ -61,6 +61,10 @@ def recommend_command(
             "(the inverse of the column latency_ratio)"
         ),
     ] = None,
+    max_latency_ms: Annotated[
+        float | None, _limit("milliseconds per image, at most; they are those of the run's own machine and hour")
+    ] = None,
+    min_fps: Annotated[float | None, _limit("images a second one after another, at least")] = None,
     min_map: Annotated[float | None, _limit("mAP50-95 on the run's images, at least; 0 to 1")] = None,
     max_map_loss: Annotated[
         float | None, _limit("loss of mAP50-95 against PyTorch FP32, at most; 0.01, one point, where none is given")
@@ -95,7 +99,14 @@ def recommend_command(
     from bench.store import reading
 
     wanted = recommend.limits(
-        time=max_latency_ratio, map=min_map, loss=max_map_loss, size=max_size, memory=max_rss, packages=max_env
+        time=max_latency_ratio,
+        latency=max_latency_ms,
+        throughput=min_fps,
+        map=min_map,
+        loss=max_map_loss,
+        size=max_size,
+        memory=max_rss,
+        packages=max_env,
     )
     data = reading.load(find(run, request))
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)

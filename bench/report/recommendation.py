@@ -11,18 +11,20 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text as Line
 
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
 from bench.places import REPORTS
+from bench.report.fitted import Column, print_fitted
 from bench.stats import Interval
 from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, interval, number
 
 Language = Literal["en", "zh"]
 TEXTS = REPORTS / "locale" / "recommend"
+_DROPPED = {"latency": 0, "throughput": 5, "time": 3, "loss": 0, "map": 6, "size": 0, "memory": 4, "packages": 7}
+"""Columns of figures in their order, with how soon each is left out on a narrow terminal; 0 is never."""
 CAVEATS = ("place", "elsewhere", "time", "reference", "ties", "accuracy", "ends", "footprint")
 
 
@@ -137,8 +139,17 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     names = names_of(field, locale)
     for sentence in summary(found, locale, names):
         console.print(Line(sentence, style="bold"))
-    if found.of(Standing.MEETS):
-        console.print(_table(found, locale, names))
+    meets = found.of(Standing.MEETS)
+    if meets:
+        console.print(Line(f"\n{locale('standing.meets')}", style="bold"))
+        print_fitted(
+            meets,
+            _columns(locale, names),
+            console,
+            name=lambda choice: f"{choice.rank} {names[choice.candidate.cell_id]}",
+            left_out=locale.strings["panel.left_out"],
+            named=2,
+        )
     for standing in Standing:
         group = found.of(standing)
         if group:
@@ -176,17 +187,17 @@ def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) ->
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
-def _table(found: Recommendation, locale: Locale, names: Mapping[str, str]) -> Table:
-    """Those that meet every limit, in order."""
-    table = Table(title=Line(locale("standing.meets")), title_justify="left")
-    for column in ("rank", "option", *QUANTITIES):
-        table.add_column(Line(locale(f"column.{column}")), overflow="fold", no_wrap=column == "option")
-    for choice in found.of(Standing.MEETS):
-        figures = choice.candidate.figures
-        values = (shown(name, figures[name]) for name in QUANTITIES)
-        own = (str(choice.rank), names[choice.candidate.cell_id], *values)
-        table.add_row(*(Line(text) for text in own))
-    return table
+def _columns(locale: Locale, names: Mapping[str, str]) -> list[Column[Choice]]:
+    """Columns of those that meet every limit; what a limit is seldom put on is left out first where it is narrow."""
+
+    def figure(name: str, drop: int) -> Column[Choice]:
+        return Column(locale(f"column.{name}"), lambda choice: shown(name, choice.candidate.figures[name]), drop)
+
+    return [
+        Column(locale("column.rank"), lambda choice: str(choice.rank)),
+        Column(locale("column.option"), lambda choice: names[choice.candidate.cell_id], right=False),
+        *(figure(name, drop) for name, drop in _DROPPED.items()),
+    ]
 
 
 def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mapping[str, str]) -> dict[str, Any]:

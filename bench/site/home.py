@@ -156,10 +156,9 @@ def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
     """Figures of the answer: what each is, its value, and its interval."""
     time, loss = best.time, best.figures["loss"]
     speed = interval(*_inverted(time), 2)
-    per_image = None if best.per_second is None else 1000 / best.per_second
     return (
-        (locale("home.per_image"), f"{significant(per_image)}\N{NO-BREAK SPACE}ms", ""),
-        (locale("home.per_second"), significant(best.per_second), ""),
+        (locale("home.per_image"), *_split(shown("latency", best.figures["latency"]))),
+        (locale("home.per_second"), *_split(shown("throughput", best.figures["throughput"]))),
         (locale("home.speed"), times(1 / time.value), speed),
         (locale("home.delta"), *_delta(loss)),
         (locale("home.size"), shown("size", best.figures["size"]), ""),
@@ -170,8 +169,8 @@ def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
 def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str]) -> Line:
     one = choice.candidate
     values = (
-        MISSING if one.per_second is None else significant(1000 / one.per_second),
-        significant(one.per_second),
+        shown("latency", one.figures["latency"]).partition("\N{NO-BREAK SPACE}")[0],
+        _split(shown("throughput", one.figures["throughput"]))[0],
         times(1 / one.time.value),
         shown("map", one.figures["map"]).partition(" ")[0],
         " ".join(_delta(one.figures["loss"])).strip(),

@@ -92,7 +92,7 @@ def _field(run: Run, point: Point, turns: Timings, errors: Own) -> Field:
         point=point,
         machine=machine.short_name({name: run.fact(name, scope="machine") for name in machine.NAMING}),
         images=int(max((cell.images or 0 for cell in timed), default=0)),
-        candidates=tuple(_candidate(run, cell) for cell in timed),
+        candidates=tuple(_candidate(run, cell, errors) for cell in timed),
         passed=tuple(
             Passed(cell.cell_id, cell.name, cell.status, cell.reason or cell.latency_stop)
             for cell in cells
@@ -103,10 +103,13 @@ def _field(run: Run, point: Point, turns: Timings, errors: Own) -> Field:
     )
 
 
-def _candidate(run: Run, cell: StoredCell) -> Candidate:
+def _candidate(run: Run, cell: StoredCell, errors: Own) -> Candidate:
     comparable = run.fewer_images(cell) is None
+    latency = _latency(cell, errors)
     figures = {
         "time": _time(cell),
+        "latency": latency,
+        "throughput": None if latency is None else _per_second(latency),
         "map": _map(cell) if comparable else None,
         "loss": _loss(cell),
         "size": _exact(megabytes(cell.size_bytes)),
@@ -122,8 +125,6 @@ def _candidate(run: Run, cell: StoredCell) -> Candidate:
         not run.outside_guide(cell),
         rounded,
         cell.reproduce,
-        cell.latency_p50_ms,
-        1000 * cell.batch / cell.latency_p50_ms if cell.latency_p50_ms else None,
     )
 
 
@@ -136,6 +137,24 @@ def _time(cell: StoredCell) -> Figure:
     if not repeated or not low or not high:
         return Figure(1 / ratio, None, None)
     return Figure(1 / ratio, 1 / high, 1 / low)
+
+
+def _latency(cell: StoredCell, errors: Own) -> Figure | None:
+    """Milliseconds per image, with the interval of the cell's own error, or that of its ratio where that is not known."""
+    if not cell.latency_p50_ms:
+        return None
+    value, time = cell.latency_p50_ms / cell.batch, _time(cell)
+    error = errors.cells.get(cell.cell_id)
+    if error is not None:
+        return Figure(value, value / (1 + error), value * (1 + error))
+    if time.low is None or time.high is None or cell.is_own_reference:
+        return Figure(value, None, None)
+    return Figure(value, value * time.low / time.value, value * time.high / time.value)
+
+
+def _per_second(latency: Figure) -> Figure:
+    low, high = (None if end is None else 1000 / end for end in (latency.high, latency.low))
+    return Figure(1000 / latency.value, low, high)
 
 
 def _map(cell: StoredCell) -> Figure | None:

@@ -44,6 +44,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     quantity.id: quantity
     for quantity in (
         Quantity("time", "at_most", "--max-latency-ratio", "", 3),
+        Quantity("latency", "at_most", "--max-latency-ms", "ms", 2),
+        Quantity("throughput", "at_least", "--min-fps", "", 1),
         Quantity("map", "at_least", "--min-map", "", 4, 1.0),
         Quantity("loss", "at_most", "--max-map-loss", "", 4, 1.0, usual=0.01, slack=2.0),
         Quantity("size", "at_most", "--max-size", "MB", 2),
@@ -71,8 +73,8 @@ class Figure:
 class Candidate:
     """A measured and timed cell.  `figures` holds one per quantity, None where it was not measured.
 
-    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.  `p50_ms` is what a batch took in the
-    window it was timed in, `per_second` how many images a second that makes.
+    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.  `latency` is the milliseconds per image
+    of the window it was timed in, `throughput` how many images a second that makes.
     """
 
     cell_id: str
@@ -82,8 +84,6 @@ class Candidate:
     in_guide: bool
     figures: Mapping[str, Figure | None]
     reproduce: str = ""
-    p50_ms: float | None = None
-    per_second: float | None = None
 
     @property
     def time(self) -> Figure:
