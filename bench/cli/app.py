@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from bench import __version__
 from bench.cli import calibrate, gate, guide, selfcheck
+from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Run, find, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
@@ -68,6 +69,8 @@ def run(
       yolo11-bench run --options onnx,openvino --precisions fp32,int8 --threads 1,2
 
       yolo11-bench run --model best.pt --data data.yaml --imgsz 640 --images 128
+
+      yolo11-bench run model=best.pt data=data.yaml imgsz=640 device=0 half=True
     """
     from bench import engine
     from bench.progress import Reporter
@@ -172,9 +175,26 @@ def clean(
 
 @app.command()
 @takes("results")
-def show(request: Request, run: Run = None) -> None:
-    """Print a past run in the terminal."""
-    _conclude(find(run, request))
+def show(
+    request: Request,
+    run: Run = None,
+    output: Annotated[
+        Literal["table", "markdown", "csv", "json"],
+        typer.Option("--format", help="a table that fits the terminal, or the comparison for a summary or a program"),
+    ] = "table",
+) -> None:
+    """Print a past run in the terminal, or its comparison for other programs.
+
+    Example: yolo11-bench show --format markdown >> "$GITHUB_STEP_SUMMARY"
+    """
+    directory = find(run, request)
+    if output == "table":
+        _conclude(directory)
+        return
+    from bench.report import exports
+    from bench.store import reading
+
+    typer.echo(exports.export(reading.load(directory), output), nl=False)
 
 
 @app.command("report")
@@ -269,7 +289,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     command: Callable[..., Any] = app
     try:
-        command(arguments)
+        command(translated(sys.argv[1:] if arguments is None else arguments))
     except (UsageError, StoreError, CellProblem) as error:
         Console(stderr=True).print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(USAGE)

@@ -13,6 +13,7 @@ from rich.text import Text
 from bench.decide.gate import Line, Verdict
 from bench.grid.tolerances import SCORE
 from bench.report.operators import print_operators, summary
+from bench.words.markdown import escaped
 from bench.words.numbers import MISSING, interval, number
 
 _ORDER = (Verdict.WORSE, Verdict.UNDECIDED, Verdict.INCOMPARABLE, Verdict.BETTER, Verdict.SAME, Verdict.UNCHANGED)
@@ -75,12 +76,12 @@ def print_check(facts: Mapping[str, Any], console: Console, *, everything: bool 
 
 def markdown(facts: Mapping[str, Any]) -> str:
     """The same as Markdown, every line of it in a fold."""
-    parts = [f"### {_escape(headline(facts))}", ""]
+    parts = [f"### {escaped(headline(facts))}", ""]
     loud = rows(facts)
     if loud:
         parts += [*_table(loud), ""]
-    parts += [f"{short(cell)}: {_escape(summary(operators))}  " for cell, operators in facts["operators"].items()]
-    parts += [f"{_escape(note)}  " for note in facts["notes"]]
+    parts += [f"{short(cell)}: {escaped(summary(operators))}  " for cell, operators in facts["operators"].items()]
+    parts += [f"{escaped(note)}  " for note in facts["notes"]]
     parts += ["", "<details><summary>Every comparison</summary>", "", *_table(rows(facts, everything=True)), ""]
     return "\n".join([*parts, "</details>", ""])
 
@@ -92,13 +93,7 @@ def short(cell_id: str) -> str:
 
 def _table(shown: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [f"| {' | '.join(TITLES)} |", "|" + "---|" * len(TITLES)]
-    return lines + [f"| {' | '.join(_escape(text) for text in row)} |" for row in shown]
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it stands, on one line."""
-    text = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in text)
+    return lines + [f"| {' | '.join(escaped(text) for text in row)} |" for row in shown]
 
 
 def _row(line: Mapping[str, Any]) -> tuple[str, ...]:

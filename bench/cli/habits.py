@@ -1,0 +1,71 @@
+"""Ultralytics' way to write a command, `model=best.pt imgsz=640 device=0 half=True`, as options of ours."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from bench.places import MATRICES
+from bench.reasons import UsageError
+
+_WORD = re.compile(r"^(?P<key>[a-z0-9_]+)=(?P<value>.+)$")
+_SAME = ("model", "data", "imgsz", "batch")
+_PRECISIONS = {"half": "fp16", "int8": "int8"}
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
+def translated(arguments: Sequence[str]) -> list[str]:
+    """Arguments with such words replaced; whatever else there is stays as it is and where it is.
+
+    Raises UsageError for a value that cannot be meant.
+    """
+    kept: list[str] = []
+    precisions: list[str] = []
+    follows_option = False
+    for argument in arguments:
+        match = None if follows_option else _WORD.match(argument)
+        follows_option = argument.startswith("--") and "=" not in argument
+        if match is None:
+            kept.append(argument)
+        elif match["key"] in _PRECISIONS:
+            precisions += [_PRECISIONS[match["key"]]] if _flag(argument, match["value"]) else []
+        else:
+            kept += _option(match["key"], match["value"]) or [argument]
+    return [*kept, "--precisions", ",".join(precisions)] if precisions else kept
+
+
+def _option(key: str, value: str) -> list[str]:
+    """The option that a word stands for; empty where it is none of Ultralytics'."""
+    if key in _SAME:
+        return [f"--{key}", value]
+    if key == "device":
+        return ["--targets", ",".join(dict.fromkeys(_targets(value)))]
+    if key == "format":
+        return ["--options", _formats().get(value, value)]
+    return []
+
+
+def _targets(devices: str) -> Iterator[str]:
+    for device in devices.strip("[]").split(","):
+        name = device.strip()
+        if re.fullmatch(r"(cuda(:\d+)?|\d+)", name):
+            yield "cuda"
+        elif name in ("cpu", "mps"):
+            yield "coreml" if name == "mps" else "cpu"
+        else:
+            raise UsageError(f"device={devices}: give cpu, the index of a CUDA device, or mps; or name --targets")
+
+
+def _flag(word: str, value: str) -> bool:
+    if value.lower() not in _TRUE + _FALSE:
+        raise UsageError(f"{word}: give True or False")
+    return value.lower() in _TRUE
+
+
+@cache
+def _formats() -> dict[str, str]:
+    """Options by what `yolo export format=` calls them; read as plainly as `--help` must be quick."""
+    entries = [tomllib.loads(path.read_text("utf-8")) for path in sorted((MATRICES / "options").glob("*.toml"))]
+    return {entry["format"]: entry["id"] for entry in entries if "format" in entry}

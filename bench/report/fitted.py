@@ -1,0 +1,92 @@
+"""Tables on the terminal that fit its width: columns are left out whole and named, a figure is never broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from bench.words.numbers import MISSING
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column: its title, the text of a row, and how soon it is left out (0: never, else the highest first)."""
+
+    title: str
+    text: Callable[[Row], str]
+    drop: int = 0
+    right: bool = True
+
+    def shown(self, row: Row) -> Text:
+        """A row's text on one line: lines of a name would become lines of the table."""
+        return Text(" ".join(self.text(row).split("\n")))
+
+
+def print_fitted(
+    rows: Sequence[Row],
+    columns: Sequence[Column[Row]],
+    console: Console,
+    *,
+    name: Callable[[Row], str],
+    left_out: str,
+    named: int = 1,
+    style: Callable[[Row], str] = lambda _row: "",
+) -> None:
+    """Print rows; below the table what was `left_out` (a sentence with the gap `columns`).
+
+    Where not even the narrowest table fits, each row is a block under its `name`, without the first `named` columns.
+    """
+    kept = list(columns)
+    while not _fits(table := _table(rows, kept, style), console):
+        candidates = [column for column in kept if column.drop]
+        if not candidates:
+            _print_blocks(rows, columns[named:], console, name)
+            return
+        kept.remove(max(candidates, key=lambda column: column.drop))
+    console.print(table)
+    dropped = [column.title for column in columns if column not in kept]
+    if dropped:
+        console.print(Text(left_out.format(columns=", ".join(dropped)), style="dim"))
+
+
+def _fits(table: Table, console: Console) -> bool:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).minimum <= console.width
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column[Row]], style: Callable[[Row], str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for column in columns:
+        # Without a least width rich would shorten a figure with an ellipsis to make the table fit.
+        width = max(text.cell_len for text in (Text(column.title), *map(column.shown, rows)))
+        table.add_column(
+            Text(column.title), justify="right" if column.right else "left", no_wrap=True, min_width=width
+        )
+    for row in rows:
+        table.add_row(*(column.shown(row) for column in columns), style=style(row))
+    return table
+
+
+def _print_blocks(
+    rows: Sequence[Row], columns: Sequence[Column[Row]], console: Console, name: Callable[[Row], str]
+) -> None:
+    """A figure that does not fit beside its name stands below it, and sticks out rather than break."""
+    for row in rows:
+        console.print(Text(name(row), style="bold"))
+        for column in columns:
+            value = column.shown(row).plain
+            if value == MISSING:
+                continue
+            lines = [f"  {column.title}: {value}"]
+            if Text(lines[0]).cell_len > console.width:
+                lines = [f"  {column.title}:", f"    {value}"]
+            for line in lines:
+                console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)

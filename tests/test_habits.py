@@ -1,0 +1,34 @@
+"""Commands as users of Ultralytics write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.cli.habits import translated
+from bench.reasons import UsageError
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("run model=best.pt data=coco8.yaml imgsz=640", "run --model best.pt --data coco8.yaml --imgsz 640"),
+        ("run device=0", "run --targets cuda"),
+        ("run device=0,1", "run --targets cuda"),
+        ("run device=cuda:1", "run --targets cuda"),
+        ("run device=cpu half=True int8=True", "run --targets cpu --precisions fp16,int8"),
+        ("run half=False int8=1", "run --precisions int8"),
+        ("list format=engine device=mps", "list --options tensorrt --targets coreml"),
+        ("run format=pb", "run --options graphdef"),
+        ("run --model=best.pt --options onnx", "run --model=best.pt --options onnx"),
+        ("baseline promote x --why model=n", "baseline promote x --why model=n"),
+        ("show odd=run", "show odd=run"),
+    ],
+)
+def test_ultralytics_words_become_options(written: str, meant: str) -> None:
+    assert translated(written.split()) == meant.split()
+
+
+@pytest.mark.parametrize("word", ["half=maybe", "device=tpu", "device=0,tpu"])
+def test_a_value_that_cannot_be_meant_is_told(word: str) -> None:
+    with pytest.raises(UsageError, match=word.partition("=")[0]):
+        translated(["run", word])
