@@ -50,3 +50,33 @@ def test_names_from_data_are_text_in_markdown(tmp_path: Path) -> None:
     said = show(hostile, "markdown")
     assert "<" not in said.replace("\\<", "")
     assert HOSTILE not in said
+
+
+def test_show_speaks_the_language_of_the_locale_and_the_one_that_is_asked_for(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*words: str) -> str:
+        done = CliRunner(env={"COLUMNS": "120"}).invoke(cli.app, ["show", str(run), *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    assert "已测量" in said()
+    assert "measured" in said("--lang", "en")
+    monkeypatch.setenv("LC_ALL", "C")
+    assert "已测量" not in said()
+    assert "已测量" in said("--lang", "zh")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("command", ["show", "recommend"])
+def test_no_cell_is_broken_at_any_width(run: Path, columns: int, language: str, command: str) -> None:
+    done = CliRunner(env={"COLUMNS": str(columns)}).invoke(cli.app, [command, str(run), "--lang", language])
+    assert done.exit_code == 0, done.output
+    assert "…" not in done.output
+    assert "\x1b" not in done.output, "piped: plain"
+    cell = next(one for one in reading.load(run).measured if one.option == "torchscript")
+    assert f"{cell.latency_p50_ms:.2f}" in done.output, "milliseconds are there at any width"

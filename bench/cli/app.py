@@ -22,7 +22,7 @@ from rich.table import Table
 from bench import __version__
 from bench.cli import calibrate, gate, guide, selfcheck
 from bench.cli.habits import translated
-from bench.cli.options import FAILED, INTERRUPTED, USAGE, Run, find, short, takes
+from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
 
@@ -57,6 +57,7 @@ def main_options(
 def run(
     request: Request,
     keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Sweep, measure, store and report.
 
@@ -84,7 +85,7 @@ def run(
         raise
     finally:
         if not anothers and (directory / "cells.parquet").is_file():
-            _conclude(directory)
+            _conclude(directory, language(lang))
     if swept.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
@@ -92,15 +93,15 @@ def run(
     raise typer.Exit(FAILED if swept.failed else 0)
 
 
-def _conclude(directory: Path) -> None:
-    from bench.report.terminal import print_run
+def _conclude(directory: Path, spoken: Literal["en", "zh"]) -> None:
+    from bench.report.terminal import print_run, words
 
-    console = Console()
-    print_run(directory, console)
+    console, t = Console(), words(spoken)
+    print_run(directory, console, t)
     page = directory / "report.html"
-    console.print(f"\nResults  {escape(short(directory))}", highlight=False, soft_wrap=True)
+    console.print(escape(f"\n{t('results', path=short(directory))}"), highlight=False, soft_wrap=True)
     if page.is_file():
-        console.print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
+        console.print(escape(t("report", path=short(page))), highlight=False, soft_wrap=True)
 
 
 def _anything_measured(directory: Path) -> bool:
@@ -182,6 +183,7 @@ def show(
         Literal["table", "markdown", "csv", "json"],
         typer.Option("--format", help="a table that fits the terminal, or the comparison for a summary or a program"),
     ] = "table",
+    lang: Lang = "auto",
 ) -> None:
     """Print a past run in the terminal, or its comparison for other programs.
 
@@ -189,7 +191,7 @@ def show(
     """
     directory = find(run, request)
     if output == "table":
-        _conclude(directory)
+        _conclude(directory, language(lang))
         return
     from bench.report import exports
     from bench.store import reading

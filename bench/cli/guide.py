@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench.cli.options import FAILED, Run, Runs, find, find_all, short, takes
+from bench.cli.options import FAILED, Lang, Run, Runs, find, find_all, language, short, takes
 from bench.grid.request import Request
 
 SITE = Path("reports", "site")
@@ -26,7 +26,7 @@ def claims_command(
     request: Request,
     runs: Runs = None,
     document: Guide = None,
-    lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the table")] = "en",
+    lang: Lang = "auto",
 ) -> None:
     """Judge the guide's statements by runs.
 
@@ -39,8 +39,9 @@ def claims_command(
     judged = judge.judge(directories, request.matrices, document)
     judge.store(judged, directories[-1])
     console = Console()
-    verdicts.print_verdicts([*judged.judged, *judged.published], lang, console)
-    verdicts.print_lints(judged.lints, lang, console)
+    spoken = language(lang)
+    verdicts.print_verdicts([*judged.judged, *judged.published], spoken, console)
+    verdicts.print_lints(judged.lints, spoken, console)
     console.print(f"Verdicts {escape(short(directories[-1] / 'claims.parquet'))}", highlight=False, soft_wrap=True)
 
 
@@ -80,7 +81,7 @@ def recommend_command(
         bool, typer.Option("--in-guide/--all", help="only options that the guide names, or every measured one")
     ] = False,
     output: Annotated[Literal["table", "json"], typer.Option("--format", help="how to print it")] = "table",
-    lang: Annotated[Literal["en", "zh"], typer.Option(help="language of the words")] = "en",
+    lang: Lang = "auto",
 ) -> None:
     """Say what to deploy under your limits.
 
@@ -112,7 +113,7 @@ def recommend_command(
     field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
     field = candidates.only_in_guide(field) if in_guide else field
     found = recommend.recommend(field.candidates, wanted, field.pairs)
-    locale = recommendation.words(lang)
+    locale = recommendation.words(language(lang))
     if output == "json":
         typer.echo(recommendation.as_json(data.run_id, field, found, locale), nl=False)
     else:

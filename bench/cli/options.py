@@ -25,6 +25,9 @@ Runs = Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="fold
 Pages = Annotated[
     Literal["auto", "huge", "ordinary"], typer.Option(help="memory of every guest; auto: huge where the kernel can")
 ]
+Lang = Annotated[
+    Literal["auto", "en", "zh"], typer.Option(help="language of the words; auto: Chinese where your locale is")
+]
 OF_THE_CELL = ("sweep", "model", "data", "options", "precisions", "targets", "imgsz", "batch", "threads")
 
 
@@ -86,6 +89,13 @@ def find(run: str | None, request: Request) -> Path:
 def short(path: Path) -> str:
     """A path as a person in the current folder would write it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def language(wanted: Literal["auto", "en", "zh"]) -> Literal["en", "zh"]:
+    """The language that `Lang` asks for."""
+    from bench.words.locale import preferred  # imports pydantic, as above
+
+    return preferred() if wanted == "auto" else wanted
 
 
 def huge_pages(wanted: str) -> bool:

@@ -10,63 +10,63 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bench.decide.timings import Own, own, timings
+from bench.places import REPORTS
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
 from bench.report.fitted import Column, print_fitted
 from bench.store import reading as runs
 from bench.store.reading import Run, StoredCell
-from bench.words.numbers import (
-    CORRECTNESS_ONLY,
-    MISSING,
-    OUTSIDE_GUIDE,
-    TIMES,
-    count,
-    interval,
-    megabytes,
-    number,
-    precision_name,
-)
+from bench.words.locale import Locale, load
+from bench.words.numbers import MISSING, interval, megabytes, number, precision_name
 
+TEXTS = REPORTS / "locale" / "terminal"
 _MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
 
 
-def print_run(run_dir: Path, console: Console) -> None:
+def words(language: str) -> Locale:
+    """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
+    return load(TEXTS)[language]
+
+
+def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> None:
     """Print the measured cells of a run as a table, then every cell that lacks numbers with its reason.
 
-    Columns that do not fit the console are left out whole and named below the table; a number is never broken.
-    Raises bench.reasons.StoreError when the run cannot be read.
+    Columns that do not fit the console are left out whole and named below the table; a number is never broken.  In
+    English where no `locale` is given.  Raises bench.reasons.StoreError when the run cannot be read.
     """
+    t = locale or words("en")
     run = runs.load(run_dir)
     counts = tables.overview(run)
-    parts = ", ".join(f"{counts[status.value]} {status.value}" for status in Status)
-    console.print(Text(f"Run {run.run_id}: {parts}"))
+    parts = ", ".join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
+    console.print(Text(t("run", run=run.run_id, counts=parts)))
     errors = own(run, timings(run.samples))
     if run.measured:
         print_fitted(
             run.measured,
-            _columns(run, errors),
+            _columns(run, errors, t),
             console,
             name=lambda cell: run.labels[cell.cell_id],
-            left_out="Left out at this width: {columns}.",
+            left_out=t.strings["left_out"],
             named=2,
         )
     for name, error in tables.references(run, errors):
-        console.print(Text(f"{name} itself is known to {error}: {tables.SHARED}", style="dim"))
+        console.print(Text(t("known", name=name, error=error), style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
-        console.print(Text(f"{_MARK} {OUTSIDE_GUIDE}", style="dim"))
+        console.print(Text(f"{_MARK} {t('outside')}", style="dim"))
     for note in run.data_notes:
-        console.print(Text(f"Data: {note}"))
+        console.print(Text(t("data", note=note)))
     for group in outcomes.problems(run):
         console.print()
-        console.print(Text(f"{group.status} · {group.code} ({count(group.count, 'cell')})", style="bold"))
-        console.print(Text(group.explanation, style="dim"))
+        cells = t("one_cell") if group.count == 1 else t("cells", n=group.count)
+        console.print(Text(f"{t(f'status.{group.status}')} · {group.code} ({cells})", style="bold"))
+        console.print(Text(t.strings.get(f"reason.{group.code}", t("unknown")), style="dim"))
         for problem in group.problems:
             names = ", ".join(run.labels[cell.cell_id] for cell in problem.cells)
             console.print(Padding(Text(f"{names}: {problem.text}"), (0, 0, 0, 2), expand=False))
 
 
-def _columns(run: Run, errors: Own) -> list[Column[StoredCell]]:
+def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
     """Columns in order; accuracy, time, ratio and size are there at any width."""
     several = {name: len({getattr(cell, name) for cell in run.cells}) > 1 for name in _SCOPE}
     batches = tables.has_batches(run)
@@ -75,49 +75,50 @@ def _columns(run: Run, errors: Own) -> list[Column[StoredCell]]:
         return Column(title, text, drop, right=False)
 
     columns = [
-        left("option", lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
-        left("precision", lambda cell: precision_name(cell.precision)),
-        left("compute", lambda cell: cell.compute or MISSING, 6),
-        left("target", lambda cell: cell.target, 0 if several["target"] else 5),
-        Column("imgsz", lambda cell: str(cell.imgsz), 0 if several["imgsz"] else 8),
+        left(t("column.option"), lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
+        left(t("column.precision"), lambda cell: precision_name(cell.precision)),
+        left(t("column.compute"), lambda cell: cell.compute or MISSING, 6),
+        left(t("column.target"), lambda cell: cell.target, 0 if several["target"] else 5),
+        Column(t("column.imgsz"), lambda cell: str(cell.imgsz), 0 if several["imgsz"] else 8),
     ]
     if several["model"]:
-        columns.append(left("model", lambda cell: cell.model))
+        columns.append(left(t("column.model"), lambda cell: cell.model))
     if several["batch"]:
-        columns.append(Column("batch", lambda cell: str(cell.batch)))
+        columns.append(Column(t("column.batch"), lambda cell: str(cell.batch)))
     if several["threads"]:
-        columns.append(Column("threads", lambda cell: str(cell.threads)))
+        columns.append(Column(t("column.threads"), lambda cell: str(cell.threads)))
     columns += [
-        Column("mAP50-95", lambda cell: _map(run, cell)),
-        Column("Δ mAP [95 %]", _delta, 1),
-        Column("p50 ms per call" if batches else "p50 ms", lambda cell: number(cell.latency_p50_ms, 2)),
+        Column(t("column.map"), lambda cell: _map(run, cell, t)),
+        Column(t("column.delta"), lambda cell: _delta(cell, t), 1),
+        Column(t("column.p50_call" if batches else "column.p50"), lambda cell: number(cell.latency_p50_ms, 2)),
     ]
     if batches:
-        columns.append(Column("per image", lambda cell: number(tables.per_image_ms(cell), 2), 7))
+        columns.append(Column(t("column.per_image"), lambda cell: number(tables.per_image_ms(cell), 2), 7))
     return [
         *columns,
-        Column(f"{TIMES} PyTorch [95 %]", lambda cell: _ratio(cell, errors)),
-        Column("size MB", lambda cell: number(megabytes(cell.size_bytes), 1)),
-        Column("keeps", lambda cell: "reference" if cell.is_own_reference else retention.shown(cell), 11),
-        Column("env MB", lambda cell: number(megabytes(cell.env_bytes), 0), 9),
-        Column("RSS MB", lambda cell: number(megabytes(cell.peak_rss_bytes), 0), 10),
+        Column(t("column.ratio"), lambda cell: _ratio(cell, errors, t)),
+        Column(t("column.size"), lambda cell: number(megabytes(cell.size_bytes), 1)),
+        Column(t("column.keeps"), lambda cell: t("reference") if cell.is_own_reference else retention.shown(cell), 11),
+        Column(t("column.env"), lambda cell: number(megabytes(cell.env_bytes), 0), 9),
+        Column(t("column.rss"), lambda cell: number(megabytes(cell.peak_rss_bytes), 0), 10),
     ]
 
 
-def _delta(cell: StoredCell) -> str:
+def _delta(cell: StoredCell, t: Locale) -> str:
     if cell.is_own_reference:
-        return "reference"
+        return t("reference")
     bounds = interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)
     return f"{number(cell.map_delta, 4, sign=True)} {bounds}".strip()
 
 
-def _map(run: Run, cell: StoredCell) -> str:
+def _map(run: Run, cell: StoredCell, t: Locale) -> str:
     fewer = run.fewer_images(cell)
-    return number(cell.map50_95, 4) + ("" if fewer is None else f" ({count(fewer, 'image')})")
+    images = "" if fewer is None else t("one_image") if fewer == 1 else t("images", n=fewer)
+    return number(cell.map50_95, 4) + (f" ({images})" if images else "")
 
 
-def _ratio(cell: StoredCell, errors: Own) -> str:
+def _ratio(cell: StoredCell, errors: Own, t: Locale) -> str:
     if cell.correctness_only:
-        return CORRECTNESS_ONLY
+        return t("correctness_only")
     bounds = interval(*errors.ends(cell), 2)
     return f"{number(cell.latency_ratio, 2)} {bounds}".strip()

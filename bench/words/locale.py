@@ -6,11 +6,13 @@ TOML is what the rest of the project's texts are in, and what differs between tw
 
 from __future__ import annotations
 
+import locale
+import os
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.grid import entries
 from bench.reasons import UsageError
@@ -35,6 +37,16 @@ class Locale:
     def pick(self, text: Text) -> str:
         """The words of this language."""
         return str(getattr(text, self.language))
+
+
+def preferred() -> Literal["en", "zh"]:
+    """The language of the user's locale: Chinese where it is one, else English.
+
+    By POSIX's variables in their order, else by what the system says (Windows).
+    """
+    named = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), None)
+    known = named if named is not None else locale.getlocale()[0] or ""
+    return "zh" if known.lower().startswith(("zh", "chinese")) else "en"
 
 
 def load(directory: Path) -> dict[str, Locale]:
