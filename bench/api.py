@@ -174,8 +174,9 @@ def recommend(
 
     `standing` is meets, possibly or dropped; `why` says it in words; `time`, `latency`, `throughput`, `map`, `loss`,
     `size`, `memory` and `packages` are the figures that limits can be put on, each with the ends of its interval.  The
-    loss is at most 0.01 where no limit is given.  The frame's `attrs` hold the rest of that command's JSON: summary, scope, limits, what was not considered, caveats.  Raises UsageError for a
-    limit that cannot be meant, or where several scopes were timed and none of them is named.
+    loss is at most 0.01 where no limit is given.  The frame's `attrs` hold the rest of that command's JSON: summary,
+    scope, limits, what was not considered, caveats.  Raises UsageError for a limit that cannot be meant, or where
+    several scopes were timed and none of them is named.
 
     Example: bench.recommend(max_latency_ratio=0.6, max_map_loss=0.01, max_size=8)
     """

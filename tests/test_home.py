@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,12 @@ browser = test_report.browser  # the fixture: one Chromium for the tests of this
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     for name, text in pages.render(evidence.load(RUNS, MATRICES)).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,8 @@ def test_home_command_and_report_recommend_the_same_and_lose_at_most_a_point(pla
         loss = best.figures["loss"]
         assert loss is not None
         assert loss.value <= 0.01
-        words = {"model": "--model", "imgsz": "--imgsz", "batch": "--batch", "target": "--target", "threads": "--threads"}
-        options = [text for name, value in zip(words.values(), one.field.point, strict=True) for text in (name, str(value))]
+        names = ("--model", "--imgsz", "--batch", "--target", "--threads")
+        options = [text for pair in zip(names, map(str, one.field.point), strict=True) for text in pair]
         said = CliRunner().invoke(cli.app, ["recommend", str(RUNS[0]), "--format", "json", *options])
         assert json.loads(said.output)["choices"][0]["cell_id"] == best.cell_id
         cells = [cell for cell in run.measured if cell.point == one.field.point]

@@ -78,7 +78,9 @@ def scatter(
     if len(drawn) < 2:
         return None
     titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = ("Accuracy against speed. " if titled else "") + "; ".join(title.replace("\n", ", ") for title in titles.values())
+    description = ("Accuracy against speed. " if titled else "") + "; ".join(
+        title.replace("\n", ", ") for title in titles.values()
+    )
 
     def draw(width: float, height: float, font: float, variant: str) -> str:
         with matplotlib.rc_context(svg.RC):

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from bench.words.numbers import MISSING
 
-
 Row = TypeVar("Row")
 
 
@@ -67,9 +66,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column[Row]], style: Callable[
     for column in columns:
         # Without a least width rich would shorten a figure with an ellipsis to make the table fit.
         width = max(text.cell_len for text in (Text(column.title), *map(column.shown, rows)))
-        table.add_column(
-            Text(column.title), justify="right" if column.right else "left", no_wrap=True, min_width=width
-        )
+        table.add_column(Text(column.title), justify="right" if column.right else "left", no_wrap=True, min_width=width)
     for row in rows:
         table.add_row(*(column.shown(row) for column in columns), style=style(row))
     return table

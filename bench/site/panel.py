@@ -22,7 +22,16 @@ from bench.words.locale import Locale
 from bench.words.numbers import MISSING
 
 TEMPLATES = REPORTS / "templates"
-_STEPS = {"time": 0.01, "latency": 0.1, "throughput": 1, "map": 0.001, "loss": 0.001, "size": 0.1, "memory": 1, "packages": 1}
+_STEPS = {
+    "time": 0.01,
+    "latency": 0.1,
+    "throughput": 1,
+    "map": 0.001,
+    "loss": 0.001,
+    "size": 0.1,
+    "memory": 1,
+    "packages": 1,
+}
 """What one move of a slider changes."""
 
 

@@ -73,8 +73,8 @@ class Figure:
 class Candidate:
     """A measured and timed cell.  `figures` holds one per quantity, None where it was not measured.
 
-    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.  `latency` is the milliseconds per image
-    of the window it was timed in, `throughput` how many images a second that makes.
+    `time` is its time over that of PyTorch FP32, per image: 0.5 is twice as fast.  `latency` is the milliseconds per
+    image of the window it was timed in, `throughput` how many images a second that makes.
     """
 
     cell_id: str
