@@ -268,7 +268,7 @@ def test_a_scope_that_was_not_timed_or_is_not_the_only_one_is_told(folder: Path,
     data = runs.load(folder)
     with pytest.raises(UsageError, match=r"--target cuda: nothing was timed there; timed were:\n.*--target cpu"):
         candidates.select(data, target="cuda")
-    several = change(folder, tmp_path / "several", {cell_id("onnx", "fp32"): {"imgsz": 640}})
+    several = change(folder, tmp_path / "several", {cell_id("onnx", one): {"imgsz": 640} for one in ("fp32", "fp16")})
     with pytest.raises(UsageError, match=r"more than one scope was timed; choose one:(\n.*--imgsz (320|640).*){2}"):
         candidates.select(runs.load(several), target="cpu")
     assert candidates.select(runs.load(several), imgsz=640).point[1] == 640
