@@ -87,7 +87,7 @@ def recommend_command(
 
     And why not each other option that was measured.
 
-    The fastest that meets every limit; of those that cannot be told from it, the most accurate, then the smallest. A
+    The fastest that meets every limit; of those that tie with it in time, the most accurate, then the smallest. A
     limit is met when the worse end of the 95 % interval meets it; that of the loss may reach twice its limit.
 
     Exit code 0: at least one option surely meets every limit; 1: none does, and the text says which limit leaves out

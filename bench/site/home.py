@@ -15,6 +15,7 @@ from bench.decide.deploy.candidates import Field, fields
 from bench.decide.deploy.recommend import Candidate, Choice, Figure, Recommendation, Standing, limits, recommend
 from bench.decide.timings import own, timings
 from bench.grid.matrix import Matrix
+from bench.places import DEMO_CHECKPOINT
 from bench.report import figures
 from bench.report.figures import Drawing
 from bench.report.recommendation import names_of, reasons, shown, summary
@@ -82,7 +83,10 @@ COLUMNS = ("per_image", "per_second", "speed", "map", "delta", "size", "memory")
 
 
 def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
-    """Every place of the runs at which there is something to choose from; the ones with most candidates first."""
+    """Every place of the runs at which there is something to choose from; the ones with most candidates first.
+
+    Those of the demo model come last.
+    """
     found = [
         Decided(
             _key(run.run_id, *map(str, field.point)),
@@ -94,7 +98,8 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
         for run in runs
         for field in fields(run)
     ]
-    return tuple(sorted(found, key=lambda one: (-len(one.field.candidates), one.key)))
+    # The demo model is the least that a reader wants to deploy.
+    return tuple(sorted(found, key=lambda one: (_is_demo(one), -len(one.field.candidates), one.key)))
 
 
 def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> Answer:
@@ -215,6 +220,10 @@ def _printed(hardware: Hardware, model: str, matrix: Matrix) -> tuple[tuple[str,
         )
         for row in rows
     )
+
+
+def _is_demo(decided: Decided) -> bool:
+    return decided.field.point[0] == DEMO_CHECKPOINT.stem
 
 
 def _drawing(run: Run, field: Field) -> Drawing | None:

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench.decide.deploy.candidates import Field
-from bench.decide.deploy.recommend import FRONT, QUANTITIES, Candidate
+from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
 from bench.report.recommendation import Language, caveats, names_of, shown, times, words
 from bench.stats.contrast import Contrasts, ratio
@@ -60,6 +60,7 @@ def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bo
             for one in QUANTITIES.values()
         ],
         "front": FRONT,
+        "near": NEAR,
         "missing": MISSING,
         "texts": dict(locale.strings),
     }  # fmt: skip

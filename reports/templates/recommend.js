@@ -42,12 +42,21 @@
   };
 
   const known = (choice, name) => choice.candidate.figures[name]?.value ?? Infinity;
-  // Infinity less itself is no number, and no difference.
-  const byPlace = (one, other) =>
-    one.rank - other.rank ||
-    known(one, "loss") - known(other, "loss") ||
-    known(one, "size") - known(other, "size") ||
-    byTime(one, other);
+  const near = (one, other) => {
+    const times = [one, other].map((choice) => choice.candidate.figures.time.value);
+    return Math.max(...times) <= data.near * Math.min(...times);
+  };
+  // First those that tie with the fastest.  Infinity less itself is no number, and no difference.
+  const byPlace = (fastest) => (one, other) => {
+    const [first, second] = [one, other].map((choice) => choice === fastest || choice.ties.includes(fastest));
+    if (first !== second) {
+      return first ? -1 : 1;
+    }
+    const apart = first
+      ? known(one, "loss") - known(other, "loss") || known(one, "size") - known(other, "size")
+      : one.rank - other.rank;
+    return apart || byTime(one, other);
+  };
   const byTime = (one, other) => one.candidate.figures.time.value - other.candidate.figures.time.value;
 
   // Times of two are compared directly: a candidate's row of the matrix holds, per candidate of the field, whether it is
@@ -60,7 +69,9 @@
     const others = meets.filter((other) => other !== choice);
     const faster = others.filter((other) => surelyFaster(other, choice));
     choice.rank = faster.length + 1;
-    choice.ties = others.filter((other) => !faster.includes(other) && !surelyFaster(choice, other));
+    choice.ties = others.filter(
+      (other) => !faster.includes(other) && !surelyFaster(choice, other) && near(choice, other)
+    );
     const rest = data.front.filter((name) => name !== "time");
     for (const other of others) {
       const theirs = other.candidate.figures;
@@ -109,7 +120,7 @@
     const group = (standing) => all.filter((choice) => choice.standing === standing);
     const meets = group("meets").sort(byTime);
     meets.forEach((choice) => rank(choice, meets));
-    meets.sort(byPlace);
+    meets.sort(byPlace(meets[0]));
     meets.forEach((choice) => {
       choice.behind = surelyFaster(meets[0], choice) ? meets[0] : null;
     });

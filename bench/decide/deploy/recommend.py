@@ -6,8 +6,8 @@ be ranked against each other.  Site, report and command line all ask here; the p
 together.  A limit is met when the worse end of a figure's interval meets it, and possibly met when only the estimate
 does; that of accuracy is always there, and its worse end may reach twice as far, since some hundred images know a
 difference no better.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error too: any two
-are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that cannot be told from
-the fastest are put in order by accuracy, then by size.
+are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that tie with the fastest
+are put in order by accuracy, then by size.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("packages", "at_most", "--max-env", "MB", 2),
     )
 }
+NEAR = 1.1
+"""Two times tie where they cannot be told apart and lie no further from each other than this, by their estimates: what
+few launches cannot tell apart may be far apart all the same."""
 FRONT = ("time", "loss", "size")
 """What the Pareto front is drawn over; the loss stands for accuracy, because its interval is paired."""
 
@@ -115,7 +118,7 @@ class Choice:
     """A candidate with its place.
 
     `held` says how each limited figure stands.  `rank` is one more than the number of surely faster ones that meet
-    every limit; `ties` are those whose time cannot be told from its own.  `beaten_by` is the first that is no worse in
+    every limit; `ties` are those whose time is `NEAR` and cannot be told from its own.  `beaten_by` is the first that is no worse in
     any figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on the Pareto front.  No
     worse is: not slower by the estimate of their ratio, and otherwise not at the worse end.  `behind` is the time over
     that of the best choice, where the two are told apart.
@@ -180,9 +183,9 @@ def limits(**values: float | None) -> dict[str, float]:
 def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pairs: Contrasts) -> Recommendation:
     """Rank candidates of one scope under limits by quantity; `pairs` says how their times compare.
 
-    Order: those that meet every limit, those that possibly do, then the dropped ones; the first by their rank, then by
-    the loss of accuracy, the size and the estimate of their time, the second by that alone, the dropped in the order
-    given.
+    Order: those that meet every limit, those that possibly do, then the dropped ones.  The first begin with those that
+    tie with the fastest, by their loss of accuracy and then their size, and go on by rank and the estimate of their
+    time; the second are by that alone, the dropped in the order given.
     """
     wanted = {name: wanted[name] for name in QUANTITIES if name in wanted}
     held = {one.cell_id: {name: _hold(one.figures[name], name, wanted[name]) for name in wanted} for one in candidates}
@@ -191,7 +194,8 @@ def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pair
     for standing in (Standing.MEETS, Standing.POSSIBLY):
         groups[standing].sort(key=lambda one: one.time.value)
     meets = groups[Standing.MEETS]
-    choices = sorted((_ranked(one, meets, held[one.cell_id], pairs) for one in meets), key=_place)
+    ranked = [_ranked(one, meets, held[one.cell_id], pairs) for one in meets]
+    choices = sorted(ranked, key=lambda choice: _place(choice, ranked[0]))
     choices = [_behind(choice, choices[0], pairs) for choice in choices]
     for standing in (Standing.POSSIBLY, Standing.DROPPED):
         choices += [Choice(one, standing, held[one.cell_id]) for one in groups[standing]]
@@ -203,17 +207,25 @@ def surely_better(one: Figure, other: Figure) -> bool:
     return one.high is not None and other.low is not None and one.high < other.low
 
 
-def _place(choice: Choice) -> tuple[float, ...]:
+def near(one: Candidate, other: Candidate) -> bool:
+    """Whether the estimates of two times lie so close that nobody would choose by their difference."""
+    return max(one.time.value, other.time.value) <= NEAR * min(one.time.value, other.time.value)
+
+
+def _place(choice: Choice, fastest: Choice) -> tuple[float, ...]:
     """What a choice that meets every limit is sorted by; an unknown figure comes last."""
+    time = choice.candidate.time.value
+    if choice is not fastest and fastest.candidate.cell_id not in choice.ties:
+        return (1, choice.rank or 0, time)
     figures = (choice.candidate.figures[name] for name in ("loss", "size"))
-    known = (math.inf if figure is None else figure.value for figure in figures)
-    return (choice.rank or 0, *known, choice.candidate.time.value)
+    return (0, *(math.inf if figure is None else figure.value for figure in figures), time)
 
 
 def _ranked(one: Candidate, among: Sequence[Candidate], held: Mapping[str, Outcome], pairs: Contrasts) -> Choice:
     others = [other for other in among if other is not one]
     faster = [other for other in others if (other.cell_id, one.cell_id) in pairs.sure]
-    ties = [other for other in others if other not in faster and (one.cell_id, other.cell_id) not in pairs.sure]
+    apart = {*pairs.sure, *((b, a) for a, b in pairs.sure)}
+    ties = [other for other in others if (one.cell_id, other.cell_id) not in apart and near(one, other)]
     beaten_by, better_in = next(_beating(one, others, pairs), ("", ()))
     return Choice(
         one, Standing.MEETS, held, len(faster) + 1, tuple(other.cell_id for other in ties), beaten_by, better_in
