@@ -200,7 +200,7 @@ def test_a_run_that_measured_nothing_can_be_read(tmp_path: Path) -> None:
     found = compared(results, "onnx", "onnx-fp32")
     assert found.index.tolist() == ["time"]
     assert found.loc["time", ["one", "other", "ratio"]].isna().all()
-    with pytest.raises(bench.UsageError, match="no timed cell"):
+    with pytest.raises(bench.UsageError, match="nothing to choose from"):
         bench.recommend(results)
 
 

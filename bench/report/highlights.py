@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import QUANTITIES, Standing, limits, recommend
 from bench.decide.timings import Own
+from bench.report.recommendation import summary, words
 from bench.store.reading import StoredCell
-from bench.words.numbers import count, interval, listing, megabytes, number, size, times
+from bench.words.numbers import MISSING, count, interval, listing, megabytes, number, size, times
 
 TOLERANCE, SLACK = QUANTITIES["loss"].usual or 0.0, QUANTITIES["loss"].slack
 """Loss of mAP50-95 that a recommendation allows, and how many times that its interval may reach."""
@@ -52,13 +53,14 @@ def _deploy(cells: Sequence[StoredCell], field: Field, own: Own) -> Highlight | 
     """The answer of `bench.decide.deploy` under the usual limits, which site and command line give too."""
     found = recommend(field.candidates, limits(), field.pairs)
     meets = found.of(Standing.MEETS)
+    question = f"What to deploy, with at most {TOLERANCE} mAP50-95 lost"
     if not meets:
-        return None
+        told = summary(found, words("en"), {one.cell_id: one.name for one in field.candidates})
+        return Highlight(question, "Nothing is sure", MISSING, " ".join(told), "")
     by_id = {cell.cell_id: cell for cell in cells}
     best = by_id[meets[0].candidate.cell_id]
     others = [by_id[one.candidate.cell_id] for one in found.choices if one.standing is not Standing.MEETS]
     barred = [_barred(cell, own) for cell in others if (cell.latency_ratio or 0) > (best.latency_ratio or 0)]
-    question = f"What to deploy, with at most {TOLERANCE} mAP50-95 lost"
     if best.is_reference:
         evidence = f"No other option is faster and shown to lose at most {TOLERANCE} mAP50-95."
         return Highlight(question, best.name, times(best.latency_ratio), evidence, " ".join(barred))
