@@ -86,6 +86,8 @@ def _barred(cell: StoredCell, own: Own) -> str:
     speed = f"{times(cell.latency_ratio)} {interval(*own.ends(cell), 2)}".strip()
     if cell.map_delta is None:
         return f"{cell.name} is faster ({speed}), but its accuracy was not compared."
+    if cell.map_delta_low is None and cell.map_delta >= -TOLERANCE:
+        return f"{cell.name} is faster ({speed}), but how far its loss may reach is not known: {_delta(cell)}."
     if cell.map_delta >= -TOLERANCE:
         reach = number(SLACK * TOLERANCE, 2)
         return f"{cell.name} is faster ({speed}), but the interval of its loss reaches past {reach}: {_delta(cell)}."
