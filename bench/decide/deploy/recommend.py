@@ -6,8 +6,8 @@ be ranked against each other.  Site, report and command line all ask here; the p
 together.  A limit is met when the worse end of a figure's interval meets it, and possibly met when only the estimate
 does; that of accuracy is always there, and its worse end may reach twice as far, since some hundred images know a
 difference no better.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error too: any two
-are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that tie with the fastest
-are put in order by accuracy, then by size.
+are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that tie with the
+fastest are put in order by accuracy, then by size.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ class Choice:
     """A candidate with its place.
 
     `held` says how each limited figure stands.  `rank` is one more than the number of surely faster ones that meet
-    every limit; `ties` are those whose time is `NEAR` and cannot be told from its own.  `beaten_by` is the first that is no worse in
-    any figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on the Pareto front.  No
-    worse is: not slower by the estimate of their ratio, and otherwise not at the worse end.  `behind` is the time over
-    that of the best choice, where the two are told apart.
+    every limit; `ties` are those whose time is `NEAR` and cannot be told from its own.  `beaten_by` is the first that
+    is no worse in any figure of `FRONT` and surely better in those of `better_in`; without one, the choice is on the
+    Pareto front.  No worse is: not slower by the estimate of their ratio, and otherwise not at the worse end.  `behind`
+    is the time over that of the best choice, where the two are told apart.
     """
 
     candidate: Candidate
