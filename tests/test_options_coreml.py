@@ -22,6 +22,7 @@ from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.confinement import Confinement
 from bench.wall.worker import Worker
 
 IMGSZ = 320
@@ -165,7 +166,7 @@ def test_an_operation_that_is_not_known_is_named(environments: Environments, tmp
         encoding="utf-8",
     )
     python, variables = environments.ensure("coreml-mil").python, environments.variables()
-    with Worker(python, maker, variables=variables) as worker:
+    with Worker(python, maker, variables=variables, confinement=Confinement(writable=(tmp_path,))) as worker:
         worker.call("export", {"path": str(tmp_path / "model.mlpackage")}, 60)
     manifest = {"entry": "model.mlpackage", "output": {"layout": "channels_first", "units": "px"}}
     artifact = Artifact("", tmp_path, manifest)

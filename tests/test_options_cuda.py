@@ -26,6 +26,7 @@ from bench.places import EXPORTERS, GUEST, RUNTIMES
 from bench.reasons import CellProblem, Reason
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.confinement import Confinement
 from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -167,7 +168,8 @@ def typed(
     }
     exporter = EXPORTERS / "tensorrt.py"
     python = environments.ensure("export-torch").python
-    with Worker(python, exporter, variables=environments.variables(), threads=2) as worker:
+    own = Confinement(writable=(output,))
+    with Worker(python, exporter, variables=environments.variables(), threads=2, confinement=own) as worker:
         assert worker.call("typed_graph", asked, 300) == {"path": asked["output"]}
     return Artifact("", output, {**source.manifest, "entry": "typed.onnx"})
 

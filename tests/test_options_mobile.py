@@ -28,6 +28,7 @@ from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.confinement import UNCONFINED
 from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -320,7 +321,8 @@ def test_mnns_converter_installs_nothing_anywhere(environments: Environments, tm
     (tmp_path / "out").mkdir()
     arguments = {"weights": str(CHECKPOINT), "output_dir": str(tmp_path / "out"), "imgsz": 64, "batch": 1}
     arguments |= {"precision": "fp32", "calibration": []}
-    with Worker(env.python, EXPORTERS / "mnn.py", variables=variables) as worker:
+    anywhere = {"variables": variables, "confinement": UNCONFINED}  # so that it could call pip
+    with Worker(env.python, EXPORTERS / "mnn.py", **anywhere) as worker:
         assert worker.call("export", arguments, 300)["files"] == ["model.mnn"]
     assert not calls.exists()
     assert (env.freeze(), core.freeze()) == before

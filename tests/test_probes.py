@@ -26,11 +26,13 @@ from typer.testing import CliRunner
 from bench import store
 from bench.cli import app as cli
 from bench.grid import entries
+from bench.guest.seal import NETWORK
 from bench.places import MATRICES
 from bench.probes import data_only, devices, no_network, no_python, operators, packages, runner, sandbox
 from bench.probes.context import Parity, Settings, difference
 from bench.probes.observation import Observation, Outcome, Unavailable
 from bench.reasons import UsageError
+from bench.wall.confinement import CONFINED, Confinement, refusals
 from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
@@ -123,9 +125,9 @@ def test_a_file_is_known_by_its_content(content: bytes, kind: str) -> None:
 tracing = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def dialling(wrapper: Sequence[str]) -> Worker:
-    path = {"PATH": os.environ["PATH"]}
-    return Worker(Path(sys.executable), GUESTS / "dialling.py", variables=path, wrapper=wrapper)
+def dialling(wrapper: Sequence[str], reach: Confinement = CONFINED) -> Worker:
+    path, adapter = {"PATH": os.environ["PATH"]}, GUESTS / "dialling.py"
+    return Worker(Path(sys.executable), adapter, variables=path, wrapper=wrapper, confinement=reach)
 
 
 def spec(**options: Any) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def test_sampling_sees_a_connection_that_stays(monkeypatch: pytest.MonkeyPatch) 
     assert f"{address} port {port}" in seen
 
 
-@pytest.mark.skipif(bool(no_network.namespace_problem()), reason="no network namespace here")
+@pytest.mark.skipif(NETWORK in refusals(), reason=refusals().get(NETWORK, ""))
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, "yes"), ({"address": "203.0.113.7"}, "yes"), ({"address": "203.0.113.7", "insist": True}, "no")],

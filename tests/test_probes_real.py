@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from bench import store
 from bench.demo import CHECKPOINT
 from bench.environments.locked import Environments
 from bench.grid import matrix
+from bench.guest.seal import NETWORK
 from bench.places import EXPORTERS
 from bench.probes import data_only, devices, interchange, no_network, no_python, sandbox
 from bench.probes.context import Context
 from bench.probes.observation import Observation
 from bench.progress import Reporter
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.confinement import Confinement, refusals
 from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
@@ -109,21 +111,18 @@ def test_only_the_checkpoint_runs_code_when_loaded(context: Context) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.skipif(bool(no_network.namespace_problem()), reason="no network namespace here")
+@pytest.mark.skipif(NETWORK in refusals(), reason=refusals().get(NETWORK, ""))
 def test_onnx_runtime_needs_no_network(context: Context) -> None:
     subject = context.subject("onnx")
     x = context.inputs(160)[0]
     spec = context.spec(subject)
-    output, traffic = no_network.traced(lambda wrapper: context.runtime(subject, wrapper=wrapper), spec, x)
+
+    def start(wrapper: Sequence[str], reach: Confinement) -> Worker:
+        return context.runtime(subject, wrapper=wrapper, confinement=reach)
+
+    output, traffic = no_network.traced(start, spec, x)
     assert (traffic.sockets, traffic.outside) == (0, ())
-    row = no_network.isolated(
-        "onnx",
-        lambda wrapper: context.runtime(subject, wrapper=wrapper),
-        spec,
-        x,
-        output,
-        context.settings.parity,
-    )
+    row = no_network.isolated("onnx", start, spec, x, output, context.settings.parity)
     assert row.outcome.value == "yes"
 
 

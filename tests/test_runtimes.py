@@ -28,6 +28,7 @@ from bench.places import EXPORTERS, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.confinement import UNCONFINED
 from bench.wall.worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -232,7 +233,8 @@ def test_checkpoints_are_looked_into_first(environments: Environments, artifacts
     (tmp_path / "model.onnx").touch()
     # What a malicious file looks like: a pickle that runs a command when it is loaded.
     (tmp_path / "evil.pt").write_bytes(b"cposix\nsystem\n(S'touch " + str(tmp_path / "pwned").encode() + b"'\ntR.")
-    with Worker(python, exporter, variables=environments.variables(), threads=1) as worker:
+    variables = environments.variables()
+    with Worker(python, exporter, variables=variables, threads=1, confinement=UNCONFINED) as worker:
         facts = worker.call("inspect", {"weights": str(CHECKPOINT)}, 120)
         assert facts["task"] == "detect"
         assert facts["nc"] == len(facts["names"])

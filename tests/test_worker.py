@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from bench.reasons import CellProblem, Reason, Status
+from bench.wall.confinement import Confinement
 from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
@@ -76,7 +77,7 @@ def test_inference_elsewhere_is_timed_and_weighed_there() -> None:
         assert timing.threads == 77
         stats = guest.stats(attest=True)
         assert (stats.peak_rss_bytes, stats.threads) == (123_456_789, 77)
-        assert stats.attested == {"timed": 6}
+        assert stats.attested["timed"] == 6
 
 
 def test_inference_here_stands_in_for_nothing() -> None:
@@ -237,7 +238,8 @@ def test_what_json_cannot_carry_is_the_adapters_error(misbehaving: Worker) -> No
 def test_a_hang_ends_at_the_deadline_with_its_children(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     started = time.monotonic()
-    with worker("misbehaving") as guest, pytest.raises(CellProblem) as problem:
+    own = Confinement(writable=(tmp_path,))
+    with worker("misbehaving", confinement=own) as guest, pytest.raises(CellProblem) as problem:
         guest.load(spec(behaviour="child", pid_file=str(pid_file)), timeout=2)
     assert problem.value.reason is Reason.TIMED_OUT
     assert time.monotonic() - started < 8
@@ -292,9 +294,11 @@ def test_nothing_stays_in_the_temporary_folder_however_a_guest_ends(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    with worker("misbehaving") as guest, contextlib.suppress(CellProblem):
-        guest.load(spec(behaviour="litter", then=end, told=str(tmp_path / "told")))
-    told = Path((tmp_path / "told").read_text(encoding="utf-8"))
+    (tmp_path / "told").mkdir()
+    own = Confinement(writable=(tmp_path / "told",))
+    with worker("misbehaving", confinement=own) as guest, contextlib.suppress(CellProblem):
+        guest.load(spec(behaviour="litter", then=end, told=str(tmp_path / "told" / "folder")))
+    told = Path((tmp_path / "told" / "folder").read_text(encoding="utf-8"))
     assert told.is_relative_to(tmp_path / "tmp")
     assert not list((tmp_path / "tmp").iterdir())
 
@@ -306,8 +310,10 @@ import tempfile
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with it ignored
 sys.path.insert(0, {root!r})
+from bench.wall.confinement import Confinement
 from bench.wall.worker import Worker
-guest = Worker(Path(sys.executable), Path({adapter!r}), variables={{}})
+own = Confinement(writable=(Path({own!r}),))
+guest = Worker(Path(sys.executable), Path({adapter!r}), variables={{}}, confinement=own)
 guest.start()
 spec = {spec!r}
 print("ready", flush=True)
@@ -317,11 +323,14 @@ guest.load(spec, timeout=600)
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_orphans_however_the_core_ends(tmp_path: Path, how: signal.Signals) -> None:
-    pid_file = tmp_path / "pids"
+    own = tmp_path / "own"
+    own.mkdir()
+    pid_file = own / "pids"
     text = OWNER.format(
         root=str(GUESTS.parents[1]),
         adapter=str(GUESTS / "misbehaving.py"),
-        spec=spec(behaviour="litter", then="child", told=str(tmp_path / "told"), pid_file=str(pid_file)),
+        own=str(own),
+        spec=spec(behaviour="litter", then="child", told=str(own / "told"), pid_file=str(pid_file)),
     )
     (tmp_path / "tmp").mkdir()
     variables = os.environ | {"TMPDIR": str(tmp_path / "tmp")}

@@ -29,6 +29,11 @@ _MIRROR_VARIABLE = "BENCH_DEBIAN_MIRROR"
 _QUESTION = "import platform; print(platform.machine(), platform.libc_ver()[1], platform.python_version())"
 
 
+# What apt is given: nothing that it could take for an option, or for a line of its own in a list of sources.
+Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*$")]
+Suite = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
 class Emulator(Entry):
     """A table of matrices/emulators.toml."""
 
@@ -37,13 +42,15 @@ class Emulator(Entry):
     glibc: Annotated[str, Field(pattern=r"^2\.\d+$")] = Field(
         description="the suites' version; decides which wheels fit"
     )
-    emulator: Annotated[str, Field(pattern=r"^[^:/]+:[^:/]+(/[^:/]+)?$")] = Field(
+    emulator: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*:[a-z0-9]+(/[a-z0-9][a-z0-9-]*)?$")] = Field(
         description="package of QEMU for this machine: <package>:<architecture>, or with /<suite>"
     )
     program: str = Field(description="QEMU's program in that package")
-    packages: list[str] = Field(min_length=1, description="what the guest's system holds, beside all they depend on")
-    suites: list[str] = Field(min_length=1)
-    keyring: str = Field(description="file of the keys that the suites are signed with")
+    packages: list[Package] = Field(min_length=1, description="what the guest's system holds, beside all they depend on")
+    suites: list[Suite] = Field(min_length=1)
+    keyring: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
+        description="file of the keys that the suites are signed with"
+    )
 
 
 def load(matrices_dir: Path, name: str) -> Emulator:

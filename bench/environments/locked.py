@@ -41,16 +41,17 @@ from bench.environments.installers import (
     uv_variables,
     version,
 )
-from bench.files import locked
+from bench.files import locked, replacing
 from bench.grid import outside
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
 _NO_DEPS = "# bench: no-deps"
 LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
-_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ; .+)?")
+# No address, no path, and no option for the installer: those could have anything run while it installs.
+_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ; (?!.* -).+)?")
 # Kept from the user's environment; everything else could change what a guest computes or imports.
-_PASSED_ON = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_PASSED_ON = ("TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REFUSAL = "#!/bin/sh\necho 'Environments of the bench are locked: nothing installs itself here.' >&2\nexit 1\n"
 
 
@@ -127,10 +128,10 @@ class Environments:
         self._brought: dict[str, Env | None] = {}
 
     def lock_text(self, family: str) -> str:
-        """The lock of `family`.  Raises UsageError when there is none, or more than one."""
+        """The lock of `family`.  Raises UsageError when there is none, more than one, or it holds more than versions."""
         path = outside.the_one(self._locks, f"{family}.txt") or self._locks[0] / f"{family}.txt"
         try:
-            return path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             known = ", ".join(sorted(lock.stem for folder in self._locks for lock in folder.glob("*.txt"))) or "none"
             raise UsageError(
@@ -139,6 +140,13 @@ class Environments:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read the lock: {error}") from error
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip() and not line.startswith("#") and not _EXACT.fullmatch(line):
+                raise UsageError(
+                    f"{path}, line {number}: {line!r} is no name==version, and a lock holds nothing else (no address, "
+                    f"path or option of an installer); write it in {family}.in and run `python -m bench lock {family}`"
+                )
+        return text
 
     def ensure(self, family: str, on_output: OnOutput | None = None) -> Env:
         """The environment of `family`, built when it is missing, incomplete or no longer what was installed.
@@ -217,8 +225,9 @@ class Environments:
     def variables(self) -> dict[str, str]:
         """The complete environment of a guest process, small on purpose.
 
-        The user's PYTHONPATH and thread settings stay outside, PATH begins with a `pip` that refuses (one exporter
-        calls it), and ultralytics neither looks hosts up nor installs anything.  The worker adds the thread settings.
+        The user's PYTHONPATH, thread settings and home stay outside, PATH begins with a `pip` that refuses (one
+        exporter calls it), ultralytics neither looks hosts up, installs anything nor unpickles what is no checkpoint
+        of its own, and OpenVINO reports nothing to its makers.  The worker adds the thread settings.
         """
         refusing = self._cache / "envs" / "bin"
         refusing.mkdir(parents=True, exist_ok=True)
@@ -229,10 +238,10 @@ class Environments:
                 temporary.write_text(_REFUSAL, encoding="utf-8")
                 temporary.chmod(0o755)
                 temporary.replace(tool)
-        config = self._cache / "ultralytics"
-        config.mkdir(parents=True, exist_ok=True)
         return {
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "HOME": str(self._home()),
+            "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
             "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
             "PYTHONNOUSERSITE": "1",
@@ -240,8 +249,25 @@ class Environments:
             "PYTHONHASHSEED": "0",
             "YOLO_OFFLINE": "true",
             "YOLO_AUTOINSTALL": "false",
-            "YOLO_CONFIG_DIR": str(config),
+            "ULTRALYTICS_SAFE_LOAD": "true",
         }
+
+    def _home(self) -> Path:
+        """The home of all guests, made now: where their libraries keep settings and caches, none of the user's."""
+        home = self._cache / "home"
+        declined = home / "intel" / "openvino_telemetry"  # what `opt_in_out --opt_out` writes
+        if not declined.is_file():
+            declined.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(declined) as sink:
+                sink.write(b"0")
+        return home
+
+
+def _browsers() -> Path:
+    """Where playwright keeps the browsers that a user has it fetch, unless it is told otherwise."""
+    import platformdirs  # for the few who ask
+
+    return platformdirs.user_cache_path("ms-playwright")
 
 
 def lock(family: str, matrices_dir: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from bench.places import GUEST, MATRICES
 from bench.reasons import UsageError, did_you_mean
 
 REFERENCE_OPTION, REFERENCE_PRECISION = "pytorch", "fp32"
+ASKED = (("nvidia-smi", "-L"), ("xpu_smi",))
+"""Commands that list devices and do nothing else: all that a file of targets may have run to find one."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ def load(directory: Path = MATRICES) -> Matrix:
     if not options:
         raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
     for name, target in targets.items():
+        _require_asked(name, target.detect.command, targets_file)
         _pick(f"{name}.reference", target.reference, list(targets), targets_file)
         if target.emulates:
             _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
@@ -220,6 +224,17 @@ def load(directory: Path = MATRICES) -> Matrix:
     for option in ordered.values():
         _require_modules(found, option)
     return found
+
+
+def _require_asked(target: str, command: Sequence[str], path: Path) -> None:
+    """Raise UsageError for a command that is not among those that a file may have run, whoever wrote it."""
+    if command and tuple(command) not in ASKED:
+        allowed = ", ".join(shlex.join(words) for words in ASKED)
+        raise UsageError(
+            f"{path}: {target}.detect.command: `{shlex.join(command)}` is not run, since a file of targets could then "
+            f"have anything run; allowed: {allowed}. Find the device by executable or files, or add the command to "
+            "ASKED in bench/grid/matrix.py"
+        )
 
 
 def _parity_limits(path: Path) -> dict[str, ParityLimit]:

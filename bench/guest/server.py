@@ -1,8 +1,9 @@
 """The guest side of the worker protocol: loads one adapter by its path and serves it over a pipe.
 
-    python -s -P server.py ADAPTER.py [--cpus 0,1]
+    python -s -P server.py ADAPTER.py [--cpus 0,1] [--network] [--writable DIR]... [--fixed-addresses]
 
 Runs inside an option family's own environment and imports the standard library, numpy and the adapter, nothing else.
+Before that it gives up the network and every file that it is not told it may write to (seal.py).
 A request is one line of JSON on standard input, `{"id": 1, "verb": "load", ...}`; the answer is one line on a private
 copy of standard output, `{"id": 1, ...}` or `{"id": 1, "error": {"kind", "message", "traceback"}}`.  File descriptor 1
 is then pointed at standard error, so that a library that prints cannot break the protocol.  Tensors travel through two
@@ -43,7 +44,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 3
+PROTOCOL = 4
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
@@ -325,12 +326,16 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser()
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--cpus", default="")
+    _make_package(PACKAGE, Path(__file__).parent)
+    seal = importlib.import_module(f"{PACKAGE}.seal")
+    seal.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.cpus and hasattr(os, "sched_setaffinity"):
         # Before any library counts the CPUs it may use.
         os.sched_setaffinity(0, {int(cpu) for cpu in arguments.cpus.split(",")})
     if Path("/proc/self/oom_score_adj").exists():
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # when memory ends: this process first
+    confined = seal.seal(arguments)  # while there is one thread, and before any code that came with a model
     channel = Channel()
     importlib.import_module("numpy")  # every option needs it, so it is no part of the runtime's import time
     started = time.perf_counter_ns()
@@ -340,7 +345,7 @@ def main() -> NoReturn:
         channel.send({"id": 0, "error": describe(error)})
         leave()
     served = Served(adapter, (time.perf_counter_ns() - started) / 1e6)
-    channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0]})
+    channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined})
     verbs = {name: getattr(served, name) for name in ("load", "infer", "time", "once", "profile", "stats", "call")}
     while True:
         request = channel.receive()

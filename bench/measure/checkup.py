@@ -15,6 +15,7 @@ from bench.grid import machine, matrix
 from bench.grid.matrix import Matrix
 from bench.grid.request import Request
 from bench.reasons import CellProblem, UsageError
+from bench.wall.confinement import refusals
 
 # Environments, artifacts and images of the four options of the smallest sweep, with room to build them.
 DISK_BYTES_NEEDED = 6 * 10**9
@@ -57,7 +58,7 @@ def examine(request: Request) -> Checkup:
     read = matrix.load(request.matrices)
     targets = ((name, machine.detect(target)) for name, target in read.targets.items())
     return Checkup(
-        needed=(_python(), _installer(), _disk(request.cache)),
+        needed=(_python(), _installer(), _disk(request.cache), _guests()),
         targets=tuple(Check(name, presence.found, presence.text) for name, presence in targets),
         environments=tuple(_environments(read, request.cache)),
     )
@@ -90,6 +91,12 @@ def _disk(cache: Path) -> Check:
     free = shutil.disk_usage(existing).free
     text = f"{free / 1e9:.0f} GB free for {cache}; a first run needs up to {DISK_BYTES_NEEDED / 1e9:.0f} GB"
     return Check("Disk", free > DISK_BYTES_NEEDED, text)
+
+
+def _guests() -> Check:
+    """What guests are kept from.  A run can be made either way; its rows say which."""
+    refused = [f"{what}: {why}" for what, why in refusals().items()]
+    return Check("Guests", True, "; ".join(refused) or "no network, and no file to write but their own")
 
 
 def _environments(read: Matrix, cache: Path) -> Iterator[EnvironmentState]:

@@ -34,7 +34,7 @@ from bench.measure.prepare import ingredients, of_house
 from bench.progress import Reporter
 from bench.reasons import UsageError
 from bench.wall import checkpoint as checkpoints
-from bench.wall.artifacts import MANIFEST, Artifact
+from bench.wall.artifacts import MANIFEST, Artifact, damage
 
 CURRENT = "current"
 _CHOICE = re.compile(r"^precision=(?P<value>[a-z0-9_-]+)$")
@@ -153,6 +153,10 @@ def _only(grid: Grid, request: Request) -> Cell:
 
 
 def _read_artifact(folder: Path) -> Artifact:
+    """The artifact of a folder, its files as its manifest says.  Raises UsageError for any other."""
+    wrong = damage(folder)
+    if wrong is not None:
+        raise UsageError(f"{folder} is not the artifact that its {MANIFEST} describes: {wrong}; export it again")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return Artifact(str(manifest["key"]), folder.resolve(), manifest)

@@ -29,6 +29,7 @@ from bench.tasks.detect.task import DETECT
 from bench.tasks.images import read_image
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts
+from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.spec import load_spec
 from bench.wall.worker import Worker
 
@@ -140,16 +141,24 @@ class Context:
         *,
         wrapper: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        confinement: Confinement = CONFINED,
     ) -> Worker:
         """A worker with one thread, not started yet, in an environment of its own; `wrapper` precedes its command."""
         env = self.environment(family)
-        extra = dict(variables or {})
-        return Worker(env.python, adapter, variables=self.environments.variables() | extra, wrapper=wrapper)
+        given = self.environments.variables() | dict(variables or {})
+        return Worker(env.python, adapter, variables=given, wrapper=wrapper, confinement=confinement)
 
-    def runtime(self, subject: Subject, *, wrapper: Sequence[str] = ()) -> Worker:
-        """A worker with the subject's own runtime."""
-        cell = subject.cell
-        return self.guest(self.matrix.runtime(cell), cell.environment, wrapper=wrapper)
+    def runtime(
+        self,
+        subject: Subject,
+        *,
+        wrapper: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        confinement: Confinement = CONFINED,
+    ) -> Worker:
+        """A worker with the subject's own runtime, as `guest` makes it."""
+        adapter, family = self.matrix.runtime(subject.cell), subject.cell.environment
+        return self.guest(adapter, family, wrapper=wrapper, variables=variables, confinement=confinement)
 
     def spec(self, subject: Subject, artifact: Artifact | None = None) -> dict[str, Any]:
         """What the runtime of `subject` is told to load: its own artifact, or another one that it can read."""

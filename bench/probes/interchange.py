@@ -17,6 +17,7 @@ from bench.places import EXPORTERS, GUEST_PROBES, RUNTIMES
 from bench.probes.context import Context, Subject, Tensor, difference
 from bench.probes.observation import Observation, unavailable, verdict
 from bench.reasons import CellProblem, Reason
+from bench.wall.confinement import Confinement
 
 OPTION = "onnx"
 _CONVERT_S, _LOAD_S, _INFER_S = 900.0, 300.0, 120.0
@@ -123,5 +124,5 @@ def convert(context: Context, step: Step, subject: Subject, source: dict[str, An
         "weights": "", "output_dir": str(folder), "imgsz": subject.cell.imgsz, "batch": subject.cell.batch,
         "precision": "fp32", "calibration": [], "source": source,
     }  # fmt: skip
-    with context.guest(step.module, step.family) as guest:
+    with context.guest(step.module, step.family, confinement=Confinement(writable=(folder,))) as guest:
         return {"directory": str(folder), "manifest": guest.call("export", arguments, _CONVERT_S)}

@@ -2,13 +2,14 @@
 
 Each option's own runtime loads its artifact and infers one image twice.  Once it is traced: an address outside this
 machine that it connects or sends to is a connection.  Of a browser, which looks outside for purposes of its own, the
-list of requests of its page decides.  Once it runs in a network namespace of its own, in which no
-interface is there but the loopback: its output must be the same.
+list of requests of its page decides.  Once it runs as guests do, without any interface but the loopback: its output
+must be the same.
 
 The trace is strace's where it is installed, which sees every call; else psutil looks at the open connections again
 and again and may miss a short one.  Browsers get their page from a server on this machine: loopback addresses are
 no network, except for port 53, where a resolver may listen that asks on.  Guests run with the settings of
-bench/environments/locked.py, which turn off the look-ups of ultralytics; nothing is turned off in any runtime.
+bench/environments/locked.py, which turn off the look-ups of ultralytics; the traced one has an empty home, so that
+nothing is turned off in any runtime.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import functools
 import ipaddress
 import re
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,16 +29,18 @@ from typing import Any
 
 import psutil
 
+from bench.guest.seal import NETWORK
 from bench.probes.context import Context, Parity, Subject, Tensor, difference
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.probes.sandbox import GUEST as PAGE
 from bench.probes.sandbox import Visitor
 from bench.reasons import CellProblem, Reason
+from bench.wall.confinement import CONFINED, Confinement, refusals
 from bench.wall.worker import Worker
 
 TARGETS = ("cpu", "arm-cpu", "browser-wasm", "edgetpu-proxy", "coreml-mil")
-# A user namespace, so that it needs no privilege; the loopback is brought up for pages that come from a server here.
-NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
+AS_INSTALLED = Confinement(network=True)
+"""What a traced guest reaches."""
 _LOAD_S, _INFER_S = 600.0, 300.0
 _SAMPLE_S = 0.02
 _DNS = 53
@@ -49,8 +51,8 @@ _IPV4 = re.compile(r'sin_port=htons\((?P<port>\d+)\), sin_addr=inet_addr\("(?P<a
 _IPV6 = re.compile(r'sin6_port=htons\((?P<port>\d+)\).*?inet_pton\(AF_INET6, "(?P<address>[^"]+)"')
 
 
-# Makes a worker whose command is run by the given one; it is not started yet.
-Start = Callable[[Sequence[str]], Worker]
+# Makes a worker whose command is run by the given one, and that reaches what it is given; it is not started yet.
+Start = Callable[[Sequence[str], Confinement], Worker]
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,26 @@ class Traffic:
 
 def observe(context: Context) -> Iterator[Observation]:
     """Two rows per option with a runtime that works without a device: `connections` and `network removed`."""
-    possible = namespace_problem()
     for option in context.options(TARGETS):
         context.progress.phase(option, "without network")
         try:
-            subject = context.subject(option, targets=TARGETS)
-            x = context.inputs(subject.cell.imgsz, subject.cell.batch)[0]
-            start, spec = functools.partial(_start, context, subject), context.spec(subject)
-            output, traffic = traced(start, spec, x)
-            yield connections(context, subject, x, traffic)
-            if possible:
-                yield unavailable(option, "network removed", Unavailable(possible))
-                continue
-            yield isolated(option, start, spec, x, output, context.settings.parity)
+            with context.scratch() as home:
+                yield from _of_option(context, option, home)
         except (Unavailable, CellProblem) as problem:
             yield unavailable(option, "network removed", problem)
+
+
+def _of_option(context: Context, option: str, home: Path) -> Iterator[Observation]:
+    """The rows of an option, whose traced guest has the empty folder `home`.  Raises Unavailable, CellProblem."""
+    subject = context.subject(option, targets=TARGETS)
+    x = context.inputs(subject.cell.imgsz, subject.cell.batch)[0]
+    start, spec = functools.partial(_start, context, subject, home), context.spec(subject)
+    output, traffic = traced(start, spec, x)
+    yield connections(context, subject, x, traffic)
+    refused = refusals().get(NETWORK)
+    if refused is not None:
+        raise Unavailable(f"This system takes the network from no process ({refused}).")
+    yield isolated(option, start, spec, x, output, context.settings.parity)
 
 
 def connections(context: Context, subject: Subject, x: Tensor, traffic: Traffic) -> Observation:
@@ -112,7 +119,8 @@ def judge_page(option: str, origins: Sequence[str], traffic: Traffic) -> Observa
 
 def requested(context: Context, subject: Subject, x: Tensor) -> list[str]:
     """Origins other than its own server that the page of a browser runtime asks.  Raises CellProblem."""
-    with context.guest(PAGE, subject.cell.environment) as guest, context.scratch() as folder:
+    page = context.guest(PAGE, subject.cell.environment, confinement=AS_INSTALLED)
+    with page as guest, context.scratch() as folder:
         seen = Visitor(context, subject, guest, x, folder).visit(subject.cell.target, "")
     if seen["error"]:
         raise CellProblem(Reason.INFERENCE_FAILED, f"the page fails: {seen['error']}")
@@ -125,7 +133,7 @@ def isolated(
     """`yes` where the runtime gives the same output in a namespace without network; `no` where it fails there."""
     name = "network removed"
     try:
-        with start(NAMESPACE) as guest:
+        with start((), CONFINED) as guest:
             again = _run(guest, spec, x)
     except CellProblem as problem:
         return Observation(option, name, verdict(False), f"Without network: {problem}")
@@ -134,33 +142,24 @@ def isolated(
     return Observation(option, name, verdict(gap.within(limit)), text, gap.box_px, "px")
 
 
-def namespace_problem() -> str:
-    """Why this system cannot take the network away from a process, or nothing."""
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
-        return "Taking the network away needs `unshare` (util-linux) and `ip` (iproute2) on Linux."
-    done = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True, check=False)
-    if done.returncode or done.stderr:
-        said = done.stderr.strip() or f"exit code {done.returncode}"
-        return f"This system gives no network namespace to a user ({said}); run as root, or in a container that may."
-    return ""
-
-
 def traced(start: Start, spec: Mapping[str, Any], x: Tensor) -> tuple[Tensor, Traffic]:
     """The output for `x`, and the traffic from the guest's start to its end.  Raises CellProblem."""
     strace = shutil.which("strace")
     if strace is None:
-        with start(()) as guest, sampled(guest.pid) as seen:
+        with start((), AS_INSTALLED) as guest, sampled(guest.pid) as seen:
             output = _run(guest, spec, x)
         return output, Traffic(None, tuple(sorted(seen)), "psutil, connections sampled; short ones may be missed")
     with tempfile.TemporaryDirectory(prefix="bench-probe-") as folder:
         log = Path(folder) / "trace"
-        with start(tracer(strace, log)) as guest:
+        with start(tracer(strace, log), AS_INSTALLED) as guest:
             output = _run(guest, spec, x)
         return output, read_trace(log)
 
 
-def _start(context: Context, subject: Subject, wrapper: Sequence[str]) -> Worker:
-    return context.runtime(subject, wrapper=wrapper)
+def _start(context: Context, subject: Subject, home: Path, wrapper: Sequence[str], reach: Confinement) -> Worker:
+    """A worker with the home that guests have, or, where it reaches the network, with another one."""
+    variables = {"HOME": str(home)} if reach.network else {}
+    return context.runtime(subject, wrapper=wrapper, variables=variables, confinement=reach)
 
 
 def _run(guest: Worker, spec: Mapping[str, Any], x: Tensor) -> Tensor:

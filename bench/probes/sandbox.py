@@ -22,6 +22,7 @@ from bench.places import GUEST_PROBES
 from bench.probes.context import Context, Subject, Tensor, difference
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.reasons import CellProblem, Reason
+from bench.wall.confinement import UNCONFINED
 from bench.wall.worker import Worker
 
 OPTION = "tfjs"
@@ -169,7 +170,8 @@ def browser_sandbox(context: Context, subject: Subject, x: Tensor, expected: Ten
         done = subprocess.run([*wrapper, "true"], capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"Chromium's sandbox refuses root, and no user namespace is given: {done.stderr.strip()}")
-    guest = context.guest(GUEST, subject.cell.environment, wrapper=wrapper)
+    # The browser confines its renderers itself, which takes rights that a confined guest has not.
+    guest = context.guest(GUEST, subject.cell.environment, wrapper=wrapper, confinement=UNCONFINED)
     with guest, context.scratch() as folder:
         folder.chmod(0o755)
         visitor = Visitor(context, subject, guest, x, folder)

@@ -151,9 +151,23 @@ CELLS = pa.schema(
         field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
         field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
         field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        field(
+            "network",
+            pa.string(),
+            "",
+            "What of the network the guest could reach: none (in a network namespace), or why it was not isolated",
+        ),
+        field(
+            "writes",
+            pa.string(),
+            "",
+            "Where the guest could write files: its own folders (by Landlock, with its version), or why anywhere",
+        ),
         field("artifact_key", pa.string(), "sha256", "Content address of the artifact in the cache"),
         field("artifact_sha256", pa.string(), "sha256", "Hash over the artifact's files"),
         field("export_seconds", pa.float64(), "s", "Time the export took when the artifact was made", "lower"),
+        field("export_network", pa.string(), "", "network, of its exporter; null where the artifact is from before"),
+        field("export_writes", pa.string(), "", "writes, of its exporter; likewise"),
         field("calibration", pa.string(), "", "Split and number of images used for calibration; empty when none"),
         field("reproduce", pa.string(), "", "Command that measures this cell again"),
         field("started", pa.timestamp("ms", tz="UTC"), "UTC", "When the first measurement of the cell began"),
@@ -340,7 +354,8 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
     files = parts.files(directory, name) or [parts.whole(directory, name)]
     read = [_read(path, name) for path in files]
     table = read[0] if len(read) == 1 else pa.concat_tables(read).unify_dictionaries()
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    # Without metadata: what the file says of itself, such as an index of pandas, is no part of the schema.
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
     return frame
 
 

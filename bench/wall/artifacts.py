@@ -24,6 +24,7 @@ from bench.environments.locked import Environments
 from bench.files import locked
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
+from bench.wall.confinement import Confinement
 from bench.wall.worker import SERVER, Worker
 
 MANIFEST = "manifest.json"
@@ -59,8 +60,8 @@ class Artifact:
     """An exported artifact, checked.
 
     `manifest` holds inputs, files (path, bytes, sha256), entry, input, output, calibration, versions, seconds,
-    reproduce, details (whatever else the exporter found out) and log_tail.  `warnings` says what was wrong with a
-    cached copy that had to be replaced.
+    reproduce, details (whatever else the exporter found out), log_tail and confined (what its exporter could reach).
+    `warnings` says what was wrong with a cached copy that had to be replaced.
     """
 
     key: str
@@ -95,7 +96,7 @@ class Artifacts:
     def find(self, key: str) -> Artifact | None:
         """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
         directory = self._root / key
-        if not directory.is_dir() or _damage(directory) is not None:
+        if not directory.is_dir() or damage(directory) is not None:
             return None
         return Artifact(key, directory, _read_manifest(directory))
 
@@ -112,10 +113,10 @@ class Artifacts:
             with locked(directory):
                 warnings: tuple[str, ...] = ()
                 if directory.exists():
-                    damage = _damage(directory)
-                    if damage is None:
+                    found = damage(directory)
+                    if found is None:
                         return Artifact(key, directory, _read_manifest(directory))
-                    warnings = (f"The cached artifact {directory} was damaged ({damage}) and is exported again.",)
+                    warnings = (f"The cached artifact {directory} was damaged ({found}) and is exported again.",)
                     shutil.rmtree(directory)
                 for leftover in self._root.glob(f".{key[:12]}-*"):  # of a run that was killed; the lock is ours
                     shutil.rmtree(leftover)
@@ -150,12 +151,14 @@ class Artifacts:
                 variables=self._environments.variables(),
                 threads=os.cpu_count() or 1,
                 log_path=temporary / _LOG,
+                confinement=Confinement(writable=(output,)),
             ) as worker:
                 reply = worker.call("export", arguments, timeout)
-                tail = worker.log_tail()
+                tail, confined = worker.log_tail(), worker.confined
             env.require_unchanged(packages)
             seconds = time.monotonic() - started
-            manifest = _manifest(request, inputs, key, output, reply) | {"seconds": seconds, "log_tail": tail}
+            manifest = _manifest(request, inputs, key, output, reply)
+            manifest |= {"seconds": seconds, "log_tail": tail, "confined": confined}
             (output / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             output.rename(self._root / key)
         finally:
@@ -229,10 +232,13 @@ def _manifest(
     }
 
 
-def _damage(directory: Path) -> str | None:
-    """What is wrong with a cached artifact, or None when every file is as its manifest says."""
+def damage(directory: Path) -> str | None:
+    """What is wrong with an artifact's folder, or None when every file is in it and as its manifest says."""
     try:
         manifest = _read_manifest(directory)
+        for name in (manifest["entry"], *(file["path"] for file in manifest["files"])):
+            if not (directory / name).resolve().is_relative_to(directory.resolve()):
+                return f"{MANIFEST} names {name!r}, which is outside"
         for file in manifest["files"]:
             path = directory / file["path"]
             size = path.stat().st_size

@@ -15,6 +15,7 @@ from typing import Any
 from bench.environments.locked import Env, Environments
 from bench.places import EXPORTERS
 from bench.reasons import CellProblem, Reason, UsageError
+from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.worker import Worker
 
 EXPORTER = EXPORTERS / "checkpoint.py"
@@ -140,7 +141,7 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
         return facts
     env = environments.ensure(ENVIRONMENT)
     try:
-        facts = _call(env, environments.variables(), "inspect", {"weights": str(path)})
+        facts = _call(env, environments.variables(), CONFINED, "inspect", {"weights": str(path)})
     except CellProblem as problem:
         if problem.reason is not Reason.EXPORT_FAILED:
             raise CellProblem(problem.reason, f"looking into {path}: {problem.text}", problem.status) from problem
@@ -164,8 +165,9 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     env = environments.ensure(ENVIRONMENT)
     network = {key: os.environ[key] for key in _NETWORK if key in os.environ}
     variables = environments.variables() | network | {"YOLO_OFFLINE": "false"}
+    downloading = Confinement(network=True, writable=(target.parent,))
     try:
-        _call(env, variables, "fetch", {"name": name, "output": str(target)})
+        _call(env, variables, downloading, "fetch", {"name": name, "output": str(target)})
     except CellProblem as problem:
         raise UsageError(
             f"--model {name}: no such file here, and ultralytics could not download it: {problem.text}\n"
@@ -175,8 +177,10 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     return target
 
 
-def _call(env: Env, variables: Mapping[str, str], function: str, arguments: Mapping[str, str]) -> dict[str, Any]:
-    with Worker(env.python, EXPORTER, variables=variables) as guest:
+def _call(
+    env: Env, variables: Mapping[str, str], confinement: Confinement, function: str, arguments: Mapping[str, str]
+) -> dict[str, Any]:
+    with Worker(env.python, EXPORTER, variables=variables, confinement=confinement) as guest:
         return guest.call(function, arguments, timeout=_SECONDS)
 
 

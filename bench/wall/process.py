@@ -84,11 +84,15 @@ class GuestProcess:
         """Process id, which is also the id of the guest's process group."""
         return self._process.pid
 
-    def greet(self, timeout: float) -> None:
-        """Wait until the adapter is imported.  Raises CellProblem, LOAD_FAILED when the import raised."""
+    def greet(self, timeout: float) -> dict[str, str]:
+        """Wait until the adapter is imported; what the guest says that was taken from it.
+
+        Raises CellProblem, LOAD_FAILED when the import raised.
+        """
         answer = self._answer(0, "import", time.monotonic() + timeout, timeout, _oom_kills(), Reason.LOAD_FAILED)
         if answer.get("protocol") != PROTOCOL:
             self.fail(Reason.PROTOCOL, f"speaks protocol {answer.get('protocol')!r}, not {PROTOCOL}")
+        return {str(what): str(said) for what, said in answer["confined"].items()}
 
     def exchange(self, verb: str, fields: Mapping[str, Any], timeout: float, reason: Reason) -> dict[str, Any]:
         """Send one request and wait for its answer; `reason` is the code of an error that the guest reports."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bench.environments.locked import Env
 from bench.places import GUEST_TOOLS
 from bench.reasons import CellProblem, Reason
-from bench.wall.worker import with_threads
+from bench.wall.confinement import CONFINED
+from bench.wall.worker import TEMPORARY_VARIABLES, own_folders, with_threads
 
 LAUNCHER = GUEST_TOOLS / "launch.py"
 _TAIL_LINES = 20
@@ -28,17 +30,19 @@ def run(
     """What a program wrote to standard output.
 
     `program` is a file of Python or the name of one that a package of the environment installs; `variables`, `threads`
-    and `cpus` are as a `Worker` takes them, so that both run under the same conditions.  It works in an empty folder
-    that is gone afterwards.
+    and `cpus` are as a `Worker` takes them, so that both run under the same conditions, and it reaches as little.  It
+    works in an empty folder that is gone afterwards.
     Raises CellProblem: ENVIRONMENT_FAILED where it cannot be started, TIMED_OUT after `timeout` seconds, CRASHED for an
     exit code other than 0, with its last lines.
     """
-    command = [str(env.python), "-s", "-P", str(LAUNCHER), ",".join(map(str, cpus)), program, *arguments]
     with tempfile.TemporaryDirectory(prefix="bench-program-") as folder:
+        variables = with_threads(variables, threads) | dict.fromkeys(TEMPORARY_VARIABLES, folder)
+        command = [str(env.python), "-s", "-P", str(LAUNCHER), "--cpus", ",".join(map(str, cpus))]
+        command += [*CONFINED.arguments(own_folders(Path(folder), variables)), program, *arguments]
         try:
             done = subprocess.run(
                 command,
-                env=with_threads(variables, threads),
+                env=variables,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bench.guest.server import OUTPUT, described_outputs
 from bench.places import GUEST
 from bench.reasons import CellProblem, Reason
+from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.process import GuestProcess
 
 SERVER = GUEST / "server.py"
@@ -33,7 +34,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 _FOREIGN_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
 # Where the libraries that guests are made of look for a place for temporary files.
-_TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
+TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")
 _REMOVALS, _REMOVAL_PAUSE_S = 20, 0.05
 
 T = TypeVar("T")
@@ -70,7 +71,8 @@ class Timing:
 class Stats:
     """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
 
-    `attested` is empty unless it was asked for; `huge_bytes` is what of the guest lies on huge pages now.
+    `attested` is empty unless it was asked for, and holds what the guest may reach too; `huge_bytes` is what of the
+    guest lies on huge pages now.
     """
 
     peak_rss_bytes: int
@@ -101,12 +103,14 @@ class Worker:
         cpus: Sequence[int] = (),
         log_path: Path | None = None,
         wrapper: Sequence[str] = (),
+        confinement: Confinement = CONFINED,
     ) -> None:
         """Nothing is started yet.
 
         `variables` is the guest's whole environment; the thread variables are set from `threads` here.  `cpus` pins
         it (empty: not pinned; no effect on macOS).  Its standard error goes to `log_path`, appended, or is kept only
         for messages.  `wrapper` is a command that runs the guest's own, which follows it (a tracer, a namespace).
+        `confinement` is what it may reach beside its folder and its home, HOME of `variables`.
         """
         self._command = [*wrapper, str(env_python), "-s", "-P", str(SERVER), str(adapter)]
         if cpus:
@@ -114,6 +118,9 @@ class Worker:
         self._variables = with_threads(variables, threads)
         self._name = adapter.stem
         self._log_path = log_path
+        self._confinement = confinement
+        self.confined: dict[str, str] = {}
+        """What the running guest may reach, in words by what it is about."""
         self._scratch: Path | None = None
         self._guest: GuestProcess | None = None
         self._expected: dict[str, tuple[int, ...]] = {}
@@ -141,10 +148,11 @@ class Worker:
         log = self._log_path or self._scratch / "stderr.log"
         temporary = self._scratch / "tmp"
         temporary.mkdir()
-        variables = self._variables | dict.fromkeys(_TEMPORARY_VARIABLES, str(temporary))
+        variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(temporary))
+        command = [*self._command, *self._confinement.arguments(own_folders(self._scratch, variables))]
         try:
-            self._guest = GuestProcess(self._name, self._command, variables, self._scratch, log)
-            self._guest.greet(timeout)
+            self._guest = GuestProcess(self._name, command, variables, self._scratch, log)
+            self.confined = self._confinement.told(self._guest.greet(timeout))
         except BaseException:  # Ctrl-C too
             self.close()
             raise
@@ -257,7 +265,7 @@ class Worker:
             lambda: Stats(
                 int(answer["peak_rss_bytes"]),
                 int(answer["threads"]),
-                answer.get("attested", {}),
+                answer["attested"] | self.confined if attest else {},
                 int(answer["huge_bytes"]),
             ),
             answer,
@@ -324,6 +332,11 @@ def with_threads(variables: Mapping[str, str], threads: int) -> dict[str, str]:
     """The environment of a process behind the wall: `variables`, with the libraries' thread settings among them."""
     kept = {name: value for name, value in variables.items() if name not in _FOREIGN_VARIABLES}
     return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
+def own_folders(work: Path, variables: Mapping[str, str]) -> list[Path]:
+    """Where a process behind the wall keeps its files: the folder it works in, and the home that it was given."""
+    return [work, *(Path(variables[name]) for name in ("HOME",) if name in variables)]
 
 
 def _operators(told: Any) -> list[Operator]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from bench.grid.matrix import Cell
+from bench.guest.seal import NETWORK, WRITES
 from bench.measure.expectation import require
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.measure.workshop import Workshop
@@ -16,7 +17,7 @@ class Attestation(CellInstrument):
 
     name = "attestation"
     needs = ("footprint",)
-    fills = ("attested", "expected", "compute")
+    fills = ("attested", "expected", "compute", NETWORK, WRITES)
 
     def measure(self, subject: Subject) -> None:
         """Store the answer.  Raises CellProblem (invalid) where it is not what was asked."""
@@ -39,5 +40,7 @@ def check_attestation(workshop: Workshop, cell: Cell, attested: dict[str, Any]) 
         attested=json.dumps(attested, sort_keys=True),
         expected=json.dumps(expected, sort_keys=True),
         compute=str(attested.get("compute", "")),
+        network=attested.get(NETWORK),
+        writes=attested.get(WRITES),
     )
     require(cell, expected, attested)

@@ -1,0 +1,81 @@
+"""What guests may reach: no network, and no file to write but their own, where the system takes that from them.
+
+Whether it does is tried once per process, on a process of its own: a refusal halfway would leave a guest in a state
+that nobody asked for.  `bench/guest/seal.py` does it, in the guest.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.guest.seal import ADDRESSES, FREE, NETWORK, WRITES
+from bench.places import GUEST
+
+SEAL = GUEST / "seal.py"
+VARIABLE = "BENCH_CONFINEMENT"
+"""`off` leaves guests the network and all files, for what cannot run otherwise; their rows say so."""
+ALLOWED = "allowed"
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What a guest may reach beside its own folder and its home: the `network`, and folders that it may write to.
+
+    `writable` None: every file.  `fixed_addresses` starts it at addresses that are the same each time, for a comparison
+    that is not to depend on them.
+    """
+
+    network: bool = False
+    writable: tuple[Path, ...] | None = ()
+    fixed_addresses: bool = False
+
+    def arguments(self, own: Sequence[Path]) -> list[str]:
+        """How a guest is told so on its command line; its `own` folders may be written to as well."""
+        refused = refusals()
+        words = ["--network"] if self.network or NETWORK in refused else []
+        if self.writable is not None and WRITES not in refused:
+            for folder in (*own, *self.writable):
+                words += ["--writable", str(folder)]
+        return [*words, "--fixed-addresses"] if self.fixed_addresses else words
+
+    def told(self, report: Mapping[str, str]) -> dict[str, str]:
+        """What became of it, in words by what it is about, of what a guest reports."""
+        freely = {NETWORK: self.network, WRITES: self.writable is None}
+        told = {
+            what: ALLOWED if free else report.get(what) or refusals().get(what, FREE) for what, free in freely.items()
+        }
+        return told | ({ADDRESSES: report.get(ADDRESSES, "")} if self.fixed_addresses else {})
+
+
+CONFINED = Confinement()
+UNCONFINED = Confinement(network=True, writable=None)
+
+
+@functools.cache
+def refusals() -> Mapping[str, str]:
+    """What this system takes from no process, and why, in words by what it is about; empty where it takes all."""
+    both = (NETWORK, WRITES)
+    if os.environ.get(VARIABLE) == "off":
+        return dict.fromkeys(both, f"{FREE}: {VARIABLE}=off")
+    with tempfile.TemporaryDirectory(prefix="bench-seal-") as folder:
+        command = [sys.executable, "-I", "-S", str(SEAL), "--writable", folder]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env={}, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return dict.fromkeys(both, f"{FREE}: a trial failed: {error}")
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return dict.fromkeys(both, f"{FREE}: a trial ended with {done.returncode}: {said}")
+    report: dict[str, str] = json.loads(done.stdout)
+    return {what: said for what, said in report.items() if said.startswith(FREE)}
