@@ -321,8 +321,8 @@ def test_mnns_converter_installs_nothing_anywhere(environments: Environments, tm
     (tmp_path / "out").mkdir()
     arguments = {"weights": str(CHECKPOINT), "output_dir": str(tmp_path / "out"), "imgsz": 64, "batch": 1}
     arguments |= {"precision": "fp32", "calibration": []}
-    anywhere = {"variables": variables, "confinement": UNCONFINED}  # so that it could call pip
-    with Worker(env.python, EXPORTERS / "mnn.py", **anywhere) as worker:
+    # Unconfined, so that what it might call could leave its trace.
+    with Worker(env.python, EXPORTERS / "mnn.py", variables=variables, confinement=UNCONFINED) as worker:
         assert worker.call("export", arguments, 300)["files"] == ["model.mnn"]
     assert not calls.exists()
     assert (env.freeze(), core.freeze()) == before
