@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,28 @@ def test_an_option_or_session_that_there_is_not_is_found() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_is_as_its_published_schema_has_it(name: str) -> None:
     schemas.validator(SCHEMA).validate(workflows.read(name))
+
+
+def test_rights_are_to_read_but_for_the_jobs_that_are_for_more() -> None:
+    more = {}
+    for name in NAMES:
+        found = workflows.read(name)
+        assert "write" not in found["permissions"].values()
+        for job, facts in found["jobs"].items():
+            writing = {right for right, kind in facts.get("permissions", {}).items() if kind == "write"}
+            more |= {(name, job): writing} if writing else {}
+    assert more == {("nightly.yml", "bench"): {"issues"}, ("pages.yml", "publish"): {"pages", "id-token"}}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_actions_are_commits_and_leave_no_token_behind(name: str) -> None:
+    text = (WORKFLOWS / name).read_text(encoding="utf-8")
+    uses = re.findall(r"uses: (.*)", text)
+    assert uses
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in uses)
+    steps = [step for job in workflows.read(name)["jobs"].values() for step in job["steps"]]
+    checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 def test_every_machine_that_can_be_chosen_has_a_sweep_of_its_own() -> None:
