@@ -14,8 +14,10 @@ import pytest
 
 from bench.environments.installers import OnOutput
 from bench.environments.locked import Env, Environments
+from bench.guest.seal import ISOLATED, NETWORK, WRITES
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall.artifacts import Artifacts, ExportRequest
+from bench.wall.confinement import refusals
 
 GUESTS = Path(__file__).parent / "guests"
 ROOT = GUESTS.parents[1]
@@ -74,6 +76,8 @@ def test_exported_once_and_described(artifacts: Artifacts, cache: Path, tmp_path
     assert artifact.manifest["calibration"] is None
     assert artifact.manifest["seconds"] > 0
     assert artifact.manifest["reproduce"]
+    assert artifact.manifest["confined"][NETWORK] == refusals().get(NETWORK, ISOLATED)
+    assert artifact.manifest["confined"][WRITES].startswith(refusals().get(WRITES, "own folders (Landlock "))
     assert make(cache).ensure(request) == artifact
     assert exports(tmp_path) == 1
     assert sorted(path.name for path in artifact.directory.iterdir()) == ["manifest.json", "model.bin", "model.json"]

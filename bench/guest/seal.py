@@ -6,7 +6,7 @@ No privilege is needed:
 * The network is that of a namespace of its own, in which nothing is there but the loopback (network_namespaces(7)); who
   may not make one makes a user namespace first, in which the same user is mapped to itself (user_namespaces(7)).
 * Files are written below the given folders, in shared memory and to devices, and nowhere else: Landlock (landlock(7)).
-  Reading is free.
+  Reading is free, and so are the names of its own threads.
 
 The address layout of a process can be fixed too (personality(2)), by starting it anew.  As a program it shows whether
 a system has all that:
@@ -54,6 +54,8 @@ _RULE = struct.Struct("=Qi")
 
 _MEMORY = {"mem", "kmem", "port", "kmsg"}
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - whose rights are given, not a place for a file
+_THREADS = "/proc/self/task"
+"""Where threads are named: CUDA does not start where it cannot name its own."""
 _DEVICES = ("/dev/pts", "/dev/dri", "/dev/accel", "/dev/bus/usb", "/dev/nvidia-caps", "/dev/dma_heap")
 
 
@@ -113,8 +115,8 @@ def restrict_writes(writable: Sequence[str]) -> int:
         for folder in (*writable, _SHARED_MEMORY):
             _allow(ruleset, folder, _CHANGES)
         _allow(ruleset, str(Path.cwd().parent), _REMOVE_FOLDER)
-        for device in (*_DEVICES, *_character_devices()):
-            _allow(ruleset, device, _WRITE | _TRUNCATE)
+        for place in (*_DEVICES, *_character_devices(), _THREADS):
+            _allow(ruleset, place, _WRITE | _TRUNCATE)
         _checked(_libc().prctl(_NO_NEW_PRIVILEGES, *map(ctypes.c_ulong, (1, 0, 0, 0))), "prctl")
         _system(_RESTRICT, ruleset, 0)
     finally:
