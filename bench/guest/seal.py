@@ -8,10 +8,9 @@ No privilege is needed:
 * Files are written below the given folders, in shared memory and to devices, and nowhere else: Landlock (landlock(7)).
   Reading is free, and so are the names of its own threads.
 
-The address layout of a process can be fixed too (personality(2)), by starting it anew.  As a program it shows whether
-a system has all that:
+As a program it shows whether a system has that:
 
-    python -I -S seal.py [--network] [--writable DIR]... [--fixed-addresses]
+    python -I -S seal.py [--network] [--writable DIR]...
 
 seals itself as it is told and prints what became of it as JSON.  Standard library only, for every interpreter a guest
 may have; nothing of it opens a socket of an internet family, so that a trace of the guest shows the runtime's alone.
@@ -30,13 +29,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NETWORK, WRITES, ADDRESSES = "network", "writes", "addresses"
-"""What a report of `apply` is about."""
-ISOLATED, FREE, FIXED, RANDOM = "none (namespace)", "not isolated", "fixed", "random"
+NETWORK, WRITES = "network", "writes"
+"""What a report is about."""
+ISOLATED, FREE = "none (namespace)", "not isolated"
 
-# linux/sched.h, linux/personality.h, linux/prctl.h, linux/if.h, linux/sockios.h
+# linux/sched.h, linux/prctl.h, linux/if.h, linux/sockios.h
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
-_FIXED, _ASK_PERSONA = 0x0040000, 0xFFFFFFFF
 _NO_NEW_PRIVILEGES = 38
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 _AF_UNIX, _DATAGRAM = 1, 2
@@ -59,22 +57,22 @@ _THREADS = "/proc/self/task"
 _DEVICES = ("/dev/pts", "/dev/dri", "/dev/accel", "/dev/bus/usb", "/dev/nvidia-caps", "/dev/dma_heap")
 
 
-def apply(*, network: bool, writable: Sequence[str] | None) -> dict[str, str]:
-    """Seal this process, which must have one thread: without `network`, and writing below `writable` alone.
+def apply(arguments: argparse.Namespace) -> dict[str, str]:
+    """Seal this process, which must have one thread, as its command line asks.
 
-    `network` keeps it as it is, and None leaves every file writable.  Returns, for what it was told to take away, what
-    became of it in words; a system that refuses is told with its reason, and the process goes on.
+    Without `--writable` every file stays writable.  Returns, for what it was told to take away, what became of it in
+    words; a system that refuses is told with its reason, and the process goes on.
     """
     report = {}
-    if not network:
+    if not arguments.network:
         try:
             leave_network()
             report[NETWORK] = ISOLATED
         except OSError as error:
             report[NETWORK] = f"{FREE}: {_why(error)}"
-    if writable is not None:
+    if arguments.writable:
         try:
-            report[WRITES] = f"own folders (Landlock {restrict_writes(writable)})"
+            report[WRITES] = f"own folders (Landlock {restrict_writes(arguments.writable)})"
         except OSError as error:
             report[WRITES] = f"{FREE}: {_why(error)}"
     return report
@@ -124,35 +122,10 @@ def restrict_writes(writable: Sequence[str]) -> int:
     return version
 
 
-def fix_addresses(command: Sequence[str]) -> None:
-    """Start `command` in place of this process, at addresses that are the same each time; return if they are already.
-
-    Raises OSError where the system refuses.
-    """
-    libc = _libc()
-    persona = _checked(libc.personality(ctypes.c_ulong(_ASK_PERSONA)), "personality")
-    if not persona & _FIXED:
-        _checked(libc.personality(ctypes.c_ulong(persona | _FIXED)), "personality")
-        os.execv(command[0], command)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `seal` understands, for a program that is sealed as it is told."""
+    """What `apply` is told by a command line."""
     parser.add_argument("--network", action="store_true", help="keep the network")
     parser.add_argument("--writable", action="append", metavar="DIR", help="write here alone; any number of times")
-    parser.add_argument("--fixed-addresses", action="store_true")
-
-
-def seal(arguments: argparse.Namespace) -> dict[str, str]:
-    """Seal this process as its command line asks, starting it anew where that takes it; says what became of it."""
-    report = {}
-    if arguments.fixed_addresses:
-        try:
-            fix_addresses([sys.executable, *sys.orig_argv[1:]])
-            report[ADDRESSES] = FIXED
-        except OSError as error:
-            report[ADDRESSES] = f"{RANDOM}: {_why(error)}"
-    return report | apply(network=arguments.network, writable=arguments.writable)
 
 
 def _character_devices() -> list[str]:
@@ -212,7 +185,7 @@ def main() -> None:
     """Seal this process and say what became of it."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    print(json.dumps(seal(parser.parse_args())))  # noqa: T201 - what it is asked for
+    print(json.dumps(apply(parser.parse_args())))  # noqa: T201 - what it is asked for
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The guest side of the worker protocol: loads one adapter by its path and serves it over a pipe.
 
-    python -s -P server.py ADAPTER.py [--cpus 0,1] [--network] [--writable DIR]... [--fixed-addresses]
+    python -s -P server.py ADAPTER.py [--cpus 0,1] [--network] [--writable DIR]...
 
 Runs inside an option family's own environment and imports the standard library, numpy and the adapter, nothing else.
 Before that it gives up the network and every file that it is not told it may write to (seal.py).
@@ -335,7 +335,7 @@ def main() -> NoReturn:
         os.sched_setaffinity(0, {int(cpu) for cpu in arguments.cpus.split(",")})
     if Path("/proc/self/oom_score_adj").exists():
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # when memory ends: this process first
-    confined = seal.seal(arguments)  # while there is one thread, and before any code that came with a model
+    confined = seal.apply(arguments)  # while there is one thread, and before any code that came with a model
     channel = Channel()
     importlib.import_module("numpy")  # every option needs it, so it is no part of the runtime's import time
     started = time.perf_counter_ns()

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.guest.seal import ADDRESSES, FREE, NETWORK, WRITES
+from bench.guest.seal import FREE, NETWORK, WRITES
 from bench.places import GUEST
 
 SEAL = GUEST / "seal.py"
@@ -30,13 +30,11 @@ _SECONDS = 60.0
 class Confinement:
     """What a guest may reach beside its own folder and its home: the `network`, and folders that it may write to.
 
-    `writable` None: every file.  `fixed_addresses` starts it at addresses that are the same each time, for a comparison
-    that is not to depend on them.
+    `writable` None: every file.
     """
 
     network: bool = False
     writable: tuple[Path, ...] | None = ()
-    fixed_addresses: bool = False
 
     def arguments(self, own: Sequence[Path]) -> list[str]:
         """How a guest is told so on its command line; its `own` folders may be written to as well."""
@@ -45,15 +43,14 @@ class Confinement:
         if self.writable is not None and WRITES not in refused:
             for folder in (*own, *self.writable):
                 words += ["--writable", str(folder)]
-        return [*words, "--fixed-addresses"] if self.fixed_addresses else words
+        return words
 
     def told(self, report: Mapping[str, str]) -> dict[str, str]:
         """What became of it, in words by what it is about, of what a guest reports."""
         freely = {NETWORK: self.network, WRITES: self.writable is None}
-        told = {
+        return {
             what: ALLOWED if free else report.get(what) or refusals().get(what, FREE) for what, free in freely.items()
         }
-        return told | ({ADDRESSES: report.get(ADDRESSES, "")} if self.fixed_addresses else {})
 
 
 CONFINED = Confinement()

@@ -29,7 +29,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(cpu) for cpu in given.cpus.split(",")})
-    seal.seal(given)
+    seal.apply(given)
     sys.argv = [given.program, *given.arguments]
     if Path(given.program).is_file():
         runpy.run_path(given.program, run_name="__main__")
