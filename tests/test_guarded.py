@@ -145,7 +145,7 @@ def test_it_takes_no_privilege() -> None:
 
 
 @own_files_alone
-def test_a_program_behind_the_wall_is_kept_from_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_behind_the_wall_is_kept_from_as_much(tmp_path: Path) -> None:
     tool = tmp_path / "tool.py"
     tool.write_text(
         "import pathlib, sys, tempfile\n"

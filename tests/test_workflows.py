@@ -178,7 +178,7 @@ def test_a_workflow_is_as_its_published_schema_has_it(name: str) -> None:
 
 
 def test_rights_are_to_read_but_for_the_jobs_that_are_for_more() -> None:
-    more = {}
+    more: dict[tuple[str, str], set[str]] = {}
     for name in NAMES:
         found = workflows.read(name)
         assert "write" not in found["permissions"].values()

@@ -46,7 +46,9 @@ class Emulator(Entry):
         description="package of QEMU for this machine: <package>:<architecture>, or with /<suite>"
     )
     program: str = Field(description="QEMU's program in that package")
-    packages: list[Package] = Field(min_length=1, description="what the guest's system holds, beside all they depend on")
+    packages: list[Package] = Field(
+        min_length=1, description="what the guest's system holds, beside all they depend on"
+    )
     suites: list[Suite] = Field(min_length=1)
     keyring: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = Field(
         description="file of the keys that the suites are signed with"

@@ -128,7 +128,7 @@ class Environments:
         self._brought: dict[str, Env | None] = {}
 
     def lock_text(self, family: str) -> str:
-        """The lock of `family`.  Raises UsageError when there is none, more than one, or it holds more than versions."""
+        """The lock of `family`.  Raises UsageError when there is none, or several, or it holds more than versions."""
         path = outside.the_one(self._locks, f"{family}.txt") or self._locks[0] / f"{family}.txt"
         try:
             text = path.read_text(encoding="utf-8")

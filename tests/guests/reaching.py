@@ -15,10 +15,12 @@ TOUCH = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
 
 def network(request: dict[str, Any]) -> dict[str, Any]:
     """Interfaces; whether a connection to `outside` fails at once, and one over the loopback is made."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname(), timeout=5) as caller:
-            caller.sendall(b"x")
-            called = server.accept()[0].recv(1) == b"x"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=5) as caller,
+    ):
+        caller.sendall(b"x")
+        called = server.accept()[0].recv(1) == b"x"
     return {
         "interfaces": [name for _, name in socket.if_nameindex()],
         "outside": _tried(lambda: socket.create_connection((request["outside"], 9), timeout=5)),
@@ -35,11 +37,11 @@ def files(request: dict[str, Any]) -> dict[str, str]:
         "make": lambda: (folder / "new").write_text("new", encoding="utf-8"),
         "change": lambda: (folder / "there").write_text("changed", encoding="utf-8"),
         "truncate": lambda: os.truncate(folder / "there", 0),
-        "remove": lambda: (folder / "there").unlink(),
+        "remove": (folder / "there").unlink,
         "move in": lambda: own.rename(folder / "moved"),
         "move out": lambda: (folder / "there").rename("taken"),
         "link": lambda: (folder / "link").symlink_to("there"),
-        "make a folder": lambda: (folder / "sub").mkdir(),
+        "make a folder": (folder / "sub").mkdir,
         "by a child": lambda: subprocess.run(
             [sys.executable, "-c", TOUCH, folder / "touched"], check=True, capture_output=True
         ),
@@ -53,7 +55,7 @@ def usual(_request: dict[str, Any]) -> dict[str, str]:
     ways = {
         "null": lambda: Path(os.devnull).write_text("x", encoding="ascii"),
         "temporary": tempfile.mkdtemp,
-        "shared memory": lambda: tempfile.TemporaryFile(dir="/dev/shm"),
+        "shared memory": lambda: tempfile.TemporaryFile(dir="/dev/shm").close(),
         "home": lambda: (Path.home() / "cache").write_text("x", encoding="ascii"),
     }
     return {name: _tried(way) for name, way in ways.items()}
