@@ -27,6 +27,8 @@ from bench.wall.worker import Worker
 
 IMGSZ = 160
 MATRIX = matrix.load()
+UNCONNECTED = {"pytorch": 1}
+"""Sockets that are connected to nobody: ultralytics has libuuid ask for this machine's own address."""
 pytestmark = [
     pytest.mark.options,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
@@ -85,4 +87,4 @@ def test_a_measured_guest_looks_nothing_up_and_opens_no_socket(
     seen = read_trace(tmp_path / "trace")
     assert seen.outside == ()
     if family is None:  # a page is served over the loopback
-        assert seen.sockets == 0
+        assert seen.sockets == UNCONNECTED.get(cell.option.id, 0)
