@@ -49,10 +49,12 @@ def side(label: str, ms: float, process: float = 0.004, adapter: Path = ADAPTER)
 
 
 def contest(tmp_path: Path, base: Side, candidate: Side, name: str = "cell") -> Contest:
-    for each in (base, candidate):
+    sides = {}
+    for which, each in ((BASE, base), (CANDIDATE, candidate)):
         each.spec["options"]["launches"] = str(tmp_path / "launches")
+        sides[which] = replace(each, variables={**each.variables, "HOME": str(tmp_path)})  # where it may write
     conditions = Conditions(X, [], 1, Deadlines(), tmp_path / "guests.log", inferences=8)
-    pair = partial(run_pair, {BASE: base, CANDIDATE: candidate}, conditions, random.Random(7))  # noqa: S311 - an order of turns
+    pair = partial(run_pair, sides, conditions, random.Random(7))  # noqa: S311 - an order of turns
     return Contest(name, pair, {"latency": 0.01})
 
 
