@@ -27,8 +27,11 @@ from bench.wall.worker import Worker
 
 IMGSZ = 160
 MATRIX = matrix.load()
-UNCONNECTED = {"pytorch": 1}
-"""Sockets that are connected to nobody: ultralytics has libuuid ask for this machine's own address."""
+UNCONNECTED = {"pytorch": 1, "saved_model": 1, "graphdef": 1}
+"""Sockets that are connected to nobody: ultralytics has libuuid ask for this machine's own address, and a library of
+TensorFlow's tries whether the loopback has IPv6."""
+ROUTE = {"2001:4860:4860::8888 port 443"}
+"""What Chromium asks the kernel for a way to, over a socket that sends nothing; in a guest there is none."""
 pytestmark = [
     pytest.mark.options,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
@@ -85,6 +88,6 @@ def test_a_measured_guest_looks_nothing_up_and_opens_no_socket(
     for what, said in ((NETWORK, ISOLATED), (WRITES, "own folders")):
         assert attested[what].startswith(refusals().get(what, said))
     seen = read_trace(tmp_path / "trace")
-    assert seen.outside == ()
+    assert set(seen.outside) <= (ROUTE if family else set())
     if family is None:  # a page is served over the loopback
         assert seen.sockets == UNCONNECTED.get(cell.option.id, 0)

@@ -24,6 +24,8 @@ QUIET = (
     "--disable-component-update",
     "--disable-quic",
     "--disable-sync",
+    # The page is asked for by its address: no name is looked up, for the browser either.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--no-first-run",
 )
 # How each target's browser is started: the ways to reach a GPU in turn, the last one draws in software.
