@@ -117,7 +117,7 @@ def test_a_disturbed_profile_does_not_count(tmp_path: Path) -> None:
     [
         ({"error": "no profiler in this build"}, "no profiler in this build"),
         ({"tell": [None]}, "profiled does not tell its operators on cpu"),
-        ({"tell": [[CONV], [CONV, CONV]]}, "list different operators"),
+        ({"tell": [[CONV], [CONV], [CONV, CONV]]}, "list different operators"),
     ],
 )
 def test_what_cannot_be_listed_is_told_in_words(tmp_path: Path, candidate: dict[str, Any], words: str) -> None:
