@@ -33,6 +33,7 @@ from bench.tasks.images import (
     IMAGE_SUFFIXES,
     OTHER_PICTURES,
     cause,
+    content_sha256,
     each_once,
     exists,
     files_below,
@@ -95,8 +96,9 @@ class Dataset:
 
     Attributes: `name` stem of the data file, `split` the key it was read from, `names` class names by index (unique),
     `images` in order of path, `boxes` a structured array of the task's annotations (`image_id`, `category`, and what
-    else its labels hold, in px of the image), `sha256` over image list, sizes, labels and class names, the same on any
-    machine, `notes` what a reader of the score must know of the set, a sentence each.
+    else its labels hold, in px of the image), `sha256` over class names and what image and label files hold, image by
+    image in their order: the same on any machine and under any file name; `notes` what a reader of the score must know
+    of the set, a sentence each.
     """
 
     name: str
@@ -339,13 +341,13 @@ def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", l
     paths = found.paths if limit is None else evenly_spaced(found.paths, limit)
     with ThreadPoolExecutor(_READERS) as pool:
         sizes = list(pool.map(image_size, paths))
+        contents = list(pool.map(content_sha256, paths))
     images = tuple(Image(index, path, *size) for index, (path, size) in enumerate(zip(paths, sizes, strict=True)))
     labels = [read(label_path(image.path), len(names), image) for image in images]
     digest = hashlib.sha256()
     digest.update(_framed(names.values()))
-    for image, own in zip(images, labels, strict=True):
-        fields = (_portable(image.path, source.root), str(image.width), str(image.height), own.raw.hex())
-        digest.update(_framed(fields))
+    for content, own in zip(contents, labels, strict=True):
+        digest.update(_framed((content, own.raw.hex())))
     return Dataset(
         name=source.path.stem,
         split=split,
@@ -371,7 +373,7 @@ def _label_notes(images: Sequence[Image], labels: Sequence[Labels], root: Path) 
 
 
 def _portable(path: Path, root: Path) -> str:
-    """Path below the root of the set, so that the hash does not depend on where the set lies."""
+    """Path below the root of the set, as it is shown."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
@@ -381,5 +383,5 @@ def _framed(fields: Iterable[str]) -> bytes:
 
 
 def _encoded(field: str) -> bytes:
-    """UTF-8; bytes of a file name that are none stay as they are."""
-    return field.encode("utf-8", "surrogateescape")
+    """UTF-8, also of half a surrogate pair, which YAML can write into a name."""
+    return field.encode("utf-8", "surrogatepass")

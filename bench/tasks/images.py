@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections import deque
@@ -180,6 +181,19 @@ def image_size(path: Path) -> tuple[int, int]:
             "it out of the split"
         )
     return width, height
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of an image file.  Raises UsageError when it cannot be read.
+
+    Of the file and not of its pixels: the next version of a decoder may round them otherwise, and one file has one hash
+    on every machine.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read the image {path}: {cause(error)}; restore it or correct the split") from error
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
