@@ -22,6 +22,7 @@ from test_dataset import BOX_ROW, data_file, write_image
 from bench import store
 from bench.decide.claims.checks._common import Place
 from bench.decide.claims.tables import Tables, load
+from bench.decide.deploy import candidates
 from bench.environments import locked
 from bench.environments.installers import PYTHON_VERSION
 from bench.environments.javascript import JsEnvironments
@@ -475,7 +476,8 @@ def test_two_checkpoints_of_one_name_are_never_one_model(tmp_path: Path) -> None
     places = [Place.of(row) for row in found.cells]
     assert len(set(places)) == 2 * len(places) / 3, "the first and the third are runs of one model"
     assert set(together(runs[0], runs[2]).grid.model) == {"best"}, "alone it keeps its name"
-    chooser = panel.build([reading.load(run) for run in runs], "en")
+    known = [(data, field) for data in map(reading.load, runs) for field in candidates.fields(data)]
+    chooser = panel.build(known, "en", several=True)
     assert "best (1a2b3c4)" in chooser
     assert "best (9f8e7d6)" in chooser
     assert "--model best --imgsz" in chooser, "the command names it as its run does"
