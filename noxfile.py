@@ -115,6 +115,13 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/benchmarks", "--benchmark-only", *session.posargs, env=HERE)
 
 
+@nox.session(name="coco-tables")
+def coco_tables(session: nox.Session) -> None:
+    """Write and read predictions of COCO's size: seconds and memory by the number of cells, `-- 10 25 50`."""
+    _install(session, "core")
+    session.run("python", "tests/benchmarks/coco_tables.py", *session.posargs, env=HERE)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, the wall between core and guests, and the workflows."""

@@ -313,17 +313,6 @@ def test_a_statement_about_processors_is_not_decided_by_a_device() -> None:
     assert not tables.on(["Intel"]).rows
 
 
-def test_probes_made_when_names_were_shorter_are_of_the_runs_own_machine(tmp_path: Path) -> None:
-    facts = [{"scope": "machine", "key": key, "value": value} for key, value in FACTS.items()]
-    probes = [{"probe": "devices", "subject": name, "machine": name} for name in ("AMD EPYC, Linux", "Another, Linux")]
-    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": "c"}])
-    store.write_table(tmp_path, "environment", facts)
-    store.write_table(tmp_path, "probes", probes)
-    found = load([tmp_path], matrix.load()).probes.set_index("subject").machine
-    assert found["AMD EPYC, Linux"] == "AMD EPYC, 64 CPUs, 540 GB, Linux"
-    assert found["Another, Linux"] == "Another, Linux"
-
-
 def test_only_measured_rows_are_cells_and_only_reached_targets_are_present() -> None:
     tables = results(
         reference(), cell("onnx", target="cuda", status="skipped", reason_code="target_absent"),

@@ -41,6 +41,10 @@ class Export(Entry):
     sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$")]] = Field(
         default_factory=list, description="where more than one leads here: <exporter>:<environment family>, in order"
     )
+    device: Identifier | None = Field(
+        default=None, description="target whose very device an artifact is built for and works on; absent: any's"
+    )
+    program: str = Field(default="", description="program on PATH that the exporter uses where it is installed")
     without_target: bool = Field(default=False, description="export also where the target is absent: exported only")
 
     @model_validator(mode="after")
@@ -132,6 +136,11 @@ class Target(Entry):
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
     detect: Signs
+    describe: list[str] = Field(
+        default_factory=list,
+        description="arguments with which the command or executable of `detect` names the device, a line a kind",
+    )
+    chosen_by: str = Field(default="", description="variable with which a user chooses among several such devices")
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
     cpu_bound: bool = Field(default=False, description="whether an inference keeps a CPU busy from beginning to end")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.grid import machine
 from bench.grid.matrix import REFERENCE_PRECISION, Cell, Matrix
 from bench.grid.schema import Sweep
 from bench.tasks.dataset import Dataset
@@ -34,6 +35,8 @@ def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) ->
         exporter=matrix.exporter(cell.option, spec.exporter),
         environment=spec.environment,
         calibration=tuple(images),
+        device=machine.device(matrix.targets[spec.device]) if spec.device is not None else "",
+        program=machine.program(spec.program) if spec.program else "",
     )
     before = [
         replace(
@@ -43,6 +46,8 @@ def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) ->
             exporter=matrix.exporter(cell.option, exporter),
             environment=family,
             calibration=(),
+            device="",
+            program="",
         )
         for exporter, family in spec.chain
     ]

@@ -40,6 +40,8 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     counts = tables.overview(run)
     parts = ", ".join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
     console.print(Text(t("run", run=run.run_id, counts=parts)))
+    if model := run.named("model"):
+        console.print(Text(t("of", model=model, data=run.named("data") or MISSING), style="dim"))
     errors = own(run, timings(run.samples))
     if run.measured:
         print_fitted(

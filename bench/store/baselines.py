@@ -22,7 +22,7 @@ from typing import Any
 
 from bench.files import locked
 from bench.reasons import StoreError, UsageError, did_you_mean
-from bench.store.tables import read_table
+from bench.store.tables import SCHEMA_VERSION, read_table
 
 FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
 _LEFT_OUT = ("samples", "launches")
@@ -31,6 +31,8 @@ IDENTITY = "identity"
 """Scope of the table `environment` with the identity of each cell, as JSON by the cell's id."""
 _SAME = ("model_sha256", "images", "data_sha256")  # the hash of data is that of its images
 """Facts of a run without which two runs cannot be compared."""
+_BY_CONTENT = 3
+"""The version of the schema since which the hash of data is one of what its files hold."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ def facts_of(run: Path) -> dict[str, Any]:
 
 
 def require_comparable(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
-    """Raise UsageError where model, data or number of images of two runs differ."""
+    """Raise UsageError where model, data or number of images of a baseline and a candidate differ, or may differ."""
+    if base.get("schema", 0) < _BY_CONTENT:
+        raise UsageError(
+            f"the baseline {base['name']} was promoted by an older bench, whose hash of the data left the pixels out, "
+            "so that nobody can say whether it was this data: promote a run of the present one (yolo11-bench run, then "
+            'yolo11-bench baseline promote RUN --name NAME --why "...")'
+        )
     for name in _SAME:
         if base[name] != candidate[name]:
             what = {"model_sha256": "model", "data_sha256": "data"}.get(name, name)
@@ -116,6 +124,7 @@ def promote(run: Path, root: Path, machine: str, name: str, why: str, house: byt
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "why": why.strip(),
         "run_id": facts["run_id"],
+        "schema": SCHEMA_VERSION,
     }
     directory = root / machine / name
     try:

@@ -14,15 +14,20 @@ from typing import Any
 import pandas as pd
 
 from bench.grid import matrix
-from bench.reasons import Status
+from bench.reasons import Status, StoreError
 from bench.store import tables
+from bench.store.parquet import Only
 from bench.store.parts import files
+from bench.words.names import short
 from bench.words.numbers import clean, precision_name
 
 Point = tuple[str, int, int, str, int]
 """Model, image size in px, batch, target and threads: where cells may be compared with each other."""
 
 REFERENCE = ("pytorch", "fp32")
+
+MODEL_SHA256 = "model_sha256"
+"""Fact of a run: the hash of its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +133,18 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run.  `labels` names each cell as briefly as this run allows without two cells sharing a name."""
+    """A run, without its predictions, which are read image by image.
+
+    `labels` names each cell as briefly as this run allows without two cells sharing a name.
+    """
 
     run_id: str
     cells: tuple[StoredCell, ...]
     labels: Mapping[str, str]
     facts: tuple[Fact, ...]
     samples: pd.DataFrame
-    detections: pd.DataFrame
     ground_truth: pd.DataFrame
+    directory: Path
 
     @property
     def measured(self) -> tuple[StoredCell, ...]:
@@ -153,6 +161,10 @@ class Run:
         for cell in self.measured:
             groups.setdefault(cell.point, []).append(cell)
         return {point: tuple(cells) for point, cells in groups.items()}
+
+    def detections(self, image_id: int) -> pd.DataFrame:
+        """What every cell detected in an image, rows of that table.  Raises StoreError for one that cannot be read."""
+        return optional(self.directory, "detections", {"image_id": [image_id]})
 
     def reference_for(self, cell: StoredCell) -> StoredCell | None:
         """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
@@ -179,6 +191,16 @@ class Run:
         """What a reader of the scores must know of the data set, a sentence each."""
         recorded = self.fact("data_notes")
         return tuple(clean(str(note)) for note in json.loads(recorded)) if recorded else ()
+
+    def named(self, what: str) -> str:
+        """Model or data by name and the beginning of its hash, `best (1a2b3c4)`; empty where the run does not say."""
+        name, digest = self.fact(what), short(self.fact(f"{what}_sha256"))
+        return f"{name} ({digest})" if name and digest else name
+
+    @property
+    def subject(self) -> str:
+        """Model and data as the report names them; what the run does not say is left out."""
+        return ", ".join(f"{what} {name}" for what in ("model", "data") if (name := self.named(what)))
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
@@ -207,8 +229,8 @@ def load(run_dir: Path) -> Run:
         labels=label(cells) | label(cell for cell in cells if cell.measured),
         facts=facts,
         samples=optional(run_dir, "samples"),
-        detections=optional(run_dir, "detections"),
         ground_truth=optional(run_dir, "ground_truth"),
+        directory=run_dir,
     )
 
 
@@ -229,10 +251,22 @@ def label(cells: Iterable[StoredCell]) -> dict[str, str]:
     return {cell_id: name if shared[name] == 1 else f"{name} ({cell_id})" for cell_id, name in names.items()}
 
 
-def optional(run_dir: Path, name: str) -> pd.DataFrame:
-    """A table that a run may lack: it is then empty.  Raises StoreError for one that cannot be read."""
+def task_of(run_dir: Path) -> str:
+    """The task that a run was of.  Raises StoreError where it says none, or cannot be read."""
+    facts = tables.read_table(run_dir, "environment")
+    told = facts.value[(facts.scope == "run") & (facts.key == "task")]
+    if told.empty:
+        raise StoreError(f"{run_dir}: its table environment names no task; it is damaged, or no run of the bench")
+    return str(told.iloc[0])
+
+
+def optional(run_dir: Path, name: str, only: Only | None = None) -> pd.DataFrame:
+    """A table that a run may lack: it is then empty.  `only` is that of `read_table`.
+
+    Raises StoreError for one that cannot be read.
+    """
     if files(run_dir, name):
-        return tables.read_table(run_dir, name)
+        return tables.read_table(run_dir, name, only)
     empty: pd.DataFrame = tables.TABLES[name].empty_table().to_pandas()
     return empty
 

@@ -5,12 +5,13 @@
 `docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot exist
 without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last
 complete version and never half a file.  What grows as a run goes on (`samples`, and the predictions of its task) is
-kept in parts until the end (`bench/store/parts.py`).
+kept in parts until the end (`bench/store/parts.py`).  Runs of older versions are brought to the present one as they are
+read (`bench/store/migration.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.reasons import StoreError
-from bench.store import parquet, parts
-from bench.store.parquet import field
+from bench.store import migration, parquet, parts
+from bench.store.merging import merged
+from bench.store.parquet import Only, field
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = migration.VERSION
+_PIECE = 2**16
+"""Rows in a group of a part: as many of each part are in memory while they are joined."""
+_LARGE = 2**22
+"""Rows from which a table is converted column by column."""
 
 _DICT = pa.dictionary(pa.int32(), pa.string())
 
@@ -328,51 +334,92 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     `rows` are mappings keyed by column (absent columns become null) or a ready Arrow table.
     Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
     """
-    path = _write(parts.whole(directory, name), name, rows)
-    try:
-        parts.remove(directory, name)
-    except OSError as error:
-        raise StoreError(f"cannot delete the parts of {path}: {error}") from error
+    path = parts.whole(directory, name)
+    parquet.write(path, rows, _stamped(name), **_encoding(name))
+    parts.remove(directory, name)
     return path
 
 
 def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
-    """Add rows to a table that `write_table` is to write as a whole in the end; readers see them from now on.
+    """Add rows to a table that is to be written as a whole in the end; readers see them from now on.
 
     Raises StoreError as `write_table` does; what was added before stays.
     """
-    return _write(parts.upcoming(directory, name), name, rows)
-
-
-def read_table(directory: Path, name: str) -> pd.DataFrame:
-    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
-
-    A column that there was none of when the run was recorded is null.  Of a run that was killed, or goes on, the parts
-    that the table has grown by are read.
-    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
-    """
-    files = parts.files(directory, name) or [parts.whole(directory, name)]
-    read = [_read(path, name) for path in files]
-    table = read[0] if len(read) == 1 else pa.concat_tables(read).unify_dictionaries()
-    # Without metadata: what the file says of itself, such as an index of pandas, is no part of the schema.
-    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
-    return frame
-
-
-def _write(path: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
-    schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
-    # A dictionary of floats would hide from the compressor that cells repeat each other's.
-    low = [column.name for column in schema if not pa.types.is_floating(column.type)]
-    parquet.write(path, rows, schema, compression_level=9, use_dictionary=low)
+    path = parts.upcoming(directory, name)
+    parquet.write(path, rows, _stamped(name), group=_PIECE, **_encoding(name))
     return path
 
 
-def _read(path: Path, name: str) -> pa.Table:
-    table = parquet.read(path)
-    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
-    if version != str(SCHEMA_VERSION):
-        raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    for column in TABLES[name]:
-        if column.name not in table.column_names:
-            table = table.append_column(column, pa.nulls(len(table), column.type))
-    return table.select(TABLES[name].names)
+def join_parts(directory: Path, name: str, key: str) -> Path:
+    """Write a table as a whole from the parts that it has grown by, in order of its column `key`, as each part is.
+
+    Of each part a group of rows is in memory at a time, so what this takes grows with the number of parts and not with
+    their rows.  Raises StoreError for a part that cannot be read, or where the disk refuses; the parts then stay.
+    """
+    path = parts.whole(directory, name)
+    pieces = merged([parquet.groups(part) for part in parts.files(directory, name)], key)
+    parquet.write_pieces(path, pieces, _stamped(name), **_encoding(name))
+    parts.remove(directory, name)
+    return path
+
+
+def read_table(
+    directory: Path, name: str, only: Only | None = None, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Table `name` of a run as a DataFrame with the columns of its schema, in order, or some of them.
+
+    `only` leaves out rows that have other values than those it gives by column; what is left out is never in memory.
+    A run of an older version is read through `bench.store.migration`; a column that there was none of when it was
+    recorded is null.  Of a run that was killed, or goes on, the parts that the table has grown by are read.
+    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, or damaged.
+    """
+    path = parts.whole(directory, name)
+    wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
+    early = name not in migration.CHANGED  # a change may need what is not asked for
+
+    def stored(other: str) -> tuple[int, pa.Table] | None:
+        found = parts.read(directory, other, only, columns) if early and other == name else parts.read(directory, other)
+        return None if found is None else (migration.version_of(parts.whole(directory, other), found), found)
+
+    try:
+        if early and not only and path.is_file() and parquet.length(path) > _LARGE:
+            return _large(path, wanted)
+        table = migration.present(name, stored)
+        if table is None:
+            raise StoreError(f"cannot read {path}: there is no such file")
+        if only and not early:
+            table = parquet.matching(table, only)
+        table = pa.table({column.name: _column(table, column) for column in wanted})
+    except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame
+
+
+def _large(path: Path, wanted: Sequence[pa.Field]) -> pd.DataFrame:
+    """A large table: only of the column that is being converted are there two copies at a time."""
+    found = {}
+    for name, table in parquet.by_column(path, [column.name for column in wanted]):
+        migration.version_of(path, table)
+        (column,) = (column for column in wanted if column.name == name)
+        found[name] = _column(table, column).to_pandas(use_threads=False)
+    return pd.DataFrame(found, columns=[column.name for column in wanted], copy=False)
+
+
+def _column(table: pa.Table, column: pa.Field) -> pa.ChunkedArray:
+    """A column in its type; null throughout where the table has none of the name."""
+    if column.name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), column.type)])
+    values = table[column.name]
+    # Arrow has no cast between the maps that it writes and those that it reads.
+    return values if pa.types.is_nested(column.type) else values.cast(column.type)
+
+
+def _stamped(name: str) -> pa.Schema:
+    return TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
+
+
+def _encoding(name: str) -> dict[str, Any]:
+    # A dictionary of floats would hide from the compressor that cells repeat each other's.
+    low = [column.name for column in TABLES[name] if not pa.types.is_floating(column.type)]
+    return {"compression_level": 9, "use_dictionary": low}

@@ -50,7 +50,7 @@ class RunStore:
             }
             for cell in cells
         }
-        self._predictions: dict[str, list[pa.Table]] = {}
+        self._predicted: set[str] = set()
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
@@ -101,9 +101,10 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Add the predictions of a cell to the table of its task."""
-        self._predictions.setdefault(table, []).append(rows)
-        tables.add_part(self.directory, table, rows)
+        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone."""
+        order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
+        tables.add_part(self.directory, table, rows.take(order))
+        self._predicted.add(table)
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
@@ -115,10 +116,8 @@ class RunStore:
 
         Cells of equal outputs repeat each other's boxes, and a compressor sees that only where they are close by.
         """
-        for table, parts in self._predictions.items():
-            rows = pa.concat_tables(parts).unify_dictionaries()
-            order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
-            self.write(table, rows.take(order))
+        for table in sorted(self._predicted):
+            tables.join_parts(self.directory, table, "image_id")
 
     def write(self, name: str, rows: pa.Table) -> None:
         """Write a whole table."""

@@ -86,8 +86,9 @@ class Dataset:
 
     Attributes: `name` stem of the data file, `split` the key it was read from, `names` class names by index (unique),
     `images` in order of path, `boxes` a structured array of the task's annotations (`image_id`, `category`, and what
-    else its labels hold, in px of the image), `sha256` over image list, sizes, labels and class names, the same on any
-    machine, `remarks` what a reader of the score must know of the set, `counts` what was found of it.
+    else its labels hold, in px of the image), `sha256` over class names and what image and label files hold, image by
+    image in their order: the same on any machine and under any file name; `remarks` what a reader of the score must
+    know of the set, `counts` what was found of it.
     """
 
     name: str
@@ -229,22 +230,21 @@ def read(
         names=names or {},
         images=images,
         boxes=np.concatenate([own.rows for own in labels]) if labels else _NO_ROWS,
-        sha256=_identity(source, names or {}, images, labels),
+        sha256=_identity(names or {}, images, labels),
         source=source,
         remarks=(*found.remarks, *_remarks(images, labels, source.root)),
         counts=_counts(len(found.paths), labels),
     )
 
 
-def _identity(source: DataFile, names: dict[int, str], images: Sequence[Image], labels: Sequence[Labels]) -> str:
-    """SHA-256 over class names, image list, sizes and labels; empty where some labels could not be read."""
+def _identity(names: dict[int, str], images: Sequence[Image], labels: Sequence[Labels]) -> str:
+    """SHA-256 over class names and what image and label files hold; empty where some labels could not be read."""
     if len(images) != len(labels):
         return ""
     digest = hashlib.sha256()
     digest.update(_framed(names.values()))
     for image, own in zip(images, labels, strict=True):
-        fields = (_portable(image.path, source.root), str(image.width), str(image.height), own.raw.hex())
-        digest.update(_framed(fields))
+        digest.update(_framed((image.content, own.raw.hex())))
     return digest.hexdigest()
 
 
@@ -282,7 +282,7 @@ def _remarks(images: Sequence[Image], labels: Sequence[Labels], root: Path) -> I
 
 
 def _portable(path: Path, root: Path) -> str:
-    """Path below the root of the set, so that the hash does not depend on where the set lies."""
+    """Path below the root of the set, as it is shown."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
@@ -291,6 +291,6 @@ def _framed(fields: Iterable[str]) -> bytes:
     return b"".join(len(data).to_bytes(8, "little") + data for data in map(_encoded, fields))
 
 
-def _encoded(text: str) -> bytes:
-    """UTF-8; bytes of a file name that are none stay as they are."""
-    return text.encode("utf-8", "surrogateescape")
+def _encoded(field: str) -> bytes:
+    """UTF-8, also of half a surrogate pair, which YAML can write into a name."""
+    return field.encode("utf-8", "surrogatepass")

@@ -1,8 +1,10 @@
 """Exported artifacts in a content-addressed cache: the same inputs are exported once, and never half.
 
 An artifact lives in `<cache>/artifacts/<key>/`.  The key is the SHA-256 over everything that decides what comes out:
-the weights, option, precision, image size, batch, the export environment's lock, the exporter's source and the
-calibration images.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
+the weights, option, precision, image size, batch, the exporter's source and the calibration images; the export
+environment with its platform and its build of torch; and, where an artifact is of one kind of machine, that machine:
+the device that an engine is built for, the processor and the threads that an artifact was calibrated with, the compiler
+that is installed.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
 export happens in a temporary directory that is renamed when its manifest is written; what is found in the cache is
 checked against that manifest, sizes and hashes, each time it is used.
 """
@@ -22,13 +24,14 @@ from typing import Any
 
 from bench.environments.locked import Environments
 from bench.files import locked
+from bench.grid import machine
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall.confinement import Confinement
 from bench.wall.worker import SERVER, Worker
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LETTERBOX = GUEST / "letterbox.py"
 _LOG = "export.log"
 _LOG_LINES = 20
@@ -41,6 +44,8 @@ class ExportRequest:
     `exporter` is an exporter module, `environment` the family it runs in.  `calibration` are the images for a static
     quantisation, empty for other precisions, and `calibration_split` is the split they were taken from.
     `source` is the artifact that this one is converted from, for exporters that do not start at the checkpoint.
+    `device` tells the device it is built for from others, where it works on no other (`bench.grid.machine.device`), and
+    `program` the version of a program of this machine's that the exporter uses where it is installed.
     """
 
     weights: Path
@@ -53,6 +58,8 @@ class ExportRequest:
     calibration: tuple[Path, ...] = ()
     calibration_split: str = "train"
     source: Artifact | None = None
+    device: str = ""
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Artifacts:
 
     def key(self, request: ExportRequest) -> str:
         """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
-        return hashlib.sha256(_canonical(self._inputs(request)).encode()).hexdigest()
+        return _address(self._inputs(request))
 
     def find(self, key: str) -> Artifact | None:
         """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
@@ -107,9 +114,13 @@ class Artifacts:
         input), CellProblem(EXPORT_FAILED) or another reason the exporter had, with its last lines.
         """
         inputs = self._inputs(request)
-        key = hashlib.sha256(_canonical(inputs).encode()).hexdigest()
-        directory = self._root / key
         try:
+            if not (self._root / _address(inputs)).is_dir():
+                # Which build of a package an environment holds is known for sure once it is there.
+                self._environments.ensure(request.environment)
+                inputs = self._inputs(request)
+            key = _address(inputs)
+            directory = self._root / key
             with locked(directory):
                 warnings: tuple[str, ...] = ()
                 if directory.exists():
@@ -124,7 +135,7 @@ class Artifacts:
                 return Artifact(key, directory, _read_manifest(directory), warnings)
         except OSError as error:
             raise CellProblem(
-                Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {directory}: {error}"
+                Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {self._root}: {error}"
             ) from error
 
     def _export(self, request: ExportRequest, inputs: Mapping[str, Any], key: str, timeout: float) -> None:
@@ -149,7 +160,7 @@ class Artifacts:
                 env.python,
                 request.exporter,
                 variables=self._environments.variables(),
-                threads=os.cpu_count() or 1,
+                threads=_threads(),
                 log_path=temporary / _LOG,
                 confinement=Confinement(writable=(output,)),
             ) as worker:
@@ -181,6 +192,9 @@ class Artifacts:
             "exporter": sorted(self._sha256(path, "exporter") for path in sources),  # wherever they lie
             "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
             "source": request.source.key if request.source else None,
+            "device": request.device or None,
+            "program": request.program or None,
+            "calibrated": _calibrator() if request.calibration else None,
         }
 
     def _sha256(self, path: Path, what: str) -> str:
@@ -193,6 +207,22 @@ class Artifacts:
         except OSError as error:
             raise UsageError(f"{path}: cannot read this {what}: {error.strerror}. Check the path.") from error
         return self._hashes[known]
+
+
+def _threads() -> int:
+    """Threads of an exporter: as many as this machine has CPUs."""
+    return os.cpu_count() or 1
+
+
+def _calibrator() -> dict[str, Any]:
+    """What of this machine goes into an artifact that is calibrated.
+
+    The network is run for it, with kernels that the processor's features choose and sums that are cut by threads: the
+    ranges of its activations, and so the scales that are stored, differ in their last digits by both.  All that other
+    exporters compute is one number at a time: they rewrite a graph, round weights, fold constants and batch
+    normalisation.  There neither threads nor processor can move a digit, and machines may share what was exported.
+    """
+    return {"processor": machine.cpu_name(), "features": machine.cpu_flags(), "threads": _threads()}
 
 
 def _manifest(
@@ -270,5 +300,5 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _address(inputs: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
