@@ -235,6 +235,7 @@ class Environments:
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs are counted as their driver counts them, not the fastest first
             "PYTHONNOUSERSITE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
