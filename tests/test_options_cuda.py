@@ -19,6 +19,7 @@ from guest_spec import spec
 
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
+from bench.environments import brought
 from bench.environments.locked import Environments
 from bench.grid import machine, matrix
 from bench.guest import tf32
@@ -36,11 +37,17 @@ ROOT = Path(__file__).parents[1]
 IMGSZ = 320
 pytestmark = [
     pytest.mark.options,
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+    pytest.mark.skipif(
+        sys.version_info[:2] != (3, 11) and not brought.given("export-torch"),
+        reason="environments need Python 3.11, or interpreters that are named by BENCH_ENV_*",
+    ),
 ]
 Array = np.ndarray[Any, np.dtype[np.float32]]
 GPU = machine.detect(matrix.load().targets["cuda"])
 needs_gpu = pytest.mark.skipif(not GPU.found, reason=GPU.text)
+needs_tensorrt = pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) and not brought.given("tensorrt"), reason="TensorRT's environment needs Python 3.11"
+)
 
 
 @pytest.fixture(scope="module")
@@ -435,6 +442,7 @@ def test_options_run_on_the_gpu(
             assert np.abs(output - expected)[:, :4].max() < 0.05
 
 
+@needs_tensorrt
 @needs_gpu
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", "f32"), ("tf32", "tf32"), ("fp16", "f16"), ("int8", "i8")])
 def test_engines_are_built_and_run_on_the_gpu(
