@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
