@@ -37,7 +37,7 @@ from bench.guest.seal import WRITES
 from bench.places import EXPORTERS, MATRICES, RUNTIMES
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.store.tables import TABLES
-from bench.tasks.dataset import DataFile
+from bench.tasks.datafile import DataFile
 from bench.tasks.detect.task import DETECT
 from bench.wall import checkpoint
 from bench.wall.artifacts import MANIFEST, Artifact, Artifacts, ExportRequest, damage
