@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench.grid import matrix
-from bench.reasons import Status, StoreError
+from bench.reasons import Status
 from bench.store import tables
 from bench.store.parquet import Only
 from bench.store.parts import files
@@ -268,12 +268,10 @@ def label(cells: Iterable[StoredCell]) -> dict[str, str]:
 
 
 def task_of(run_dir: Path) -> str:
-    """The task that a run was of.  Raises StoreError where it says none, or cannot be read."""
+    """The task that a run was of; detection where it says none.  Raises StoreError where it cannot be read."""
     facts = tables.read_table(run_dir, "environment")
     told = facts.value[(facts.scope == "run") & (facts.key == "task")]
-    if told.empty:
-        raise StoreError(f"{run_dir}: its table environment names no task; it is damaged, or no run of the bench")
-    return str(told.iloc[0])
+    return str(next(iter(told), "detect"))
 
 
 def optional(run_dir: Path, name: str, only: Only | None = None) -> pd.DataFrame:
