@@ -244,6 +244,7 @@ class Environments:
             "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
             "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs are counted as their driver counts them, not the fastest first
             "PYTHONNOUSERSITE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",

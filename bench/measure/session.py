@@ -135,7 +135,9 @@ class Session:
                     subject = replace(subject, running=Running(guest, env))
                 instrument.measure(subject)
                 if subject.running is not None:
-                    workshop.note_process(cell, peak_rss_bytes=subject.guest.stats().peak_rss_bytes)
+                    gpu, guest = workshop.gpu(cell), subject.guest
+                    held = None if gpu is None else gpu.held_bytes(guest.pid)
+                    workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
                     subject.running.env.require_unchanged(packages)
                 yield instrument.name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
-from bench.stats.turns import Turn
+from bench.stats.turns import Turn, energies
 from bench.wall.worker import Loaded, Worker
 
 # Share of the memory that is free when the campaign starts which its guests may fill.
@@ -70,18 +70,28 @@ class Campaign:
         for name in self._cells.keys() - timed.keys():
             text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
             self._problems[name] = CellProblem(Reason.REFERENCE_FAILED, text)
-        rss = {name: int(self._workshop.store.row(cell).get("peak_rss_bytes") or 0) for name, cell in timed.items()}
-        budget = int(psutil.virtual_memory().available * MEMORY_SHARE)
-        for number, names in enumerate(windows(rss, self._references, budget)):
+        references = {name: self._references[name] for name in timed}
+        for number, names in enumerate(windows(references, *self._memories(timed))):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
         return self._problems
+
+    def _memories(self, timed: Mapping[str, Cell]) -> Iterator[tuple[dict[str, int], int]]:
+        """What each cell's guest needs of the machine's memory and of the GPU's, with what it may have of either."""
+        free = {"peak_rss_bytes": psutil.virtual_memory().available}
+        gpu = next(filter(None, map(self._workshop.gpu, timed.values())), None)
+        if gpu is not None and (told := gpu.free_bytes()) is not None:
+            free["gpu_bytes"] = told
+        for column, there in free.items():
+            needed = {name: int(self._workshop.store.row(cell).get(column) or 0) for name, cell in timed.items()}
+            yield needed, int(there * MEMORY_SHARE)
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         workshop = self._workshop
         cpus = sorted({cpu for name in names for cpu in workshop.cpus(self._cells[name])})
         references = {name: self._references[name] for name in names}
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
+        watches = {name: gpu.watch for name in names if (gpu := workshop.gpu(self._cells[name])) is not None}
         with ExitStack() as stack:
             running: dict[str, _Launched] = {}
 
@@ -92,7 +102,8 @@ class Campaign:
                 stack.push(running[name].guest)  # it was entered by _start
                 return running[name].guest
 
-            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound, self._keep)
+            plan = workshop.sweep.latency
+            window = Window(number, launch, references, plan, cpus, SEED, bound, self._keep, watches)
             try:
                 self._rounds(window)
                 self._problems.update(window.problems)
@@ -184,7 +195,8 @@ class Campaign:
         if not window.turns[cell.cell_id]:
             return None
         summary = window.summary(cell.cell_id)
-        self._workshop.store.update(cell, **_columns(summary), latency_stop=stop)
+        energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
+        self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
         return summary
 
     def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
@@ -219,7 +231,7 @@ class Campaign:
         shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
         self._workshop.progress.message(
             f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "
-            f"by a machine that gives less than a whole one: {shown}. Their times are in the tables without an "
+            f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the tables without an "
             "interval and decide nothing; measure them again on a quiet machine."
         )
 
@@ -238,6 +250,15 @@ def _columns(summary: Summary) -> dict[str, float | int | None]:
         "latency_rounds": summary.rounds,
         "latency_rounds_contaminated": summary.contaminated,
     }
+
+
+def _energy_columns(turns: Sequence[Turn], batch: int) -> dict[str, float | None]:
+    """What an image took on the GPU, in the columns of `cells`; none where it told too little."""
+    found = energies(turns)
+    if not found:
+        return {}
+    energy = median_interval([joules / batch for joules in found])
+    return {"energy_image_j": energy.value, "energy_image_j_low": energy.low, "energy_image_j_high": energy.high}
 
 
 def _process_columns(launches: Sequence[Launch]) -> dict[str, float | int | None]:

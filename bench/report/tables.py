@@ -189,6 +189,7 @@ def latency_detail(run: Run) -> Table:
             lambda cell: cell.latency_stop,
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
+        *(_on_gpu() if any(cell.gpu_bytes is not None for cell in run.measured) else []),
     ]
     return _table(columns, run.measured)
 
@@ -316,6 +317,14 @@ def per_image_ms(cell: StoredCell) -> float | None:
 
 def _per_image(group: str) -> Column:
     return _figure(group, "p50", "ms per image", "The same over the images of a call", per_image_ms, 2)
+
+
+def _on_gpu() -> list[Column]:
+    """What NVIDIA's library tells of the cells of a run that had such a GPU."""
+    return [
+        _figure("", "GPU memory", "MB", "Memory of the GPU that the guest held", _mb("gpu_bytes"), 0),
+        _figure("", "Energy", "J per image", "Energy of the whole GPU board", lambda cell: cell.energy_image_j, 3),
+    ]
 
 
 def _delta(cell: StoredCell) -> Value:

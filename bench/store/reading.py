@@ -73,6 +73,8 @@ class StoredCell:
     peak_rss_bytes: float | None
     peak_rss_bytes_low: float | None
     peak_rss_bytes_high: float | None
+    gpu_bytes: float | None
+    energy_image_j: float | None
     parity_images: float | None
     parity_box_max: float | None
     parity_box_p999: float | None

@@ -133,6 +133,8 @@ CELLS = pa.schema(
         *_over_launches("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
         field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
         *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
+        field("gpu_bytes", pa.int64(), "bytes", "Memory of the NVIDIA GPU that the guest held after inference", "lower"),
+        *_over_launches("energy_image_j", pa.float64(), "J", "Energy of the whole GPU board per image, clean rounds"),
         field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
         field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
@@ -200,6 +202,12 @@ SAMPLES = pa.schema(
             "cpu_due", pa.float32(), "", "What that is at least if nothing disturbs; null where an inference may rest"
         ),
         field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
+        field("gpu_sm_mhz", pa.float32(), "MHz", "Clock of the GPU's multiprocessors at the turn's end; null off a GPU"),
+        field("gpu_temperature_c", pa.float32(), "degrees C", "Temperature of the GPU then"),
+        field("gpu_power_w", pa.float32(), "W", "What the GPU's board drew then; on newer cards the mean of a second"),
+        field("gpu_energy_j", pa.float32(), "J", "What it took per inference of the turn; null of turns under 0.3 s"),
+        field("gpu_slowed", pa.bool_(), "", "Whether heat or the hardware's protection held the GPU back then"),
+        field("gpu_others", pa.float32(), "", "Share of the time for which others' processes kept the GPU busy"),
         field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
     ]
 )

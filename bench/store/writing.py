@@ -20,7 +20,7 @@ import pyarrow as pa
 from bench.grid.matrix import Cell
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
-from bench.stats.turns import Turn, contaminated
+from bench.stats.turns import OnGpu, Turn, contaminated
 from bench.store import metrics, tables
 from bench.store.metrics import Figure
 
@@ -163,6 +163,7 @@ class RunStore:
 
 def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
     """Rows of the table `samples` for a turn, contaminated where it is `bad`."""
+    gpu = {f"gpu_{name}": value for name, value in asdict(turn.gpu or OnGpu()).items()}
     return [
         {
             "cell_id": turn.cell_id,
@@ -175,6 +176,7 @@ def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
             "cpu_per_wall": turn.cpu_per_wall,
             "cpu_due": turn.cpu_due,
             "steal": turn.steal,
+            **gpu,
             "contaminated": bad,
         }
         for index, sample in enumerate(turn.samples_ms)
