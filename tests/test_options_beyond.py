@@ -1,4 +1,7 @@
-"""Options that the guide does not name, for real on the demo checkpoint: ExecuTorch, and LiteRT.js in a browser."""
+"""Options that the guide does not name, for real on the demo checkpoint.
+
+ExecuTorch, LiteRT.js in a browser, and TensorRT for RTX as far as a machine without such a card goes.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
 ]
 in_browser = pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="needs Chromium or Chrome, and npm")
+GPU = machine.detect(matrix.load().targets["cuda"])
 two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
 
 
@@ -91,7 +95,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide}
-    assert outside == {"executorch", "litert-js", "ort-web"}
+    assert outside == {"executorch", "litert-js", "ort-web", "tensorrt-rtx"}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -238,3 +242,41 @@ def test_onnx_runtime_web_reads_what_ran_from_its_profile(
     assert sum(attested["convolutions"].values()) == 88
     for output, expected in zip(outputs, reference, strict=True):
         assert (np.abs(output - expected)[:, :4].max() < 0.05) == (precision == "fp32")
+
+
+# -- TensorRT for RTX ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("precision", "convolutions"),
+    [
+        ("fp32", {"f32": 88}),
+        ("fp16", {"f16": 88}),
+        ("int8", {"f32": 1, "i8": 87}),  # the one that sums up a distribution over distances is not quantised
+    ],
+)
+def test_engines_for_rtx_cards_are_built_without_one(
+    precision: str, convolutions: dict[str, int], artifacts: Artifacts, calibration: tuple[Path, ...]
+) -> None:
+    """NVIDIA's own parser reads in the graph what the precision says, here and wherever the tests run."""
+    artifact = exported(artifacts, "tensorrt-rtx", precision, calibration)
+    assert artifact.manifest["details"]["parsed_convolutions"] == convolutions
+    assert artifact.manifest["versions"]["tensorrt-rtx-cu13-bindings"] == "1.7.1.116"
+    float32 = exported(artifacts, "tensorrt-rtx", "fp32").size_bytes
+    # Half precision halves the weights; int8 keeps them in float32 beside what scales them, to be rounded on the card.
+    low, high = {"fp32": (1, 1), "fp16": (0.5, 0.8), "int8": (1.0, 1.4)}[precision]
+    assert low * float32 <= artifact.size_bytes <= high * float32
+
+
+@pytest.mark.skipif(GPU.found, reason="has an NVIDIA GPU")
+def test_without_a_card_the_runtime_for_rtx_says_what_is_missing(
+    artifacts: Artifacts, environments: Environments
+) -> None:
+    artifact = exported(artifacts, "tensorrt-rtx", "fp32")
+    with guest(environments, "tensorrt-rtx") as worker:
+        with pytest.raises(CellProblem, match="TensorRT for RTX runs on the target cuda, not on cpu") as problem:
+            worker.load(spec_for(artifact))
+        assert problem.value.reason is Reason.TARGET_UNSUPPORTED
+        with pytest.raises(CellProblem, match="CUDA finds no device") as problem:
+            worker.load(spec_for(artifact, "cuda"))
+    assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)

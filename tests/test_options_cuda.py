@@ -19,6 +19,7 @@ from guest_spec import spec
 
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
+from bench.environments import brought
 from bench.environments.locked import Environments
 from bench.grid import machine, matrix
 from bench.guest import tf32
@@ -36,7 +37,10 @@ ROOT = Path(__file__).parents[1]
 IMGSZ = 320
 pytestmark = [
     pytest.mark.options,
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+    pytest.mark.skipif(
+        sys.version_info[:2] != (3, 11) and not brought.given("export-torch"),
+        reason="environments need Python 3.11, or interpreters that are named by BENCH_ENV_*",
+    ),
 ]
 Array = np.ndarray[Any, np.dtype[np.float32]]
 GPU = machine.detect(matrix.load().targets["cuda"])
