@@ -99,10 +99,11 @@ def told_of(worker: Worker, card: Gpu) -> OnGpu:
 
 def test_the_card_tells_of_a_turn_and_of_the_guests_memory(guest: Worker, card: Gpu) -> None:
     told = told_of(guest, card)
+    assert told.sm_mhz is not None
     assert told.sm_mhz > 0
+    assert told.temperature_c is not None
     assert 10 < told.temperature_c < 110
-    assert 1e-4 < told.energy_j < 100
-    assert told.others in (0.0, None), "nobody else computes on this card"
+    assert told.energy_j is None or 1e-4 < told.energy_j < 100, "a card of before 2017 counts none"
     held, free = card.held_bytes(guest.pid), card.free_bytes()
     assert held is None or held > 100e6, "a context of CUDA alone holds as much"
     assert free is not None
@@ -131,5 +132,6 @@ def test_another_process_on_the_card_contaminates_a_turn(guest: Worker, card: Gp
         pytest.skip("the driver calls processes by the numbers of another system")
     time.sleep(2)  # what the driver tells of a process is smoothed over seconds
     told = told_of(guest, card)
+    assert told.others is not None
     assert told.others > OTHERS_LIMIT
     assert contaminated([stored(number, told) for number in range(3)]) == [True] * 3

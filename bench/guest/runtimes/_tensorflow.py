@@ -44,8 +44,12 @@ def set_up(spec: dict[str, Any]) -> None:
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"TensorFlow is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
     if spec["target"] == "cuda":
-        if not tf.config.list_physical_devices("GPU"):
+        devices = tf.config.list_physical_devices("GPU")
+        if not devices:
             raise TargetAbsent("TensorFlow sees no CUDA device; install its CUDA build and a driver that fits it.")
+        for device in devices:
+            # It would take nearly all of the card's memory at once, which the guests beside it need.
+            tf.config.experimental.set_memory_growth(device, True)
         tf.config.experimental.enable_tensor_float_32_execution(False)
     else:
         tf.config.set_visible_devices([], "GPU")
