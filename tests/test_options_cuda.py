@@ -45,6 +45,9 @@ pytestmark = [
 Array = np.ndarray[Any, np.dtype[np.float32]]
 GPU = machine.detect(matrix.load().targets["cuda"])
 needs_gpu = pytest.mark.skipif(not GPU.found, reason=GPU.text)
+needs_tensorrt = pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) and not brought.given("tensorrt"), reason="TensorRT's environment needs Python 3.11"
+)
 
 
 @pytest.fixture(scope="module")
@@ -439,6 +442,7 @@ def test_options_run_on_the_gpu(
             assert np.abs(output - expected)[:, :4].max() < 0.05
 
 
+@needs_tensorrt
 @needs_gpu
 @pytest.mark.parametrize(("precision", "compute"), [("fp32", "f32"), ("tf32", "tf32"), ("fp16", "f16"), ("int8", "i8")])
 def test_engines_are_built_and_run_on_the_gpu(
