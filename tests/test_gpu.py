@@ -1,7 +1,7 @@
 """What only an NVIDIA GPU can show; skipped elsewhere.
 
-The environments of its options are built, or brought by the variables BENCH_ENV_*, so that this runs as well where there
-is a GPU and no package index.
+The environments of its options are built, or brought by the variables BENCH_ENV_*, so that this runs as well where
+there is a GPU and no package index.
 """
 
 from __future__ import annotations

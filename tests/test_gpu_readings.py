@@ -1,4 +1,4 @@
-"""What a GPU says while cells are timed: read at the seam of NVML from an H200's stored answers, and what is made of it.
+"""What a GPU says while cells are timed, read at the seam of NVML from an H200's stored answers, and what comes of it.
 
 `said/nvml-h200.json` holds what NVML answered on such a machine while other processes worked on the card.  Everything
 but the library's answers is real: the processes that are ours are children of the test, under the stored numbers'

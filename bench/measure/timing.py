@@ -231,8 +231,8 @@ class Campaign:
         shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
         self._workshop.progress.message(
             f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "
-            f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the tables without an "
-            "interval and decide nothing; measure them again on a quiet machine."
+            f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the "
+            "tables without an interval and decide nothing; measure them again on a quiet machine."
         )
 
 

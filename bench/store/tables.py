@@ -133,7 +133,7 @@ CELLS = pa.schema(
         *_over_launches("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
         field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
         *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
-        field("gpu_bytes", pa.int64(), "bytes", "Memory of the NVIDIA GPU that the guest held after inference", "lower"),
+        field("gpu_bytes", pa.int64(), "bytes", "Memory of the NVIDIA GPU that the guest held after it", "lower"),
         *_over_launches("energy_image_j", pa.float64(), "J", "Energy of the whole GPU board per image, clean rounds"),
         field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
@@ -202,7 +202,7 @@ SAMPLES = pa.schema(
             "cpu_due", pa.float32(), "", "What that is at least if nothing disturbs; null where an inference may rest"
         ),
         field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
-        field("gpu_sm_mhz", pa.float32(), "MHz", "Clock of the GPU's multiprocessors at the turn's end; null off a GPU"),
+        field("gpu_sm_mhz", pa.float32(), "MHz", "Clock of the GPU's multiprocessors at the end; null off a GPU"),
         field("gpu_temperature_c", pa.float32(), "degrees C", "Temperature of the GPU then"),
         field("gpu_power_w", pa.float32(), "W", "What the GPU's board drew then; on newer cards the mean of a second"),
         field("gpu_energy_j", pa.float32(), "J", "What it took per inference of the turn; null of turns under 0.3 s"),
