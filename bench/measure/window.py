@@ -199,7 +199,7 @@ class Window:
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
             (after[1] - before[1]) / total if total else 0.0,
             self._cpu_due.get(name),
-            None if end is None else end(timed + untimed),
+            None if end is None else end(len(timing.samples_ms) + untimed),
         )
         self.turns[name].append(turn)
         return [turn]
