@@ -116,9 +116,7 @@ def neighbour(environments: Environments, tmp_path: Path) -> Iterator[int]:
     python, program = environments.ensure("torchscript-cuda").python, tmp_path / "busy.py"
     program.write_text(BUSY, encoding="utf-8")
     line = f"'{python}' -s '{program}' > /dev/null 2>&1 & echo $!"
-    shell = subprocess.run(
-        ["sh", "-c", line], env=environments.variables(), capture_output=True, text=True, check=True
-    )
+    shell = subprocess.run(["sh", "-c", line], env=environments.variables(), capture_output=True, text=True, check=True)
     pid = int(shell.stdout)
     yield pid
     os.kill(pid, signal.SIGKILL)
