@@ -11,10 +11,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pynvml
 import pytest
@@ -32,6 +32,7 @@ from bench.report import tables
 from bench.stats.turns import CLOCK_LIMIT, OTHERS_LIMIT, OnGpu, Turn, contaminated, energies
 from bench.store import reading
 from bench.store.writing import RunStore
+from bench.words.numbers import MISSING
 
 SAID = json.loads((Path(__file__).parent / "said" / "nvml-h200.json").read_text(encoding="utf-8"))
 DOES_NOTHING, WORKS_LITTLE, WORKS = 432, 457, 479
@@ -48,76 +49,58 @@ class Stored:
         self.moment = moment
         self.renamed = renamed or {}
         self.asked: list[Any] = []
+        self.answers: dict[str, Callable[..., Any]] = {
+            "nvmlInit": lambda: None,
+            "nvmlDeviceGetHandleByIndex": lambda index: f"card {index}" if index < 2 else refuse("INVALID_ARGUMENT"),
+            "nvmlDeviceGetHandleByUUID": lambda name: name if name.startswith("GPU-") else refuse("INVALID_ARGUMENT"),
+            "nvmlDeviceGetClockInfo": self.clock,
+            "nvmlDeviceGetTemperature": lambda _card, _sensor: self.said["temperature_c"],
+            "nvmlDeviceGetPowerUsage": lambda _card: self.said["power_mw"],
+            "nvmlDeviceGetTotalEnergyConsumption": lambda _card: self.said["energy_mj"],
+            "nvmlDeviceGetCurrentClocksEventReasons": lambda _card: self.said["reasons"],
+            "nvmlDeviceGetMemoryInfo": lambda _card: SimpleNamespace(**self.said["memory"]),
+            "nvmlDeviceGetComputeRunningProcesses": self.processes,
+            "nvmlDeviceGetProcessUtilization": self.samples,
+        }
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(pynvml, name)  # constants and errors
+        return self.answers[name] if name in self.answers else getattr(pynvml, name)  # constants and errors
 
     @property
     def said(self) -> dict[str, Any]:
         answers: dict[str, Any] = SAID[self.moment]
         return answers
 
-    def nvmlInit(self) -> None:
-        """Nothing to open."""
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
-        if index > 1:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return f"card {index}"
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        if not uuid.startswith("GPU-"):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return uuid
-
-    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
-        self.asked.append(handle)
+    def clock(self, card: str, kind: int) -> Any:
+        self.asked.append(card)
         assert kind == pynvml.NVML_CLOCK_SM
-        return int(self.said["sm_mhz"])
+        return self.said["sm_mhz"]
 
-    def nvmlDeviceGetTemperature(self, _handle: str, sensor: int) -> int:
-        assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        return int(self.said["temperature_c"])
-
-    def nvmlDeviceGetPowerUsage(self, _handle: str) -> int:
-        return int(self.said["power_mw"])
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, _handle: str) -> int:
-        return int(self.said["energy_mj"])
-
-    def nvmlDeviceGetCurrentClocksEventReasons(self, _handle: str) -> int:
-        return int(self.said["reasons"])
-
-    def nvmlDeviceGetMemoryInfo(self, _handle: str) -> SimpleNamespace:
-        return SimpleNamespace(**self.said["memory"])
-
-    def nvmlDeviceGetComputeRunningProcesses(self, _handle: str) -> list[SimpleNamespace]:
+    def processes(self, _card: str) -> list[SimpleNamespace]:
         listed = self.said["processes"]
         return [SimpleNamespace(pid=self.renamed.get(pid, pid), usedGpuMemory=held) for pid, held in listed]
 
-    def nvmlDeviceGetProcessUtilization(self, _handle: str, since: int) -> list[SimpleNamespace]:
-        samples = self.said["samples"]
-        if not samples:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    def samples(self, _card: str, since: int) -> list[SimpleNamespace]:
+        told = self.said["samples"] or refuse("NOT_FOUND")
         assert since <= time.time_ns() // 1000
-        later = time.time_ns() // 1000 - max(stamp for _, _, stamp in samples)
+        later = time.time_ns() // 1000 - max(stamp for _, _, stamp in told)
         return [
             SimpleNamespace(pid=self.renamed.get(pid, pid), smUtil=busy, timeStamp=stamp + later)
-            for pid, busy, stamp in samples
+            for pid, busy, stamp in told
         ]
 
 
-class Refusing(Stored):
+def refuse(why: str) -> NoReturn:
+    """What NVML raises where it does not answer."""
+    raise pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{why}"))
+
+
+def refusing() -> Stored:
     """A card that answers no question, as some do that are cut into parts."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("nvmlDeviceGet"):
-
-            def refuse(*_arguments: Any) -> None:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-            return refuse
-        return super().__getattribute__(name)
+    nvml = Stored("idle")
+    for name in nvml.answers:
+        nvml.answers[name] = lambda *_arguments: refuse("NOT_SUPPORTED")
+    return nvml
 
 
 @pytest.fixture
@@ -192,7 +175,7 @@ def test_memory_is_told_of_the_card_and_of_each_process(guest: int) -> None:
 
 
 def test_what_a_card_refuses_is_left_out() -> None:
-    card = Gpu(Refusing("idle"), "card 0")
+    card = Gpu(refusing(), "card 0")
     assert card.watch()(10) == OnGpu()
     assert (card.free_bytes(), card.held_bytes(1)) == (None, None)
 
@@ -325,4 +308,4 @@ def test_the_report_shows_energy_and_memory_where_a_gpu_told_them(tmp_path: Path
     assert [column.title for column in table.columns] == [*before, "GPU memory", "Energy"]
     shown = {cell.cell_id: [value.text for value in values[-2:]] for cell, values in table.rows}
     assert shown[cell_id("onnx", "fp32")] == ["612", "0.795"]
-    assert shown[cell_id("pytorch", "fp32")] == ["–", "–"]
+    assert shown[cell_id("pytorch", "fp32")] == [MISSING, MISSING]
