@@ -103,7 +103,7 @@ class Gpu:
             return 0.0
         except self._nvml.NVMLError:
             return None
-        return sum(one.smUtil for one in samples if one.pid not in ours and one.timeStamp >= since_us) / 100
+        return float(sum(one.smUtil for one in samples if one.pid not in ours and one.timeStamp >= since_us)) / 100
 
     def _number(self, question: str, *more: Any, unit: float = 1.0) -> float | None:
         """The answer to a question that has a number for an answer, in units of `unit`."""
