@@ -4,8 +4,7 @@ TensorRT 11 builds strongly typed networks only, and 10 can: what each layer com
 So the precision is put into the graph, on the processor, by `typed_graph`, and the builder chooses kernels, not types.
 int8 is explicit quantisation: pairs of QuantizeLinear and DequantizeLinear around the convolutions, symmetric and
 signed, weights per channel, since TensorRT takes no other.  An engine of TensorRT works with the release and the kind
-of GPU it was built with.  One of TensorRT for RTX is built without a GPU and compiled on the one that runs it: of int8
-it keeps the weights as they are in the graph, in float32.
+of GPU it was built with.  One of TensorRT for RTX is built without a GPU and compiled on the one that runs it.
 """
 
 from __future__ import annotations
