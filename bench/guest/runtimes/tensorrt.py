@@ -49,7 +49,7 @@ class Model:
         return tuple(self.engine.get_tensor_shape(self.input))
 
 
-class _Log(trt.ILogger):  # type: ignore[name-defined]  # the core has no TensorRT to type it with
+class _Log(trt.ILogger):  # type: ignore[name-defined, misc]  # the core has no TensorRT to type it with
     """Hands on to standard error what the library warns of, and keeps its errors: it raises none."""
 
     def __init__(self) -> None:
