@@ -43,6 +43,7 @@ class Reason(StrEnum):
     PROTOCOL = "protocol"
     ATTESTATION_MISMATCH = "attestation_mismatch"
     PARITY_EXCEEDED = "parity_exceeded"
+    PARITY_TOO_NEAR = "parity_too_near"
     NO_OBJECTS = "no_objects"
     ACCURACY_COLLAPSED = "accuracy_collapsed"
     REFERENCE_FAILED = "reference_failed"
@@ -70,6 +71,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.PROTOCOL: "The guest answered with something that is not the worker protocol.",
     Reason.ATTESTATION_MISMATCH: "The runtime says it ran something else than was asked; both values are in the text.",
     Reason.PARITY_EXCEEDED: "Raw outputs are further from PyTorch FP32's than the arithmetic asked for allows.",
+    Reason.PARITY_TOO_NEAR: "Raw outputs are nearer to PyTorch FP32's than the arithmetic asked for can come.",
     Reason.NO_OBJECTS: "The evaluated images hold no labelled object, so there is no mAP to compute.",
     Reason.ACCURACY_COLLAPSED: "The artifact runs but its accuracy fell below the floor set in the matrix.",
     Reason.REFERENCE_FAILED: "The PyTorch FP32 reference could not be measured, so nothing can be compared with it.",

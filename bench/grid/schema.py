@@ -159,11 +159,29 @@ class Target(Entry):
         return bool(flags and feature) and feature not in flags
 
 
-class ParityLimit(Entry):
-    """How far raw outputs may be from PyTorch FP32's on the same inputs, where an arithmetic allows for no more."""
+class ParityFigures(Entry):
+    """Differences of raw outputs from PyTorch FP32's on the same inputs: boxes in px of the network input, scores."""
 
-    box_max: PositiveFloat = Field(description="largest difference of a raw box coordinate, px of the network input")
-    reason: str = Field(min_length=1, description="why this much and no more")
+    box_max: PositiveFloat | None = None
+    box_mean: PositiveFloat | None = None
+    box_p999: PositiveFloat | None = None
+    score_max: PositiveFloat | None = None
+    score_mean: PositiveFloat | None = None
+    score_p999: PositiveFloat | None = None
+
+    def given(self) -> dict[str, float]:
+        """Those that were given, by name."""
+        named = {name: getattr(self, name) for name in ParityFigures.model_fields}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class ParityLimit(ParityFigures):
+    """How far raw outputs may be from PyTorch FP32's at most, by an arithmetic, and how far they must be at least."""
+
+    least: ParityFigures = Field(
+        default=ParityFigures(), description="nearer than that something finer was computed than this arithmetic"
+    )
+    reason: str = Field(min_length=1, description="why this much and no more, and no less")
 
 
 class Parity(Entry):

@@ -19,10 +19,10 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ..refusals import require_precision
+from ..refusals import PrecisionUnsupported, require_precision
 from ._calibration import batches
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 # The convolution that turns a distribution over 16 distances into one: 16 numbers, whose rounding moves every box.
 KEPT = "/dfl/"
 
@@ -32,10 +32,10 @@ class EngineRefused(RuntimeError):
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Write model.engine in fp32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
+    """Write model.engine in fp32, tf32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
     output = Path(request["output_dir"])
     graph = typed_graph({**request, "output": str(output / "typed.onnx")})
-    (output / "model.engine").write_bytes(_build(Path(graph["path"])))
+    (output / "model.engine").write_bytes(_build(Path(graph["path"]), tf32=request["precision"] == "tf32"))
     Path(graph["path"]).unlink()
     source = request["source"]["manifest"]
     names = ("tensorrt-cu13", "onnx", "onnxruntime")
@@ -106,13 +106,18 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # the core has no o
         return None if batch is None else {self._name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
 
 
-def _build(graph: Path) -> bytes:
-    """The engine of a typed graph, with the details its inspector is asked for.  Raises EngineRefused."""
+def _build(graph: Path, *, tf32: bool) -> bytes:
+    """The engine of a typed graph, with the details its inspector is asked for.
+
+    Where the graph says float32, `tf32` lets kernels round to that.  Raises PrecisionUnsupported or EngineRefused.
+    """
     # Here and not above: what comes before it needs neither TensorRT nor a GPU, and is tested without them.
     import tensorrt as trt
 
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
+    if tf32 and not builder.platform_has_tf32:
+        raise PrecisionUnsupported("This GPU has no TF32, which came with compute capability 8.0: ask for fp32.")
     always_typed = int(trt.__version__.split(".")[0]) >= 11
     flags = 0 if always_typed else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
@@ -122,7 +127,10 @@ def _build(graph: Path) -> bytes:
         raise EngineRefused(f"TensorRT {trt.__version__} cannot parse the graph: {said}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # its 10-bit mantissa is not FP32
+    if tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and its 10-bit mantissa is not FP32
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineRefused(f"TensorRT {trt.__version__} built no engine; the log says why.")

@@ -15,6 +15,8 @@ import numpy as np
 import onnxruntime as ort
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ..tf32 import require_tf32
+from ._told import arithmetic, places
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
@@ -43,7 +45,7 @@ def load(spec: dict[str, Any]) -> Model:
     """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name, and `tf32`.
 
     CUDA's TF32, which ONNX Runtime has on by default, is off unless `tf32` is true: its 10-bit mantissa is not FP32.
-    Raises TargetAbsent, TargetUnsupported or ONNX Runtime's errors.
+    Raises TargetAbsent, TargetUnsupported, PrecisionUnsupported where there is no TF32, or ONNX Runtime's errors.
     """
     target = spec["target"]
     if target not in PROVIDERS:
@@ -56,8 +58,10 @@ def load(spec: dict[str, Any]) -> Model:
         raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
     entries = {name: str(value) for name, value in spec["options"].items() if name != "tf32"}
-    tf32 = "1" if spec["options"].get("tf32", False) else "0"
-    chosen = (provider, {"use_tf32": tf32} if provider == CUDA else {})
+    tf32 = bool(spec["options"].get("tf32", False))
+    if tf32:
+        require_tf32(target)
+    chosen = (provider, {"use_tf32": str(int(tf32))} if provider == CUDA else {})
     session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
@@ -76,7 +80,10 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """Providers and types of the convolutions that a profiled inference executed, in a session of its own."""
+    """Providers and types of the convolutions that a profiled inference executed, in a session of its own.
+
+    The profile names float32 where CUDA's provider rounds it to TF32; whether it may is asked of the session.
+    """
     meta = model.session.get_inputs()[0]
     shape = [side if isinstance(side, int) else 1 for side in meta.shape]
     kernels = [event["args"] for event in _kernels(model, np.zeros(shape, np.float32), 1)]
@@ -85,13 +92,19 @@ def attest(model: Model) -> dict[str, Any]:
         for node in kernels
         if "Conv" in node["op_name"]
     )
-    (_, kind, provider), _ = convolutions.most_common(1)[0]
-    placed = Counter(node["provider"] for node in kernels)
     tf32 = model.session.get_provider_options().get(CUDA, {}).get("use_tf32") == "1"
+    by_compute: Counter[str] = Counter()
+    by_provider: Counter[str] = Counter()
+    for (_, kind, provider), number in convolutions.items():
+        rounded = tf32 and (kind, provider) == ("float", CUDA)
+        by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += number
+        by_provider[provider] += number
+    provider = max(by_provider, key=by_provider.__getitem__)
+    placed = Counter(node["provider"] for node in kernels)
     return {
-        "device": DEVICES.get(provider, provider),
+        "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
         "provider": provider,
-        "compute": "tf32" if tf32 and kind == "float" else COMPUTE.get(kind, kind),
+        "compute": arithmetic(by_compute),
         "threads": model.session.get_session_options().intra_op_num_threads,
         "input_shape": list(meta.shape),
         "version": ort.__version__,

@@ -11,6 +11,7 @@ import tensorrt as trt
 from cuda.bindings import runtime as cuda
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ._told import arithmetic
 from ._trt_layers import convolutions, layer_kinds
 
 TARGET = "cuda"
@@ -104,7 +105,7 @@ def attest(model: Model) -> dict[str, Any]:
     return {
         "device": TARGET,
         "provider": f"TensorRT {trt.__version__}",
-        "compute": found.most_common(1)[0][0],
+        "compute": arithmetic(found),
         "input_shape": list(model.input_shape),
         "version": trt.__version__,
         "device_name": properties.name.decode(),

@@ -1,0 +1,113 @@
+"""What stands behind an attestation: limits on raw outputs by arithmetic, and what counted convolutions come down to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.grid import matrix
+from bench.grid.schema import ParityFigures
+from bench.guest.runtimes import _told as told
+from bench.measure.expectation import beyond, too_near
+from bench.store.tables import read_table
+
+RECORDED = sorted((Path(__file__).parents[1] / "results" / "reference").glob("*/cells.parquet"))
+MATRIX = matrix.load()
+LIMITS = MATRIX.parity
+
+
+def differences(row: Any) -> dict[str, float]:
+    """What a recorded row's raw outputs were from PyTorch FP32's."""
+    found = {name: getattr(row, f"parity_{name}") for name in ParityFigures.model_fields}
+    return {name: float(value) for name, value in found.items() if pd.notna(value)}
+
+
+def recorded() -> list[tuple[str, str, str, dict[str, float]]]:
+    """Name, arithmetic, coarsest type and differences of every recorded row that was compared with another."""
+    rows = []
+    for path in RECORDED:
+        table = read_table(path.parent, "cells")
+        for row in table[table.parity_images.notna()].itertuples():
+            spec = MATRIX.options[str(row.option)].precisions[str(row.precision)]
+            arithmetic = spec.compute_on.get(str(row.target), spec.compute)
+            if str(row.cell_id) != str(row.reference_id):
+                name = f"{path.parent.name}/{row.cell_id}"
+                rows.append((name, arithmetic, spec.stored or arithmetic, differences(row)))
+    return rows
+
+
+ROWS = recorded()
+
+
+def test_there_is_enough_to_judge_the_limits_by() -> None:
+    assert len(ROWS) > 100
+    assert {arithmetic for _, arithmetic, _, _ in ROWS} == {"f32", "tf32", "f16", "bf16", "i8"}
+
+
+def test_every_recorded_row_is_within_the_limits_of_its_arithmetic() -> None:
+    for name, arithmetic, rounding, found in ROWS:
+        assert not beyond(found, LIMITS, rounding), name
+        assert not too_near(found, LIMITS, arithmetic), name
+
+
+def test_what_was_rounded_is_no_float32_under_any_name() -> None:
+    """Each recorded row that rounds, had it been attested as float32; the first one 17 px off was."""
+    rounded = [(name, found) for name, _, rounding, found in ROWS if rounding != "f32"]
+    assert max(found["box_max"] for _, found in rounded) > 17
+    for name, found in rounded:
+        assert "f32 stays within" in beyond(found, LIMITS, "f32"), name
+
+
+@pytest.mark.parametrize("claimed", ["tf32", "f16", "bf16", "i8"])
+def test_float32_is_no_narrower_arithmetic_under_any_name(claimed: str) -> None:
+    """A runtime that fell back to float32 and says what it was asked; MNN's own float32 is too far off to be told."""
+    plain = [(name, found) for name, _, rounding, found in ROWS if rounding == "f32" and "/mnn-" not in name]
+    assert len(plain) > 30
+    for name, found in plain:
+        assert f"{claimed} moves them by" in too_near(found, LIMITS, claimed), name
+
+
+@pytest.mark.parametrize("claimed", ["tf32", "f16"])
+def test_bfloat16_and_integers_are_no_half_precision(claimed: str) -> None:
+    """On the network with COCO weights; on the bench's own small one bfloat16 moves no more than others do here."""
+    coarser = [(name, found) for name, arithmetic, _, found in ROWS if arithmetic in ("bf16", "i8") and "coco" in name]
+    assert len(coarser) > 10
+    for name, found in coarser:
+        assert f"{claimed} stays within" in beyond(found, LIMITS, claimed), name
+
+
+def test_words_name_the_figure_its_unit_and_the_limit() -> None:
+    assert beyond({"box_max": 17.6, "score_max": 0.0}, LIMITS, "f32").startswith(
+        "Raw outputs are 17.6 px from PyTorch FP32's on the same inputs (box_max); f32 stays within 1 px."
+    )
+    assert "0.3 from PyTorch FP32's on the same inputs (score_max); tf32 stays within 0.1." in beyond(
+        {"score_max": 0.3}, LIMITS, "tf32"
+    )
+    assert "f16 moves them by 0.02 px at least" in too_near({"box_max": 0.001}, LIMITS, "f16")
+    # A task without boxes, and an arithmetic without limits, have nothing to be held against.
+    assert not too_near({"mask_max": 0.0}, LIMITS, "f16")
+    assert not beyond({"box_max": 1e6}, {}, "f32")
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [
+        ({"f32": 88}, "f32"),
+        ({"f32": 87, "tf32": 1}, "tf32"),
+        ({"f32": 80, "bf16": 6, "f16": 2}, "bf16"),
+        ({"i8": 87, "f32": 1}, "i8"),
+        ({"f16": 87, "f32": 1}, "f16"),
+        ({"f32": 60, "i8": 28}, "f32"),  # integers beside float32 are a quantised network's, not a rounded one's
+        ({}, ""),
+    ],
+)
+def test_float32_is_said_only_where_no_other_float_was_used(counted: dict[str, int], said: str) -> None:
+    assert told.arithmetic(counted) == said
+
+
+def test_places_are_all_named() -> None:
+    assert told.places({"cuda": 88}) == "cuda"
+    assert told.places({"cpu": 2, "cuda": 86}) == "cuda + cpu"  # which is not "cuda", and so invalid
