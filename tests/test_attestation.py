@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from report_fixture import write_run
 
+from bench.decide.timings import Own
 from bench.grid import matrix
 from bench.grid.schema import ParityFigures
 from bench.guest.runtimes import _told as told
 from bench.measure.expectation import beyond, too_near
+from bench.places import ROOT, RUNTIMES
+from bench.report import outcomes, tables
+from bench.store import reading
+from bench.store.reading import Run
 from bench.store.tables import read_table
 
-RECORDED = sorted((Path(__file__).parents[1] / "results" / "reference").glob("*/cells.parquet"))
+RECORDED = sorted((ROOT / "results" / "reference").glob("*/cells.parquet"))
 MATRIX = matrix.load()
 LIMITS = MATRIX.parity
 
@@ -111,3 +120,61 @@ def test_float32_is_said_only_where_no_other_float_was_used(counted: dict[str, i
 def test_places_are_all_named() -> None:
     assert told.places({"cuda": 88}) == "cuda"
     assert told.places({"cpu": 2, "cuda": 86}) == "cuda + cpu"  # which is not "cuda", and so invalid
+
+
+def documented() -> dict[str, list[str]]:
+    """What docs/attestation.md says of each runtime: the cells of its row."""
+    lines = (ROOT / "docs" / "attestation.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {name.strip("`"): cells for name, *cells in rows}
+
+
+def test_every_runtime_is_documented_and_says_what_it_declares() -> None:
+    """Each field is read, declared, or not asked; and a runtime that may declare one has the words in its row."""
+    rows = documented()
+    adapters = {path.stem: path for path in RUNTIMES.glob("[!_]*.py")}
+    assert rows.keys() == adapters.keys()
+    for name, cells in rows.items():
+        assert len(cells) == 5, name
+        for cell in cells:
+            assert cell.startswith(("read: ", "declared: ", "declared on", "– ")), f"{name}: {cell}"
+    for name, path in adapters.items():
+        source = path.read_text(encoding="utf-8")
+        shared = re.findall(r"from (?:\.(_\w+) import .*\battest\b|\. import (_tflite))", source)
+        files = [path, *(RUNTIMES / f"{one or other}.py" for one, other in shared)]
+        assert any('"declared"' in file.read_text(encoding="utf-8") for file in files), name
+
+
+def with_declared(run: Run, *keys: str) -> Run:
+    """A run in which every runtime declares these keys."""
+    cells = [replace(cell, attested={**cell.attested, "declared": json.dumps(keys)}) for cell in run.cells]
+    return replace(run, cells=tuple(cells))
+
+
+def shown(run: Run, status: str) -> dict[str, tuple[str, str]]:
+    """Text and mark of each key in the report's table of what really ran, for the first cell of that status."""
+    keys, rows = outcomes.attestation(run)
+    return next(dict(zip(keys, values, strict=True)) for cell, values in rows if cell.status == status)
+
+
+def test_what_is_declared_says_so_and_confirms_nothing(tmp_path: Path) -> None:
+    run = reading.load(write_run(tmp_path / "run", options=("pytorch", "onnx")))
+    declared = with_declared(run, "compute", "version")
+    assert shown(run, "measured")["compute"] == ("f32", "yes")
+    assert shown(declared, "measured")["compute"] == ("f32 (declared)", "")
+    assert shown(declared, "measured")["version"] == ("2.13.0 (declared)", "")
+    assert shown(declared, "measured")["threads"] == ("2", "yes")
+    assert shown(declared, "invalid")["compute"] == ("bf16, asked f32", "no")  # a contradiction stays one
+    assert "declared" not in shown(declared, "measured")
+
+
+def test_a_declared_arithmetic_is_called_that_wherever_it_is_shown(tmp_path: Path) -> None:
+    run = reading.load(write_run(tmp_path / "run", options=("pytorch", "onnx"), problems=False))
+    declared, plain = with_declared(run, "compute").cells[0], with_declared(run, "threads").cells[0]
+    assert (declared.computed_in, plain.computed_in) == ("f32 (declared)", "f32")
+    table = tables.comparison(with_declared(run, "compute"), Own({}))
+    column = [column.title for column in table.columns].index("Compute")
+    assert {values[column].text for _, values in table.rows} == {"f32 (declared)", "i8 (declared)"}
+    # An older run, or a runtime that writes anything else there, declares nothing.
+    assert not replace(declared, attested={}).declared
+    assert not replace(declared, attested={"declared": "no list"}).declared

@@ -173,9 +173,9 @@ def test_a_corrupt_artifact_is_a_load_that_fails(
     assert problem.value.status is Status.FAILED
 
 
-def packages(cache: Path) -> str:
-    """The folder of LiteRT.js."""
-    return str(JsEnvironments(ROOT / "matrices", cache).ensure("litert-js").directory)
+def packages(cache: Path, family: str = "litert-js") -> str:
+    """The folder of what a page loads."""
+    return str(JsEnvironments(ROOT / "matrices", cache).ensure(family).directory)
 
 
 @in_browser
@@ -199,9 +199,42 @@ def test_litert_js_agrees_with_pytorch_and_says_what_ran(
     assert (attested["device"], attested["compute"], attested["threads"]) == ("wasm", "f32", threads)
     assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
     assert attested["version"] == "2.5.3"
+    assert attested["declared"] == ["device", "provider", "compute", "threads"]
     assert timing.samples_ms.min() > 0
     for output, expected in zip(outputs, reference, strict=True):
         difference = np.abs(output - expected)
         assert difference[:, :4].max() < (0.05 if precision == "fp32" else 2.0)
         assert difference[:, 4:].max() < (1e-4 if precision == "fp32" else 0.05)
         assert (difference[:, :4].max() > 0.05) == (precision == "fp16")
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("precision", "compute", "threads"),
+    [("fp32", "f32", 1), ("int8", "i8", 1), pytest.param("fp32", "f32", 2, marks=two_cpus)],
+)
+def test_onnx_runtime_web_reads_what_ran_from_its_profile(
+    precision: str,
+    compute: str,
+    threads: int,
+    artifacts: Artifacts,
+    environments: Environments,
+    cache: Path,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    """Both files take float32 in: by the type of their input alone both would be float32."""
+    images = calibration if precision == "int8" else ()
+    request = ExportRequest(CHECKPOINT, "onnx", precision, IMGSZ, 1, EXPORTERS / "onnx.py", "export-torch", images)
+    artifact = artifacts.ensure(request)
+    with guest(environments, "ort-web", threads) as worker:
+        worker.load(spec_for(artifact, "browser-wasm", threads, packages(cache, "ort-web-js")))
+        outputs = [worker.infer(x) for x in inputs]
+        attested = worker.stats(attest=True).attested
+    assert (attested["device"], attested["provider"]) == ("wasm", "CPUExecutionProvider")
+    assert (attested["compute"], attested["threads"], attested["declared"]) == (compute, threads, [])
+    assert attested["input_type"] == "float32"
+    assert sum(attested["convolutions"].values()) == 88
+    for output, expected in zip(outputs, reference, strict=True):
+        assert (np.abs(output - expected)[:, :4].max() < 0.05) == (precision == "fp32")

@@ -78,24 +78,23 @@ def confirms(asked: str, ran: str | None) -> bool:
 def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tuple[tuple[str, str], ...]], ...]]:
     """Keys, and per cell the (text, mark) of each key; mark is yes, no or empty where nothing was asked.
 
-    Keys that something was asked of come first, then the others in the order in which they first appear.
+    Keys that something was asked of come first, then the others in the order in which they first appear.  A value that
+    the runtime only declares says so, and confirms nothing: it has no mark, unless it is another than was asked.
     """
     cells = tuple(cell for cell in run.cells if cell.attested or cell.expected)
     keys = dict.fromkeys(key for cell in cells for key in cell.expected)
-    keys |= dict.fromkeys(key for cell in cells for key in cell.attested)
-    rows = []
-    for cell in cells:
-        values = []
-        for key in keys:
-            ran, asked = cell.attested.get(key), cell.expected.get(key)
-            if asked is None:
-                values.append((ran or MISSING, ""))
-            elif confirms(asked, ran):
-                values.append((ran or "", "yes"))
-            else:
-                values.append((f"{ran or 'not reported'}, asked {asked}", "no"))
-        rows.append((cell, tuple(values)))
-    return tuple(keys), tuple(rows)
+    keys |= dict.fromkeys(key for cell in cells for key in cell.attested if key != "declared")
+    return tuple(keys), tuple((cell, tuple(_attested(cell, key) for key in keys)) for cell in cells)
+
+
+def _attested(cell: StoredCell, key: str) -> tuple[str, str]:
+    """Text and mark of a key of a cell's attestation."""
+    ran, asked = cell.attested.get(key), cell.expected.get(key)
+    if asked is not None and not confirms(asked, ran):
+        return f"{ran or 'not reported'}, asked {asked}", "no"
+    if key in cell.declared:
+        return f"{ran or ''} (declared)".lstrip(), ""
+    return ran or MISSING, "" if asked is None else "yes"
 
 
 def environment(run: Run, hidden: Mapping[str, frozenset[str]]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

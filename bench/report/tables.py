@@ -29,6 +29,7 @@ from bench.words.numbers import (
 
 SHARED = "ratios to it share that error, and the intervals beside them leave it out."
 """What is said of a reference's own error."""
+_COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: repeated from the request or the file, not read"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def comparison(run: Run, own: Own) -> Table:
         _words(
             "What ran", "Precision", "Precision asked for", lambda cell: precision_name(cell.precision), choices=True
         ),
-        _words("What ran", "Compute", "Arithmetic the runtime says its convolutions ran in", _compute, choices=True),
+        _words("What ran", "Compute", _COMPUTE, _compute, choices=True),
         _words("What ran", "Target", "Hardware the cell ran on", lambda cell: cell.target, choices=True),
         *([_words("What ran", "Model", "Checkpoint", lambda cell: cell.model, choices=True)] if True in varies else []),
         _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
@@ -292,7 +293,7 @@ def _mb(name: str) -> Callable[[StoredCell], float | None]:
 
 
 def _compute(cell: StoredCell) -> str:
-    return cell.compute or MISSING
+    return cell.computed_in or MISSING
 
 
 def _threads(cell: StoredCell) -> float:

@@ -77,7 +77,7 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
     columns = [
         left(t("column.option"), lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
         left(t("column.precision"), lambda cell: precision_name(cell.precision)),
-        left(t("column.compute"), lambda cell: cell.compute or MISSING, 6),
+        left(t("column.compute"), lambda cell: cell.computed_in or MISSING, 6),
         left(t("column.target"), lambda cell: cell.target, 0 if several["target"] else 5),
         Column(t("column.imgsz"), lambda cell: str(cell.imgsz), 0 if several["imgsz"] else 8),
     ]

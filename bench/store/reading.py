@@ -116,6 +116,20 @@ class StoredCell:
         """Option and precision as a reader knows them, without the scope."""
         return f"{self.option_name} {precision_name(self.precision)}"
 
+    @property
+    def declared(self) -> frozenset[str]:
+        """Keys of the attestation that only repeat what was asked for, or what the file says."""
+        try:
+            listed = json.loads(self.attested.get("declared", "[]"))
+        except json.JSONDecodeError:
+            return frozenset()
+        return frozenset(map(str, listed)) if isinstance(listed, list) else frozenset()
+
+    @property
+    def computed_in(self) -> str:
+        """The arithmetic attested, and whether the runtime only declares it; empty where nothing was attested."""
+        return f"{self.compute} (declared)" if self.compute and "compute" in self.declared else self.compute
+
 
 @dataclass(frozen=True)
 class Fact:

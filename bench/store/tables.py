@@ -148,9 +148,20 @@ CELLS = pa.schema(
             "99.9th percentile of the difference of raw class scores",
             "lower",
         ),
-        field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
+        field(
+            "attested",
+            pa.string(),
+            "JSON",
+            "What the runtime itself says it ran; its key declared lists the keys that only repeat what was asked for or "
+            "what the file says, read from nothing that ran (docs/attestation.md)",
+        ),
         field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
-        field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        field(
+            "compute",
+            pa.string(),
+            "",
+            "Arithmetic the runtime says its convolutions ran in; read from what ran, unless attested declares it",
+        ),
         field(
             "network",
             pa.string(),

@@ -15,9 +15,13 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ._tasks import named
+from ._told import arithmetic, places
 
 TARGETS = ("cpu", "arm-cpu", "cuda")
 DEVICES = {"GPU": "cuda"}
+_POOL = "tf_numa_"
+"""How the threads begin to be called that compute operators."""
 COMPUTE = {"DT_FLOAT": "f32", "DT_HALF": "f16", "DT_BFLOAT16": "bf16", "DT_QINT8": "i8", "DT_QUINT8": "i8"}
 
 
@@ -66,7 +70,7 @@ def infer(model: Model, prepared: Any) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """Device, type and kernel of the convolutions in the graph that a traced inference executed.
+    """Device, type and kernel of the convolutions in the graph that a traced inference executed; threads by their name.
 
     The trace needs a session of its own; its graph goes through the same rewrites and kernels as the function's.
     """
@@ -93,19 +97,23 @@ def attest(model: Model) -> dict[str, Any]:
         for node in nodes
         if "Conv" in node.op
     )
-    by_compute = Counter[tuple[str, str]]()
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    by_compute: Counter[str] = Counter()
+    by_device: Counter[str] = Counter()
     for (_, kind, device), count in convolutions.items():
-        by_compute[COMPUTE.get(kind, kind), device.lower()] += count
-    (compute, device), _ = by_compute.most_common(1)[0]
-    if device == "gpu" and compute == "f32" and tf.config.experimental.tensor_float_32_execution_enabled():
-        compute = "tf32"
+        rounded = tf32 and (kind, device) == ("DT_FLOAT", "GPU")
+        by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += count
+        by_device[DEVICES.get(device, device.lower())] += count
+    device = places(by_device)
+    pool = named(_POOL)
     return {
-        "device": DEVICES.get(device.upper(), device),
+        "device": device,
         "provider": _provider(device, convolutions),
-        "compute": compute,
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "compute": arithmetic(by_compute),
+        "threads": pool or tf.config.threading.get_intra_op_parallelism_threads(),
         "input_shape": model.input_shape,
         "version": tf.__version__,
+        "declared": [] if pool else ["threads"],
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "onednn_enabled": bool(port.IsMklEnabled()),
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
@@ -114,7 +122,7 @@ def attest(model: Model) -> dict[str, Any]:
 
 
 def _provider(device: str, convolutions: Counter[tuple[str, str, str]]) -> str:
-    if device == "gpu":
+    if device == "cuda":
         return f"cuDNN {tf.sysconfig.get_build_info().get('cudnn_version', '')}".strip()
     onednn = sum(count for (op, _, _), count in convolutions.items() if op.startswith("_Mkl"))
     return "oneDNN" if 2 * onednn > sum(convolutions.values()) else "Eigen"

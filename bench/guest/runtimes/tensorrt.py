@@ -108,6 +108,7 @@ def attest(model: Model) -> dict[str, Any]:
         "compute": arithmetic(found),
         "input_shape": list(model.input_shape),
         "version": trt.__version__,
+        "declared": [],
         "device_name": properties.name.decode(),
         "convolutions": dict(sorted(found.items())),
         "layers": layer_kinds(answer),
