@@ -14,7 +14,8 @@ An adapter of a runtime is a module with four functions:
 layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed, or a mapping
 of names to such arrays where the network has several outputs;
 `attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras); its key
-`declared` lists those keys that only repeat what was asked for, or what the file says, and are read from nothing that ran.
+`declared` lists those keys that only repeat what was asked for, or what the file says, and are read from nothing that
+ran.
 Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
 with the nanoseconds of n inferences by the clock over there, `cpu_ns(model)` with what those processes have used, and
 `footprint(model) -> dict` with their peak_rss_bytes and threads.  `emulated(model) -> str` names what stands in for a

@@ -1,4 +1,4 @@
-"""What a cell's runtime must say that it ran, how far its outputs may then be from PyTorch FP32's, and whether it did."""
+"""What a cell's runtime must say that it ran, how far its outputs may be from PyTorch FP32's, and whether it did."""
 
 from __future__ import annotations
 

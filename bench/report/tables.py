@@ -29,7 +29,7 @@ from bench.words.numbers import (
 
 SHARED = "ratios to it share that error, and the intervals beside them leave it out."
 """What is said of a reference's own error."""
-_COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: repeated from the request or the file, not read"
+_COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: taken from the request or the file, not read"
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ CELLS = pa.schema(
             "attested",
             pa.string(),
             "JSON",
-            "What the runtime itself says it ran; its key declared lists the keys that only repeat what was asked for or "
-            "what the file says, read from nothing that ran (docs/attestation.md)",
+            "What the runtime itself says it ran; its key declared lists the keys that only repeat what was asked for "
+            "or what the file says, read from nothing that ran (docs/attestation.md)",
         ),
         field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
         field(

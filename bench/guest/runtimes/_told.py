@@ -20,5 +20,5 @@ def arithmetic(counted: Mapping[str, int]) -> str:
 
 
 def places(counted: Mapping[str, int]) -> str:
-    """Where all convolutions ran; where that is more than one place, all of them ("cuda + cpu"), the most used first."""
+    """Where all convolutions ran; where that is several places, all of them ("cuda + cpu"), the most used first."""
     return " + ".join(sorted(counted, key=lambda name: (-counted[name], name)))

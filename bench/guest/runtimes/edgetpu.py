@@ -65,7 +65,7 @@ def attest(model: Model) -> dict[str, Any]:
     attested = _tflite.attest(model.inner, importlib.metadata.version("ai-edge-litert"))
     attested["from_manifest"] = {name: value for name, value in model.details.items() if name != "operators"}
     if CUSTOM in attested["operators"]:
-        # No kernel but libedgetpu's can execute it; that it holds integers is what its compiler takes, not what is seen.
+        # No kernel but libedgetpu's can execute it; that it holds integers is what its compiler takes, and not seen.
         attested |= {"device": "edgetpu", "provider": "libedgetpu", "compute": "i8"}
         attested["declared"].append("compute")
     if model.compiled is not None:
