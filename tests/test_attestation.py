@@ -1,4 +1,4 @@
-"""What stands behind an attestation: limits on raw outputs by arithmetic, and what counted convolutions come down to."""
+"""What stands behind an attestation: limits on raw outputs by arithmetic, and what it says that it only declares."""
 
 from __future__ import annotations
 

@@ -353,7 +353,7 @@ print(json.dumps({
 def test_the_constant_of_a_trace_outweighs_the_setting(environments: Environments, tmp_path: Path) -> None:
     """What an archive is attested as on this processor, and what its very graph would be on a GPU."""
     python, script = environments.ensure("torchscript").python, tmp_path / "arithmetic.py"
-    script.write_text(ARITHMETIC, encoding="utf-8")  # a file, since torch.jit.script reads the source of what it is given
+    script.write_text(ARITHMETIC, encoding="utf-8")  # a file, since torch.jit.script reads the source of a class
     command = [str(python), str(script), str(GUEST), str(tmp_path)]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert said == {
