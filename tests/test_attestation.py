@@ -15,6 +15,7 @@ from report_fixture import write_run
 from bench.decide.timings import Own
 from bench.grid import matrix
 from bench.grid.schema import ParityFigures
+from bench.guest.runtimes import _ort_nodes as ort_nodes
 from bench.guest.runtimes import _told as told
 from bench.measure.expectation import beyond, too_near
 from bench.places import ROOT, RUNTIMES
@@ -120,6 +121,30 @@ def test_float32_is_said_only_where_no_other_float_was_used(counted: dict[str, i
 def test_places_are_all_named() -> None:
     assert told.places({"cuda": 88}) == "cuda"
     assert told.places({"cpu": 2, "cuda": 86}) == "cuda + cpu"  # which is not "cuda", and so invalid
+
+
+def test_a_profile_tells_where_and_in_what_each_convolution_ran() -> None:
+    """A session on CUDA that left one convolution to the processor; what is no executed kernel does not count."""
+
+    def kernel(operator: str, kind: str, provider: str) -> dict[str, Any]:
+        types = [{kind: [1, 3, 8, 8]}, {kind: [4, 3, 3, 3]}]
+        return {"cat": "Node", "args": {"op_name": operator, "provider": provider, "input_type_shape": types}}
+
+    cuda, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    told_of = [
+        {"cat": "Session", "args": {}},
+        {"cat": "Node", "args": {"op_name": "Conv", "provider": "", "input_type_shape": []}},
+        kernel("Conv", "float", cuda), kernel("FusedConv", "float", cuda), kernel("Conv", "float16", cpu),
+        kernel("Add", "float", cuda),
+    ]  # fmt: skip
+    kernels = [event["args"] for event in ort_nodes.executed(told_of)]
+    assert len(kernels) == 4
+    ran = ort_nodes.convolutions(kernels)
+    assert ort_nodes.named(ran) == dict.fromkeys(
+        (f"Conv float on {cuda}", f"Conv float16 on {cpu}", f"FusedConv float on {cuda}"), 1
+    )
+    by_compute = {ort_nodes.COMPUTE[kind]: 1 for _, kind, _ in ran}  # one each is enough
+    assert told.arithmetic(by_compute) == "f16"
 
 
 FIELDS = ("device", "provider", "compute", "threads", "input_shape")

@@ -99,7 +99,7 @@ def attest(model: Model) -> dict[str, Any]:
         rounded = tf32 and (kind, provider) == ("float", CUDA)
         by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += number
         by_provider[provider] += number
-    provider = max(by_provider, key=by_provider.__getitem__)
+    provider = max(by_provider, key=by_provider.__getitem__, default="")
     placed = Counter(node["provider"] for node in kernels)
     return {
         "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
