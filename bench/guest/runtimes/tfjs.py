@@ -38,6 +38,7 @@ def attest(model: Model) -> dict[str, Any]:
     return {
         **facts,
         "device": facts["backend"],
+        "provider": facts["backend"],
         "compute": "f16" if facts["half_textures"] else arithmetic(filters),
         "input_shape": [batch, sides[2], *sides[:2]] if model.layout == "NHWC" else [batch, *sides],
         "declared": [],
