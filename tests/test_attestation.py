@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from report_fixture import write_run
@@ -37,7 +38,7 @@ def differences(row: Any) -> dict[str, float]:
 
 def recorded() -> list[tuple[str, str, str, dict[str, float]]]:
     """Name, arithmetic, coarsest type and differences of every recorded row that was compared with another."""
-    rows = []
+    rows: list[tuple[str, str, str, dict[str, float]]] = []
     for path in RECORDED:
         table = read_table(path.parent, "cells")
         for row in table[table.parity_images.notna()].itertuples():
@@ -64,17 +65,17 @@ def test_every_recorded_row_is_within_the_limits_of_its_arithmetic() -> None:
 
 
 def test_what_was_rounded_is_no_float32_under_any_name() -> None:
-    """Each recorded row that rounds, had it been attested as float32; the first one 17 px off was."""
+    """Each recorded row that rounds, had it been attested as float32; TorchScript's, 17 px off, once was."""
     rounded = [(name, found) for name, _, rounding, found in ROWS if rounding != "f32"]
-    assert max(found["box_max"] for _, found in rounded) > 17
+    assert any("torchscript" in name and found["box_max"] > 17 for name, found in rounded)
     for name, found in rounded:
         assert "f32 stays within" in beyond(found, LIMITS, "f32"), name
 
 
 @pytest.mark.parametrize("claimed", ["tf32", "f16", "bf16", "i8"])
 def test_float32_is_no_narrower_arithmetic_under_any_name(claimed: str) -> None:
-    """A runtime that fell back to float32 and says what it was asked; MNN's own float32 is too far off to be told."""
-    plain = [(name, found) for name, _, rounding, found in ROWS if rounding == "f32" and "/mnn-" not in name]
+    """A runtime that fell back to float32 and says what it was asked for."""
+    plain = [(name, found) for name, _, rounding, found in ROWS if rounding == "f32"]
     assert len(plain) > 30
     for name, found in plain:
         assert f"{claimed} moves them by" in too_near(found, LIMITS, claimed), name
@@ -82,11 +83,18 @@ def test_float32_is_no_narrower_arithmetic_under_any_name(claimed: str) -> None:
 
 @pytest.mark.parametrize("claimed", ["tf32", "f16"])
 def test_bfloat16_and_integers_are_no_half_precision(claimed: str) -> None:
-    """On the network with COCO weights; on the bench's own small one bfloat16 moves no more than others do here."""
+    """On the network with COCO weights; the bench's own small one is moved less by anything."""
     coarser = [(name, found) for name, arithmetic, _, found in ROWS if arithmetic in ("bf16", "i8") and "coco" in name]
     assert len(coarser) > 10
     for name, found in coarser:
         assert f"{claimed} stays within" in beyond(found, LIMITS, claimed), name
+
+
+@pytest.mark.parametrize("claimed", ["f32", "tf32", "f16", "bf16", "i8"])
+def test_another_network_is_beyond_every_limit(claimed: str) -> None:
+    """Boxes anywhere on 640 px are a third of that apart on average."""
+    uniform = np.random.default_rng(0).random((2, 10_000)) * 640
+    assert f"{claimed} stays within" in beyond({"box_mean": float(np.ptp(uniform, 0).mean())}, LIMITS, claimed)
 
 
 def test_words_name_the_figure_its_unit_and_the_limit() -> None:
@@ -96,7 +104,7 @@ def test_words_name_the_figure_its_unit_and_the_limit() -> None:
     assert "0.3 from PyTorch FP32's on the same inputs (score_max); tf32 stays within 0.1." in beyond(
         {"score_max": 0.3}, LIMITS, "tf32"
     )
-    assert "f16 moves them by 0.02 px at least" in too_near({"box_max": 0.001}, LIMITS, "f16")
+    assert "f16 moves them by 0.003 px at least" in too_near({"box_mean": 0.001}, LIMITS, "f16")
     # A task without boxes, and an arithmetic without limits, have nothing to be held against.
     assert not too_near({"mask_max": 0.0}, LIMITS, "f16")
     assert not beyond({"box_max": 1e6}, {}, "f32")
@@ -177,7 +185,7 @@ def test_every_runtime_is_documented() -> None:
     assert rows.keys() == ADAPTERS.keys()
     for name, cells in rows.items():
         assert len(cells) == len(FIELDS), name
-        assert all(cell.startswith(("read: ", "declared", "– ")) for cell in cells), name
+        assert all(cell.startswith(("read: ", "declared", "not asked: ")) for cell in cells), name
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))

@@ -196,7 +196,7 @@ sys.path.insert(0, sys.argv[1])
 import server
 _torch = server.import_adapter(Path(sys.argv[1], "runtimes", "_torch.py"))
 network = torch.nn.Conv2d(3, 8, 3).eval()
-model = _torch.Model(network, torch.device("cpu"), torch.float32, (1, 3, 64, 64))
+model = _torch.Model(network, torch.device("cpu"), torch.float32, (1, 3, 160, 160))  # not too small for oneDNN
 said = [_torch.attest(model)["provider"]]
 with torch.backends.mkldnn.flags(enabled=False):
     said.append(_torch.attest(model)["provider"])

@@ -15,13 +15,10 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
 
 from ..refusals import TargetAbsent, TargetUnsupported
-from ._tasks import named
 from ._told import arithmetic, places
 
 TARGETS = ("cpu", "arm-cpu", "cuda")
 DEVICES = {"GPU": "cuda"}
-_POOL = "tf_numa_"
-"""How the threads begin to be called that compute operators."""
 COMPUTE = {"DT_FLOAT": "f32", "DT_HALF": "f16", "DT_BFLOAT16": "bf16", "DT_QINT8": "i8", "DT_QUINT8": "i8"}
 
 
@@ -70,7 +67,7 @@ def infer(model: Model, prepared: Any) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """Device, type and kernel of the convolutions in the graph that a traced inference executed; threads by their name.
+    """Device, type and kernel of the convolutions in the graph that a traced inference executed.
 
     The trace needs a session of its own; its graph goes through the same rewrites and kernels as the function's.
     """
@@ -105,15 +102,14 @@ def attest(model: Model) -> dict[str, Any]:
         by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += count
         by_device[DEVICES.get(device, device.lower())] += count
     device = places(by_device)
-    pool = named(_POOL)
     return {
         "device": device,
         "provider": _provider(device, convolutions),
         "compute": arithmetic(by_compute),
-        "threads": pool or tf.config.threading.get_intra_op_parallelism_threads(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "input_shape": model.input_shape,
         "version": tf.__version__,
-        "declared": [] if pool else ["threads"],
+        "declared": ["threads"],
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "onednn_enabled": bool(port.IsMklEnabled()),
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},

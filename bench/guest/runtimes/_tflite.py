@@ -34,15 +34,14 @@ COMPUTE = {("float32", "float32"): "f32", ("float32", "int8"): "i8", ("int8", "i
 class Model:
     """An interpreter with its only input and output, and what building it said.
 
-    `before` and `built` are the threads of this process before and after it was built.
+    `pool` is how many threads were started for it; None where that cannot be told.
     """
 
     interpreter: Any
     source: dict[str, Any]
     target: dict[str, Any]
     threads: int
-    before: int
-    built: int
+    pool: int | None
     said: str
 
 
@@ -64,7 +63,7 @@ def load(
         made = interpreter(model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None)
         made.allocate_tensors()
     source, target = made.get_input_details()[0], made.get_output_details()[0]
-    return Model(made, source, target, threads, before, tasks(), "".join(said))
+    return Model(made, source, target, threads, started(before, tasks()), "".join(said))
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:
@@ -93,8 +92,8 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 def attest(model: Model, version: str) -> dict[str, Any]:
     """Which convolutions the delegate took over, the types they have, threads, input and output types.
 
-    XNNPACK's threads are made with the interpreter; the built-in kernels start theirs one by one when they first run.
-    So the threads counted are those of whatever runs most convolutions.
+    The threads of XNNPACK are made with the interpreter and can be counted; the built-in kernels have several pools of
+    their own, in which more are started than were asked for.
     """
     nodes = model.interpreter._get_ops_details()
     executed = executed_nodes(nodes, [model.target["index"]])
@@ -115,19 +114,15 @@ def attest(model: Model, version: str) -> dict[str, Any]:
     half = sum(types[int(node["inputs"][0])] == "float16" for node in nodes if node["op_name"] == "DEQUANTIZE")
     batch, height, width, channels = (int(side) for side in model.source["shape"])
     provider = max(by_provider, key=by_provider.__getitem__, default="")
-    between = (model.before, model.built)
-    if provider == BUILT_IN:
-        model.interpreter.invoke()
-        between = (model.built, tasks())
-    began = started(*between)
+    pool = model.pool if provider == XNNPACK else None
     return {
         "device": "cpu" if by_provider.keys() <= {BUILT_IN, XNNPACK} else "delegate",
         "provider": provider,
         "compute": arithmetic(by_compute),
-        "threads": model.threads if began is None else 1 + began,
+        "threads": model.threads if pool is None else 1 + pool,
         "input_shape": [batch, channels, height, width],
         "version": version,
-        "declared": ["threads"] if began is None else [],
+        "declared": ["threads"] if pool is None else [],
         "convolutions": {f"{op} {a} x {w} in {where}": n for (op, a, w, where), n in sorted(convolutions.items())},
         "half_weights": half,
         "operators": dict(sorted(Counter(node["op_name"] for node in nodes).items())),

@@ -144,7 +144,8 @@ def dispatched(model: Model) -> Dispatched:
     """What one more inference, of zeros, hands to its kernels."""
     with _Watch() as watch:
         infer(model, prepare(model, np.zeros(model.input_shape, np.float32)))
-    return watch.seen
+    seen: Dispatched = watch.seen
+    return seen
 
 
 def attest(model: Model) -> dict[str, Any]:
