@@ -290,7 +290,8 @@ def test_raw_outputs_that_the_arithmetic_does_not_allow_make_a_row_invalid(matri
     assert (far.status, far.reason_code) == ("invalid", "parity_exceeded")
     assert "f32 stays within 0.005 px. So something else was computed, whatever ONNX says" in far.reason
     assert (near.compute, far.compute) == ("f16", "f32")  # what it says of itself is kept beside that
-    assert near.parity_box_mean < 0.003 < 0.005 < far.parity_box_mean
+    assert near.parity_box_mean < 0.003
+    assert far.parity_box_mean > 0.005
 
 
 def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) -> None:
