@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -282,9 +283,9 @@ def test_raw_outputs_that_the_arithmetic_does_not_allow_make_a_row_invalid(matri
     options.write_text(text[: text.index(begin)] + claimed + text[text.index(end) :], encoding="utf-8")
     code, said, directory = run(folder, tmp_path, "--precisions", "fp32,fp16", "-k", "parity or attestation")
     assert code == 1, said
-    table = cells(directory).set_index(["option", "precision"])
-    assert table.loc["pytorch", "fp32"].status == "measured"  # it differs from itself by nothing
-    near, far = table.loc["onnx", "fp32"], table.loc["onnx", "fp16"]
+    rows: dict[Any, Any] = {(row.option, row.precision): row for row in cells(directory).itertuples()}
+    assert rows["pytorch", "fp32"].status == "measured"  # it differs from itself by nothing
+    near, far = rows["onnx", "fp32"], rows["onnx", "fp16"]
     assert (near.status, near.reason_code) == ("invalid", "parity_too_near")
     assert "f16 moves them by 0.003 px at least. So something finer was computed, whatever ONNX says" in near.reason
     assert (far.status, far.reason_code) == ("invalid", "parity_exceeded")
