@@ -75,6 +75,12 @@ def self_check(session: nox.Session) -> None:
 
 
 @nox.session
+def inspect(session: nox.Session) -> None:
+    """Look at a model and its data before a run: `nox -s inspect -- --model best.pt --data data.yaml`."""
+    _bench(session, "inspect")
+
+
+@nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""
     _bench(session, "doctor")

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import calibrate, gate, guide, selfcheck
+from bench.cli import calibrate, gate, guide, inputs, selfcheck
 from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
@@ -30,7 +30,8 @@ NAME = "yolo11-bench"
 
 app = typer.Typer(
     name=NAME,
-    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `run`; `show` prints a past run.",
+    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `inspect` your model and data, then `run` "
+    "them; `show` prints a past run.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich takes longer to import than `--help` may take
     pretty_exceptions_enable=False,
@@ -217,6 +218,7 @@ def report_command(
     Console().print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
 
 
+app.add_typer(inputs.app)
 app.add_typer(gate.app)
 app.add_typer(calibrate.app)
 app.add_typer(selfcheck.app)

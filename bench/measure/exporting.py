@@ -12,10 +12,14 @@ from bench.tasks.dataset import Dataset
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
 
 
+def calibrated(cell: Cell) -> bool:
+    """Whether the exporter of a cell's artifact is given images to calibrate with."""
+    return cell.option.precisions[cell.spec.artifact or cell.precision].calibrate
+
+
 def calibration(cell: Cell, dataset: Dataset, sweep: Sweep) -> tuple[Path, ...]:
     """The images that calibrate a cell's artifact; none where its precision takes none.  Raises UsageError."""
-    precision = cell.option.precisions[cell.spec.artifact or cell.precision]
-    return dataset.calibration_images(sweep.calibration_images) if precision.calibrate else ()
+    return dataset.calibration_images(sweep.calibration_images) if calibrated(cell) else ()
 
 
 def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) -> list[ExportRequest]:

@@ -7,14 +7,15 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.environments.locked import Env, Environments
+from bench.files import expanded
 from bench.places import EXPORTERS
-from bench.reasons import CellProblem, Reason, UsageError
+from bench.reasons import CellProblem, Problems, Reason, Remark, UsageError
 from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.worker import Worker
 
@@ -23,6 +24,9 @@ ENVIRONMENT = "export-torch"
 # What ultralytics publishes by name: yolo11n.pt, yolov8s.pt, yolov5mu.pt ...
 _OFFICIAL = re.compile(r"^yolo(v\d+|\d+)[a-z]{0,2}\d*[a-z]?\.pt$")
 _SECONDS = 300.0
+TASK, CHANNELS = "detect", 3
+"""What is benched: detection in images of red, green and blue."""
+_MOVES_TOLD = 8
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 # How the user's programs reach the network.  A proxy's variable is read in either case of letters.
 _NETWORK = (
@@ -34,10 +38,12 @@ _NETWORK = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An Ultralytics detect checkpoint.
+    """An Ultralytics checkpoint, and what it says of itself.
 
     `name` is its file stem, `names` its classes by index, `stride` the px of the network input that its coarsest
-    outputs are apart: an image size is a multiple of it.
+    outputs are apart: an image size is a multiple of it.  `raw` says whether its head gives boxes and scores per
+    anchor, `end2end` whether it chooses among them itself, `channels` those of its images (None: no convolution takes
+    them), `imgsz` the size it was trained at, `written` by which Ultralytics and when, as far as it says.
     """
 
     path: Path
@@ -45,6 +51,35 @@ class Checkpoint:
     sha256: str
     names: Mapping[int, str]
     stride: int
+    task: str = TASK
+    head: str = "Detect"
+    raw: bool = True
+    end2end: bool = False
+    channels: int | None = CHANNELS
+    parameters: int = 0
+    architecture: str = ""
+    imgsz: int | None = None
+    written: str = ""
+
+    def require_usable(self) -> None:
+        """Raise Problems unless it is a detector of colour images whose raw outputs can be decoded here."""
+        found = []
+        if self.task != TASK:
+            found.append(f"is a model for '{self.task}'; this bench measures detection ('{TASK}') only")
+        elif self.end2end:
+            found.append(
+                "has an end-to-end head (YOLO26, YOLOv10), whose output is final detections, and the bench compares "
+                "raw outputs and decodes them itself; give a model without that head, such as YOLO11 or YOLOv8"
+            )
+        elif not self.raw:
+            found.append(f"has the head {self.head}; only Detect, as in YOLO11, can be decoded here")
+        if self.channels is not None and self.channels != CHANNELS:
+            found.append(
+                f"takes images of {self.channels} channel{'s' * (self.channels > 1)}; the bench gives every network "
+                f"{CHANNELS}, red, green and blue"
+            )
+        if found:
+            raise Problems(f"{self.path} {text}" for text in found)
 
     def require_classes(self, names: Mapping[int, str], data: Path) -> None:
         """Raise UsageError unless the data file names as many classes as the model has, none in another's place."""
@@ -68,24 +103,25 @@ class Checkpoint:
             raise UsageError(
                 f"{data} names classes of {self.path.name} {order}: '{self.names[own[first]]}' is class "
                 f"{own[first]} of the model and class {theirs[first]} of the data file, and {len(moved)} of "
-                f"{len(names)} are elsewhere. Labels would count for other classes: bring 'names', and labels that "
-                f"follow it, into the model's order ({_some(self.names)})"
+                f"{len(names)} are elsewhere ({_moves(own, theirs, moved)}). Labels would count for other classes: "
+                f"bring 'names', and labels that follow it, into the model's order ({_some(self.names)})"
             )
 
-    def renamed(self, names: Mapping[int, str]) -> str:
-        """A sentence on classes that a data file, whose `names` are told apart, calls something else; else nothing."""
+    def renamed(self, names: Mapping[int, str]) -> Remark | None:
+        """On classes that a data file, whose `names` are told apart, calls something else; None without any."""
         other = [
             index
             for index, name in sorted(self.names.items())
             if names[index].casefold() not in (name.casefold(), f"{name} ({index})".casefold())
         ]
         if not other:
-            return ""
+            return None
         first = other[0]
-        return (
+        text = (
             f"Classes are matched by index: {len(other)} of {len(names)} have another name in the data file than in "
             f"{self.path.name} (class {first} is '{names[first]}' there and '{self.names[first]}' in the model)."
         )
+        return Remark("renamed_classes", len(other), text)
 
     def require_sizes(self, sizes: Iterable[int]) -> None:
         """Raise UsageError unless image sizes, in px, are multiples of the stride."""
@@ -98,13 +134,20 @@ class Checkpoint:
 
 
 def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
+    """The checkpoint `given` as `look` finds it.  Raises as that does, and Problems for one that cannot be benched."""
+    found = look(given, environments, cache)
+    found.require_usable()
+    return found
+
+
+def look(given: str, environments: Environments, cache: Path) -> Checkpoint:
     """The checkpoint `given` as a path or an official name; an official name is fetched by ultralytics.
 
     Reading a checkpoint runs Python code that is stored in it (pickle), so it happens in a guest, once per content.
-    Raises UsageError when there is no such file, it cannot be read or fetched, or it is no detect checkpoint;
+    Raises UsageError when there is no such file, it cannot be read or fetched, or it is no Ultralytics checkpoint;
     CellProblem where the guest that looks into it cannot be installed or dies, which is not the checkpoint's fault.
     """
-    path = Path(given).expanduser()
+    path = expanded("--model", given)
     content = _content(path)
     if content is None:
         if not _OFFICIAL.match(given):
@@ -115,9 +158,27 @@ def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
         path = _fetch(given, environments, cache)
         content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    facts = _inspect(path.resolve(), digest, environments, cache)
-    names = {int(index): str(name) for index, name in facts["names"].items()}
-    return Checkpoint(path.resolve(), path.stem, digest, names, max(facts["strides"]))
+    return described(path.resolve(), digest, _inspect(path.resolve(), digest, environments, cache))
+
+
+def described(path: Path, digest: str, facts: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint at `path`, whose SHA-256 is `digest`, by the facts that it says of itself."""
+    return Checkpoint(
+        path=path,
+        name=path.stem,
+        sha256=digest,
+        names={int(index): str(name) for index, name in facts["names"].items()},
+        stride=max(facts["strides"]),
+        task=facts["task"],
+        head=facts["head"],
+        raw=facts["raw"],
+        end2end=facts["end2end"],
+        channels=facts["channels"],
+        parameters=facts["params"],
+        architecture=facts["architecture"],
+        imgsz=facts["imgsz"] if isinstance(facts["imgsz"], int) else None,
+        written=" ".join(filter(None, (facts["ultralytics"], facts["date"][:10]))),
+    )
 
 
 def _content(path: Path) -> bytes | None:
@@ -187,6 +248,15 @@ def _call(
 def _some(names: Mapping[int, str]) -> str:
     shown = ", ".join(list(names.values())[:4])
     return shown + (", ..." if len(names) > 4 else "")
+
+
+def _moves(own: Mapping[str, int], theirs: Mapping[str, int], moved: Sequence[str]) -> str:
+    """The permutation found, by index: model's 0, 1 = data file's 1, 0."""
+    told = sorted(moved, key=own.__getitem__)[:_MOVES_TOLD]
+    more = ", ..." if len(moved) > len(told) else ""
+    ours, others = (", ".join(str(places[name]) for name in told) for places in (own, theirs))
+    order = ", which are in alphabetical order" if list(theirs) == sorted(theirs, key=theirs.__getitem__) else ""
+    return f"the model's {ours}{more} are the data file's {others}{more}{order}"
 
 
 def _places(names: Mapping[int, str]) -> dict[str, int]:
