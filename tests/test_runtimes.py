@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -254,18 +253,3 @@ def test_checkpoints_are_looked_into_first(environments: Environments, artifacts
             assert "Traceback" not in problem.value.text
     assert not (tmp_path / "pwned").exists()
 
-
-def test_a_checkpoint_for_images_of_one_channel_is_refused(environments: Environments, tmp_path: Path) -> None:
-    env = environments.ensure("export-torch")
-    grey = tmp_path / "grey.pt"
-    script = (
-        "import sys, torch; from ultralytics.nn.tasks import DetectionModel; "
-        "torch.save({'model': DetectionModel('yolo11n.yaml', ch=1, nc=2, verbose=False)}, sys.argv[1])"
-    )
-    variables = environments.variables()
-    subprocess.run([env.python, "-c", script, grey], env=variables, check=True, capture_output=True, timeout=120)
-    with (
-        Worker(env.python, EXPORTERS / "checkpoint.py", variables=variables, threads=1) as worker,
-        pytest.raises(CellProblem, match=r"grey\.pt takes images of 1 channel; the bench gives every network 3"),
-    ):
-        worker.call("inspect", {"weights": str(grey)}, 120)

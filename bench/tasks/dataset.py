@@ -271,8 +271,7 @@ def _remarks(images: Sequence[Image], labels: Sequence[Labels], root: Path) -> I
         yield Remark("other_labels", count, f"{count} of {len(images) - len(bare)} label files {remark}.")
     repeated = sum(own.repeated for own in labels)
     if repeated:
-        files = sum(own.repeated > 0 for own in labels)
-        text = f"{repeated} label rows in {files} files repeat another of their file and are dropped."
+        text = f"Label rows that repeat another of their file are dropped: {repeated}."
         yield Remark("repeated_rows", repeated, text)
 
 

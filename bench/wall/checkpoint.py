@@ -255,7 +255,8 @@ def _moves(own: Mapping[str, int], theirs: Mapping[str, int], moved: Sequence[st
     told = sorted(moved, key=own.__getitem__)[:_MOVES_TOLD]
     more = ", ..." if len(moved) > len(told) else ""
     ours, others = (", ".join(str(places[name]) for name in told) for places in (own, theirs))
-    order = ", which are in alphabetical order" if list(theirs) == sorted(theirs, key=theirs.__getitem__) else ""
+    alphabetical = list(theirs) == sorted(theirs, key=theirs.__getitem__)
+    order = "; the data file's names are in alphabetical order" * alphabetical
     return f"the model's {ours}{more} are the data file's {others}{more}{order}"
 
 
