@@ -226,7 +226,7 @@ def test_labels_in_a_folder_of_another_name_are_missed_by_name(root: Path) -> No
         pytest.skip("this file system does not tell them apart")
     data = load_set(root)
     assert len(data.boxes) == 0
-    assert [(one.name, one.count) for one in data.remarks] == [("no_label_file", 2)]
+    assert [(one.name, one.count) for one in data.remarks] == [("no_label_file", 2), ("no_objects", 2)]
 
 
 def test_an_image_that_is_a_link_to_nowhere_is_named(root: Path) -> None:

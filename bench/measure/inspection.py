@@ -132,7 +132,7 @@ def _calibration(dataset: Dataset, wanted: Grid, problems: Collector, kept: Path
 
 def _memory(cache: Path, data: Path) -> Path:
     """The file in the cache that remembers the images of a data file."""
-    return cache / "images" / f"{hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:24]}.json"
+    return cache / "images" / f"{hashlib.sha256(os.fsencode(os.path.realpath(data))).hexdigest()[:24]}.json"
 
 
 def facts(found: Inspection) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,8 +73,11 @@ class Counts:
     """
 
     images: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, int] = field(default_factory=dict)
     empty: int = 0
+
+
+_NOTHING = Counts()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ class Dataset:
     sha256: str
     source: Source
     remarks: tuple[Remark, ...] = ()
-    counts: Counts = Counts()
+    counts: Counts = _NOTHING
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -267,6 +270,9 @@ def _remarks(images: Sequence[Image], labels: Sequence[Labels], root: Path) -> I
             f"{len(bare)} of {len(images)} images have no label file and count as images without objects (the first "
             f"would be {_portable(label_path(bare[0]), root)}).",
         )
+    if not any(len(own.rows) for own in labels):
+        text = f"None of the {len(images)} images has an object, so there is no mAP to compute."
+        yield Remark("no_objects", len(images), text)
     for remark, count in Counter(own.remark for own in labels if own.remark).items():
         yield Remark("other_labels", count, f"{count} of {len(images) - len(bare)} label files {remark}.")
     repeated = sum(own.repeated for own in labels)

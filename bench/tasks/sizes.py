@@ -23,7 +23,6 @@ from bench.tasks.images import file_content, upright_size
 _READERS = 4
 
 
-
 @dataclass(frozen=True, slots=True)
 class Size:
     """Of an image: `width` and `height` in px of its upright pixels, `content` the SHA-256 of its file."""
