@@ -205,7 +205,8 @@ def test_images_without_labels_are_counted_with_the_place_that_was_looked_at(roo
     picture(root / "images/val/c.png")
     label(root, "a", "")  # an empty file is how one says that there is no object
     told = "2 of 3 images have no label file and count as images without objects (the first would be labels/val/b.txt)."
-    assert load_set(root).notes == (told,)
+    none = "None of the 3 images has an object, so there is no mAP to compute."
+    assert load_set(root).notes == (told, none)
 
 
 def test_a_label_file_that_is_there_but_cannot_be_read_is_an_error(root: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ from bench.tasks.images import (
 
 CHANNELS = 3
 """What images are read in and networks here take: red, green and blue."""
+_NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What PyYAML raises: its own errors, and those of a number, date or truth value that is none."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring = 2, 300
+_brief = _BRIEF.repr  # a few anchors can stand for more text than there is memory
+_MOST_CLASSES = 32_767
+"""What the tables of predictions have room for."""
 # Ultralytics fetches, unpacks or converts these; what to do instead, by suffix.
 _UNPACK = "unpack it, and give the path of the data file (YAML) in it"
 _FIRST = {
@@ -122,6 +130,7 @@ class DataFile:
         content, node = _parsed(path, text)
         if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
             raise UsageError(f"{path} does not hold keys such as path, train, val and names; is it a data file?")
+        _require_text(path, node)
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
         # Python's word for nothing is what some scripts write.
         keys = {str(key): None if value == "None" else value for key, value in content.items()}
@@ -146,10 +155,11 @@ class DataFile:
         """
         value = self.content.get("path")
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{self.where('path')}: 'path' must be a folder name, not {value!r}")
+            raise UsageError(f"{self.where('path')}: 'path' must be a folder name, not {_brief(value)}")
         looked = []
         for base, name in self._bases():
-            root = _real(base / (value or "."))
+            # Not Path.resolve, which before Python 3.13 raises RuntimeError on a link to itself.
+            root = Path(os.path.realpath(base / (value or ".")))
             if exists(root) and root.is_dir():
                 return root, name
             looked.append(root)
@@ -178,18 +188,23 @@ class DataFile:
         """
         names, given = self.content.get("names"), self.content.get("nc")
         count = None if given is None else _whole(given)
-        if given is not None and (count is None or count < 1):
-            raise UsageError(f"{self.where('nc')}: 'nc' must be a whole number of classes, not {given!r}")
+        if given is not None and (count is None or not 1 <= count <= _MOST_CLASSES):
+            raise UsageError(
+                f"{self.where('nc')}: 'nc' must be a whole number of classes, {_MOST_CLASSES} at most, "
+                f"not {_brief(given)}"
+            )
         if names is None and count is None:
             raise UsageError(f"{self.path} has neither 'names' nor 'nc'; add 'names:' with one entry per class")
         if names is None:
             names = [f"class_{index}" for index in range(count or 0)]
         if not isinstance(names, list | dict) or not names:
-            raise UsageError(f"{self.where('names')}: 'names' must be a list, or index: name pairs, not {names!r}")
+            raise UsageError(
+                f"{self.where('names')}: 'names' must be a list, or index: name pairs, not {_brief(names)}"
+            )
         try:
             pairs = enumerate(names) if isinstance(names, list) else names.items()
-            table = {int(key): str(name) for key, name in pairs}
-        except (TypeError, ValueError) as error:
+            table = {int(key): _name(name) for key, name in pairs}
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"{self.where('names')}: the keys of 'names' must be class indices: {error}") from error
         if sorted(table) != list(range(len(names))):
             raise UsageError(
@@ -252,12 +267,14 @@ class DataFile:
 
     def _locate(self, split: str, entry: object) -> Path:
         if not isinstance(entry, str):
-            raise UsageError(f"{self.where(split)}: '{split}' must be a path or a list of paths, not {entry!r}")
-        wanted = _real(self.root / entry)
+            raise UsageError(
+                f"{self.where(split)}: '{split}' must be a path or a list of paths, not {_brief(entry)}"
+            )
+        wanted = Path(os.path.realpath(self.root / entry))
         location = wanted
         if not exists(location) and entry.startswith("../"):
             # Exports of Roboflow write "../train/images" for a folder beside the data file.
-            location = _real(self.root / entry[3:])
+            location = Path(os.path.realpath(self.root / entry[3:]))
         if not exists(location):
             raise UsageError(
                 f"{self.where(split)}: '{split}: {entry}' leads to {wanted}, which does not "
@@ -274,14 +291,6 @@ class DataFile:
             yield Remark("path_elsewhere", 1, text)
 
 
-def _real(path: Path) -> Path:
-    """A path without links.  Raises UsageError for one that no file can have."""
-    if "\0" in str(path):
-        raise UsageError(f"{str(path)!r} is no path; correct it")
-    # Not Path.resolve, which before Python 3.13 raises RuntimeError on a link to itself.
-    return Path(os.path.realpath(path))
-
-
 def _parsed(path: Path, text: str) -> tuple[Any, yaml.Node | None]:
     """What YAML says, as Python's objects and as nodes with their lines.  Raises UsageError."""
     try:
@@ -289,8 +298,42 @@ def _parsed(path: Path, text: str) -> tuple[Any, yaml.Node | None]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"{path}{line} is not valid YAML: {error.problem or error.context}; correct it") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of month 13; a thousand brackets
+    except _NOT_YAML as error:
         raise UsageError(f"{path} is not valid YAML: {error}; correct it") from error
+
+
+def _require_text(path: Path, document: yaml.Node) -> None:
+    """Raise UsageError for the first text that cannot be part of a file's name or be written down."""
+    waiting, seen = [document], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an anchor may lead back to what holds it
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [one for pair in node.value for one in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif not _writable(str(node.value)):
+            raise UsageError(
+                f"{path}, line {node.start_mark.line + 1}: {ascii(node.value)[:300]} holds a NUL or half a character; "
+                "correct the text"
+            )
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _name(value: object) -> str:
+    """A class name.  Raises TypeError for what is no text or number."""
+    if isinstance(value, list | dict):
+        raise TypeError(f"the name {_brief(value)} is no text")
+    return str(value)
 
 
 def _whole(value: object) -> int | None:

@@ -121,9 +121,9 @@ def exists(path: Path) -> bool:
     """Whether a path leads to something.  Raises UsageError where that is not for us to know."""
     try:
         path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no name holds a NUL
         return False
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except OSError as error:
         raise UsageError(f"cannot look at {path}: {cause(error)}; make it readable, or correct the path") from error
     return True
 
