@@ -61,9 +61,7 @@ def test_a_path_that_is_not_there_is_that_of_the_current_folder(
 
 
 @pytest.mark.parametrize("given", ["coco8", "../datasets/coco8", "./coco8"])
-def test_a_path_that_is_nowhere_else_is_that_of_ultralytics_folder(
-    settings: Path, tmp_path: Path, given: str
-) -> None:
+def test_a_path_that_is_nowhere_else_is_that_of_ultralytics_folder(settings: Path, tmp_path: Path, given: str) -> None:
     """As its own data files have it, whose `path` is a name; older ones wrote ../datasets/ before it."""
     fill(settings.parent / "datasets" / "coco8" if given.startswith("../datasets") else settings / "coco8")
     (tmp_path / "deep/deeper").mkdir(parents=True)
@@ -75,15 +73,15 @@ def test_a_path_that_is_nowhere_else_is_that_of_ultralytics_folder(
 
 def test_a_path_that_is_nowhere_names_every_folder_that_was_looked_at(settings: Path, tmp_path: Path) -> None:
     (problem,) = problems_of(named(tmp_path, "path: coco8\ndownload: https://example.com/coco8.zip\n"))
-    assert problem.startswith(f"{tmp_path / 'data.yaml'}, line 1: 'path: coco8' names the folder {tmp_path / 'coco8'}, ")
+    assert problem.startswith(
+        f"{tmp_path / 'data.yaml'}, line 1: 'path: coco8' names the folder {tmp_path / 'coco8'}, "
+    )
     assert f"nor does {settings / 'coco8'}" in problem
     assert "'download:' is never executed" in problem
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"datasets_dir": 3}', '{"sync": true}'])
-def test_settings_that_say_nothing_are_none(
-    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_say_nothing_are_none(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "Ultralytics").mkdir()
     (tmp_path / "Ultralytics/settings.json").write_text(content)
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
@@ -183,7 +181,10 @@ def test_names_are_those_of_their_indices_in_whatever_order_they_stand(root: Pat
         ("val: images/val\nval2: [\n", r"data\.yaml, line 4 is not valid YAML"),
         ("when: 2026-13-01\n", "is not valid YAML: month must be in"),
         ("a: " + "[" * 5000 + "\n", "is not valid YAML"),
-        ("a: !!python/object/apply:os.system [exit 1]\n", "line 1 is not valid YAML: could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.system [exit 1]\n",
+            "line 1 is not valid YAML: could not determine a constructor",
+        ),
         ('train: "a\\0b"\nval: "a\\0b"\n', "holds a NUL or half a character"),
     ],
 )

@@ -23,6 +23,7 @@ from bench.tasks.detect.task import load
 from bench.tasks.images import files_below
 from bench.wall.checkpoint import Checkpoint
 
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return fill(tmp_path)

@@ -20,7 +20,7 @@ from bench.places import EXPORTERS
 from bench.reasons import PROBLEMS_TOLD, Collector, Problems, UsageError
 from bench.tasks import sizes
 from bench.tasks.detect.task import load
-from bench.tasks.images import image_size, read_image
+from bench.tasks.images import image_size, read_image, upright_size
 from bench.tasks.sizes import Sizes
 from bench.wall.checkpoint import Checkpoint, described
 from bench.wall.worker import Worker
@@ -30,16 +30,23 @@ import sys
 from pathlib import Path
 import torch
 from ultralytics.nn.tasks import DetectionModel, PoseModel, SegmentationModel
+def chosen(model):
+    model.end2end = True
+    return model
+
 made = {
     "grey": lambda: DetectionModel("yolo11n.yaml", ch=1, nc=2, verbose=False),
     "four": lambda: DetectionModel("yolo11n.yaml", ch=4, nc=2, verbose=False),
     "segment": lambda: SegmentationModel("yolo11n-seg.yaml", ch=3, nc=2, verbose=False),
+    "silent": lambda: SegmentationModel("yolo11n-seg.yaml", ch=3, nc=2, verbose=False),
     "pose": lambda: PoseModel("yolo11n-pose.yaml", ch=1, nc=1, data_kpt_shape=(4, 3), verbose=False),
-    "chosen": lambda: DetectionModel("yolov10n.yaml", ch=3, nc=2, verbose=False),
+    "chosen": lambda: chosen(DetectionModel("yolov10n.yaml", ch=3, nc=2, verbose=False)),
+    "both": lambda: DetectionModel("yolov10n.yaml", ch=3, nc=2, verbose=False),
     "large": lambda: DetectionModel("yolov8n-p6.yaml", ch=3, nc=2, verbose=False),
 }
 for name, make in made.items():
-    torch.save({"model": make()}, Path(sys.argv[1], f"{name}.pt"))
+    told = {"train_args": {"task": name}} if name in ("segment", "pose") else {}  # as training writes them
+    torch.save({"model": make(), **told}, Path(sys.argv[1], f"{name}.pt"))
 """
 
 
@@ -69,7 +76,7 @@ def test_all_that_is_wrong_is_told_at_once(root: Path) -> None:
         "b.txt, line 1: box 50 50 10 10 is out of range",
     ]
     assert [word in problem for word, problem in zip(words, found, strict=True)] == [True] * len(words), found
-    with pytest.raises(Problems, match="^7 problems:\n") as error:
+    with pytest.raises(Problems, match=r"^7 problems:\n") as error:
         load(root / "set.yaml")
     assert error.value.found == found
 
@@ -112,7 +119,7 @@ def test_rows_with_and_without_keypoints_in_one_file_are_boxes(root: Path) -> No
 
 
 def test_triangles_are_polygons_where_no_keypoints_are_stated(root: Path) -> None:
-    """Seven columns: one keypoint of two values behind a box, or three corners. The data file does not say the first."""
+    """Seven columns: one keypoint of two values behind a box, or three corners. No `kpt_shape` says the first."""
     label(root, "a", "0 0.25 0.25 0.75 0.25 0.5 0.75\n")
     data = load_set(root)
     assert data.boxes.tolist()[0] == (0, 0, 10.0, 5.0, 20.0, 10.0)
@@ -187,9 +194,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counted(path: Path, data: bytes) -> tuple[int, int]:
         names.append(path.name)
-        return upright(path, data)
+        return upright_size(path, data)
 
-    upright = sizes.upright_size
     monkeypatch.setattr(sizes, "upright_size", counted)
     return names
 
@@ -224,10 +230,10 @@ def test_an_image_that_cannot_be_used_is_told_every_time(root: Path, decoded: li
     assert sorted(decoded) == ["a.png", "a.png", "b.png"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"decoder": "x", "sizes": {}}', '{"decoder": 1, "sizes": {"a": [0]}}'])
-def test_a_damaged_or_foreign_memory_is_none(
-    root: Path, decoded: list[str], tmp_path: Path, content: str
-) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"decoder": "x", "sizes": {}}', '{"decoder": 1, "sizes": {"a": [0]}}']
+)
+def test_a_damaged_or_foreign_memory_is_none(root: Path, decoded: list[str], tmp_path: Path, content: str) -> None:
     kept = tmp_path / "kept.json"
     kept.write_text(content)
     assert look(root, kept) == ([(40, 20)] * 2, ())
@@ -249,14 +255,17 @@ def test_what_no_cell_could_run_is_told_of_a_model_before_the_first_export(
 ) -> None:
     env = environments.ensure("export-torch")
     variables = environments.variables()
-    made = [env.python, "-c", MODELS, tmp_path]
-    subprocess.run(made, env=variables, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [env.python, "-c", MODELS, tmp_path], env=variables, cwd=tmp_path, check=True, capture_output=True, timeout=120
+    )
     wanted = {
         "grey": ["takes images of 1 channel; the bench gives every network 3"],
         "four": ["takes images of 4 channels; the bench gives every network 3"],
         "segment": ["is a model for 'segment'; this bench measures detection"],
+        "silent": ["has the head Segment; only Detect"],
         "pose": ["is a model for 'pose'", "takes images of 1 channel"],
         "chosen": ["has an end-to-end head"],
+        "both": [],
         "large": [],
     }
     with Worker(env.python, EXPORTERS / "checkpoint.py", variables=variables, threads=1) as worker:
@@ -268,6 +277,7 @@ def test_what_no_cell_could_run_is_told_of_a_model_before_the_first_export(
             assert len(problems.found) == len(words), (name, problems.found)
             for problem, word in zip(problems.found, words, strict=True):
                 assert problem.startswith(f"{path} {word}")
+            assert (model.second_branch() is not None) == (name == "both")
     assert model.stride == 64  # a fourth output, of half the resolution of the third's 32 px
     with pytest.raises(UsageError, match=r"imgsz 96: large\.pt takes multiples of 64 px"):
         model.require_sizes([96, 128])
@@ -312,7 +322,12 @@ def answer(done: Done) -> Any:
 def test_the_embedded_model_and_data_are_fit_for_a_run() -> None:
     done = bench("inspect", "--images", "8")
     assert done.code == 0, done.said
-    for words in ("detect (head Detect)", "3 channels, multiples of 32 px", "8 of them read", "Nothing stands in the way"):
+    for words in (
+        "detect (head Detect)",
+        "3 channels, multiples of 32 px",
+        "8 of them read",
+        "Nothing stands in the way",
+    ):
         assert words in done.said
 
 
@@ -368,7 +383,8 @@ CASES = Path(__file__).parents[2] / "shared" / "cases"
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are beside the checkout of those who develop this")
 def test_inputs_that_failed_are_understood_or_told() -> None:
-    assert image_size(CASES / "exif6.avif") == (180, 120)  # as every browser shows it
+    # Its properties: 180 x 120 px (ispe), to be turned anticlockwise by three times 90 degrees (irot; ISO/IEC 23008-12).
+    assert image_size(CASES / "exif6.avif") == (120, 180)
     for name in ("float32.tif", "trunc_half.jpg", "trunc_eoi.jpg"):
         with pytest.raises(UsageError, match=rf"{name}.*take it out of the split"):
             image_size(CASES / name)

@@ -252,4 +252,3 @@ def test_checkpoints_are_looked_into_first(environments: Environments, artifacts
             assert name in problem.value.text
             assert "Traceback" not in problem.value.text
     assert not (tmp_path / "pwned").exists()
-

@@ -30,8 +30,8 @@ NAME = "yolo11-bench"
 
 app = typer.Typer(
     name=NAME,
-    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `inspect` your model and data, then `run` "
-    "them; `show` prints a past run.",
+    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `inspect` your model and data, then "
+    "`run`; `show` prints a past run.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich takes longer to import than `--help` may take
     pretty_exceptions_enable=False,

@@ -86,9 +86,10 @@ def inspect(request: Request, wanted: Grid, progress: Reporter, limit: int | Non
     if checkpoint is not None:
         problems.of(checkpoint.require_usable)
         problems.of(checkpoint.require_sizes, {cell.imgsz for cell in wanted.cells})
+        told = [checkpoint.second_branch()]
         if data is not None and dataset is not None and dataset.names:
-            renamed = problems.of(_held_against, checkpoint, dataset, data)
-            remarks += [renamed] if renamed is not None else []
+            told.append(problems.of(_held_against, checkpoint, dataset, data))
+        remarks += [remark for remark in told if remark is not None]
     return Inspection(data, checkpoint, dataset, calibration, problems.found, tuple(remarks))
 
 
@@ -157,6 +158,7 @@ def _model(checkpoint: Checkpoint) -> dict[str, Any]:
         "stride": checkpoint.stride,
         "head": checkpoint.head,
         "end_to_end": checkpoint.end2end,
+        "end_to_end_branch": checkpoint.dual,
         "parameters": checkpoint.parameters,
         "architecture": checkpoint.architecture,
         "trained_imgsz": checkpoint.imgsz,

@@ -80,4 +80,3 @@ def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
     return replace(
         given, matrix=grid.matrix, sweep=grid.sweep, environments=Environments(matrices, given.cache), running=None
     )
-

@@ -267,9 +267,7 @@ class DataFile:
 
     def _locate(self, split: str, entry: object) -> Path:
         if not isinstance(entry, str):
-            raise UsageError(
-                f"{self.where(split)}: '{split}' must be a path or a list of paths, not {_brief(entry)}"
-            )
+            raise UsageError(f"{self.where(split)}: '{split}' must be a path or a list of paths, not {_brief(entry)}")
         wanted = Path(os.path.realpath(self.root / entry))
         location = wanted
         if not exists(location) and entry.startswith("../"):

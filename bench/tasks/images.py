@@ -112,9 +112,7 @@ def _of_line(where: str, line: str, folder: Path) -> Path:
         return path
     if "\\" in line and exists(folder / line.replace("\\", "/")):
         raise UsageError(f"{where}: {line!r} is written as Windows writes paths; write / for \\ in the list")
-    raise UsageError(
-        f"{where}: the image {path} does not exist; relative lines are relative to the folder of the list"
-    )
+    raise UsageError(f"{where}: the image {path} does not exist; relative lines are relative to the folder of the list")
 
 
 def exists(path: Path) -> bool:

@@ -42,8 +42,9 @@ class Checkpoint:
 
     `name` is its file stem, `names` its classes by index, `stride` the px of the network input that its coarsest
     outputs are apart: an image size is a multiple of it.  `raw` says whether its head gives boxes and scores per
-    anchor, `end2end` whether it chooses among them itself, `channels` those of its images (None: no convolution takes
-    them), `imgsz` the size it was trained at, `written` by which Ultralytics and when, as far as it says.
+    anchor, `end2end` whether it chooses among them itself, `dual` whether it has a branch that would, `channels` those
+    of its images (None: no convolution takes them), `imgsz` the size it was trained at, `written` by which Ultralytics
+    and when, as far as it says.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Checkpoint:
     head: str = "Detect"
     raw: bool = True
     end2end: bool = False
+    dual: bool = False
     channels: int | None = CHANNELS
     parameters: int = 0
     architecture: str = ""
@@ -123,6 +125,16 @@ class Checkpoint:
         )
         return Remark("renamed_classes", len(other), text)
 
+    def second_branch(self) -> Remark | None:
+        """On a head with a branch that is not benched; None for one without."""
+        if not self.dual or self.end2end:
+            return None
+        text = (
+            f"{self.path.name} has an end-to-end branch beside the one whose boxes are suppressed afterwards: the latter "
+            "is benched, as Ultralytics exports it unless told otherwise."
+        )
+        return Remark("dual_head", 1, text)
+
     def require_sizes(self, sizes: Iterable[int]) -> None:
         """Raise UsageError unless image sizes, in px, are multiples of the stride."""
         wrong = sorted(size for size in sizes if size % self.stride)
@@ -173,6 +185,7 @@ def described(path: Path, digest: str, facts: Mapping[str, Any]) -> Checkpoint:
         head=facts["head"],
         raw=facts["raw"],
         end2end=facts["end2end"],
+        dual=facts["dual"],
         channels=facts["channels"],
         parameters=facts["params"],
         architecture=facts["architecture"],
@@ -252,16 +265,15 @@ def _some(names: Mapping[int, str]) -> str:
 
 def _moves(own: Mapping[str, int], theirs: Mapping[str, int], moved: Sequence[str]) -> str:
     """The permutation found, by index: model's 0, 1 = data file's 1, 0."""
-    told = sorted(moved, key=own.__getitem__)[:_MOVES_TOLD]
+    told = moved[:_MOVES_TOLD]
     more = ", ..." if len(moved) > len(told) else ""
     ours, others = (", ".join(str(places[name]) for name in told) for places in (own, theirs))
-    alphabetical = list(theirs) == sorted(theirs, key=theirs.__getitem__)
-    order = "; the data file's names are in alphabetical order" * alphabetical
+    order = "; the data file's names are in alphabetical order" * (list(theirs) == sorted(theirs))
     return f"the model's {ours}{more} are the data file's {others}{more}{order}"
 
 
 def _places(names: Mapping[int, str]) -> dict[str, int]:
-    """Index of every name that only one class has, without regard to case."""
+    """Index of every name that only one class has, without regard to case, in their order."""
     folded = {index: name.strip().casefold() for index, name in names.items()}
     times = Counter(folded.values())
     return {name: index for index, name in sorted(folded.items()) if times[name] == 1}

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import OBB, Detect, Pose, Segment
 from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
@@ -58,8 +58,9 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         "strides": [int(stride) for stride in model.stride.tolist()],
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "head": type(head).__name__,
-        "raw": isinstance(head, Detect),
+        "raw": isinstance(head, Detect) and not isinstance(head, (Segment, Pose, OBB)),  # which are Detects as well
         "end2end": bool(getattr(head, "end2end", False)),
+        "dual": getattr(head, "one2one_cv2", None) is not None,
         "channels": int(first.shape[1]) if first.ndim == 4 else None,
         "imgsz": model.args.get("imgsz"),
         "architecture": Path(str(model.yaml.get("yaml_file", ""))).stem,
