@@ -57,9 +57,9 @@ def keypoints(count: int) -> Callable[[Path], None]:
 
 def turned(root: Path) -> None:
     """The same pictures as AVIF, stored a quarter turn off with the property that turns them back."""
-    exif = PillowImage.Exif()
-    exif[274] = 6
     for path in sorted((root / "images/val").iterdir()):
+        exif = PillowImage.Exif()
+        exif[274] = 6  # which Pillow takes out of it when it writes the property
         with PillowImage.open(path) as image:
             stored = image.convert("RGB").transpose(PillowImage.Transpose.ROTATE_90)
         stored.save(path.with_suffix(".avif"), exif=exif, quality=95, speed=8)
