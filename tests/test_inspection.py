@@ -383,7 +383,7 @@ CASES = Path(__file__).parents[2] / "shared" / "cases"
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are beside the checkout of those who develop this")
 def test_inputs_that_failed_are_understood_or_told() -> None:
-    # Its properties: 180 x 120 px (ispe), to be turned anticlockwise by three times 90 degrees (irot; ISO/IEC 23008-12).
+    # Its properties: 180 x 120 px (ispe), to be turned anticlockwise by three quarters (irot; ISO/IEC 23008-12).
     assert image_size(CASES / "exif6.avif") == (120, 180)
     for name in ("float32.tif", "trunc_half.jpg", "trunc_eoi.jpg"):
         with pytest.raises(UsageError, match=rf"{name}.*take it out of the split"):
