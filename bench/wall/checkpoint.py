@@ -130,8 +130,8 @@ class Checkpoint:
         if not self.dual or self.end2end:
             return None
         text = (
-            f"{self.path.name} has an end-to-end branch beside the one whose boxes are suppressed afterwards: the latter"
-            " is benched, as Ultralytics exports it unless told otherwise."
+            f"{self.path.name} has an end-to-end branch beside the one whose boxes are suppressed afterwards; the "
+            "latter is benched, as Ultralytics exports it unless told otherwise."
         )
         return Remark("dual_head", 1, text)
 
