@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
