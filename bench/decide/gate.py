@@ -24,7 +24,7 @@ from bench.stats.change import CONFIRM_ALPHA, Change, Decided, both, p_value, su
 from bench.store.operators import Operator
 from bench.store.reading import optional
 from bench.store.tables import read_table
-from bench.tasks.registry import TASKS
+from bench.tasks.registry import recorded
 from bench.tasks.task import AnyTask
 
 STATUS, ATTESTED, OPERATORS = "status", "attested", "operators"
@@ -87,7 +87,7 @@ def tables(run: Path) -> Tables:
     """Read a run.  Raises StoreError for a table that cannot be read."""
     facts = read_table(run, "environment")
     named = facts.value[(facts.scope == "run") & (facts.key == "task")]
-    task = TASKS[next(iter(named), "detect")]
+    task = recorded(next(iter(named), "detect"))
     cells = {str(row.cell_id): row for row in read_table(run, "cells").itertuples(index=False)}
     return Tables(cells, optional(run, task.table), read_table(run, "ground_truth"), task)
 

@@ -34,7 +34,14 @@ def write(
         else:
             table = pa.Table.from_pylist(list(rows), schema=schema)
         with replacing(path) as sink:
-            pq.write_table(table.replace_schema_metadata(schema.metadata), sink, compression="zstd", **encoding)
+            # A bit that flips on a disk is then an error when the page is read, and not another result.
+            pq.write_table(
+                table.replace_schema_metadata(schema.metadata),
+                sink,
+                compression="zstd",
+                write_page_checksum=True,
+                **encoding,
+            )
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot write {path}: {error}") from error
 
@@ -45,6 +52,7 @@ def read(path: Path) -> pa.Table:
         # Read at once: by name it would be opened twice, and a run that is going on may replace it in between.
         # And in this thread alone: a thread of Arrow's that lets go of the bytes while Python ends aborts the process
         # (apache/arrow issue 34314).
-        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+        source = pa.BufferReader(path.read_bytes())
+        return pq.ParquetFile(source, page_checksum_verification=True).read(use_threads=False)
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:  # a damaged length asks for any amount
         raise StoreError(f"cannot read {path}: {error}") from error

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.reasons import StoreError
-from bench.store import parquet, parts
+from bench.store import parquet, parts, sound
 from bench.store.parquet import field
 
 SCHEMA_VERSION = 2
@@ -124,7 +124,7 @@ CELLS = pa.schema(
             pa.string(),
             "",
             "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
-            "(it failed), interrupted (the run was stopped); or why no latency was taken",
+            "(it failed), failed (its own process did), interrupted (the run was stopped); or why no latency was taken",
         ),
         field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
@@ -349,7 +349,8 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
 
     A column that there was none of when the run was recorded is null.  Of a run that was killed, or goes on, the parts
     that the table has grown by are read.
-    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
+    Raises StoreError when the file is missing, is not Parquet, is of a schema version this code does not know, or holds
+    what cannot be meant (`bench/store/sound.py`).
     """
     files = parts.files(directory, name) or [parts.whole(directory, name)]
     read = [_read(path, name) for path in files]
@@ -369,10 +370,15 @@ def _write(path: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) 
 
 def _read(path: Path, name: str) -> pa.Table:
     table = parquet.read(path)
-    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
+    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    for column in TABLES[name]:
-        if column.name not in table.column_names:
-            table = table.append_column(column, pa.nulls(len(table), column.type))
-    return table.select(TABLES[name].names)
+    try:
+        for column in TABLES[name]:
+            if column.name not in table.column_names:
+                table = table.append_column(column, pa.nulls(len(table), column.type))
+        table = table.select(TABLES[name].names).cast(TABLES[name])
+    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise StoreError(f"{path} does not hold the table {name}: {error}") from error
+    sound.require(path, name, table)
+    return table

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,13 @@ from bench.tasks.images import (
 
 CHANNELS = 3
 """What `read_image` gives and networks here take: red, green and blue."""
+_NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What PyYAML raises: its own errors, and those of a number, date or truth value that is none."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring = 2, 300
+_brief = _BRIEF.repr  # a few anchors can stand for more text than there is memory
+_MOST_CLASSES = 32_767
+"""What the tables of predictions have room for."""
 # Decoded images wait in memory, so that the number of readers is not that of the cores.
 _READERS = 4
 
@@ -170,10 +178,11 @@ class DataFile:
         try:
             content = yaml.safe_load(text)
             node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.YAMLError as error:
+        except _NOT_YAML as error:
             raise UsageError(f"{path} is not valid YAML: {error}") from error
         if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
             raise UsageError(f"{path} does not hold keys such as path, train, val and names; is it a data file?")
+        _require_text(path, node)
         lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
         keys = {str(key): value for key, value in content.items()}
         if "val" not in keys and "validation" in keys:
@@ -189,7 +198,7 @@ class DataFile:
         """Folder the splits are relative to: `path` (relative to the data file), or the data file's own folder."""
         value = self.content.get("path")
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{self.where('path')}: 'path' must be a folder name, not {value!r}")
+            raise UsageError(f"{self.where('path')}: 'path' must be a folder name, not {_brief(value)}")
         root = Path(os.path.realpath(self.path.parent / (value or ".")))
         if not exists(root) or not root.is_dir():
             raise UsageError(
@@ -209,20 +218,26 @@ class DataFile:
         Raises UsageError when neither `names` nor `nc` is there or they contradict each other.
         """
         names, count = self.content.get("names"), self.content.get("nc")
-        if isinstance(count, str) and count.strip().isdecimal():  # quoted
+        if isinstance(count, str) and count.strip().isdecimal() and len(count) < 10:  # quoted
             count = int(count)
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise UsageError(f"{self.where('nc')}: 'nc' must be a whole number of classes, not {count!r}")
+        whole = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= _MOST_CLASSES
+        if count is not None and not whole:
+            raise UsageError(
+                f"{self.where('nc')}: 'nc' must be a whole number of classes, {_MOST_CLASSES} at most, "
+                f"not {_brief(count)}"
+            )
         if names is None and count is None:
             raise UsageError(f"{self.path} has neither 'names' nor 'nc'; add 'names:' with one entry per class")
         if names is None:
             names = [f"class_{index}" for index in range(count or 0)]
         if not isinstance(names, list | dict) or not names:
-            raise UsageError(f"{self.where('names')}: 'names' must be a list, or index: name pairs, not {names!r}")
+            raise UsageError(
+                f"{self.where('names')}: 'names' must be a list, or index: name pairs, not {_brief(names)}"
+            )
         try:
             pairs = enumerate(names) if isinstance(names, list) else names.items()
-            table = {int(key): str(name) for key, name in pairs}
-        except (TypeError, ValueError) as error:
+            table = {int(key): _name(name) for key, name in pairs}
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"{self.where('names')}: the keys of 'names' must be class indices: {error}") from error
         if sorted(table) != list(range(len(names))):
             raise UsageError(
@@ -252,7 +267,9 @@ class DataFile:
         there: list[Path] = []
         for entry in entries:
             if not isinstance(entry, str):
-                raise UsageError(f"{self.where(split)}: '{split}' must be a path or a list of paths, not {entry!r}")
+                raise UsageError(
+                    f"{self.where(split)}: '{split}' must be a path or a list of paths, not {_brief(entry)}"
+                )
             location = self._locate(split, entry)
             there += files_below(location) if location.is_dir() else listed(location)
         there = list(dict.fromkeys(there))
@@ -288,6 +305,40 @@ class DataFile:
                 f"exist; correct '{split}', or 'path' (now {self.root}){self._download_hint}"
             )
         return location
+
+
+def _require_text(path: Path, document: yaml.Node) -> None:
+    """Raise UsageError for the first text that cannot be part of a file's name or be written down."""
+    waiting, seen = [document], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an anchor may lead back to what holds it
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += [one for pair in node.value for one in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif not _writable(str(node.value)):
+            raise UsageError(
+                f"{path}, line {node.start_mark.line + 1}: {ascii(node.value)[:300]} holds a NUL or half a character; "
+                "correct the text"
+            )
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _name(value: object) -> str:
+    """A class name.  Raises TypeError for what is no text or number."""
+    if isinstance(value, list | dict):
+        raise TypeError(f"the name {_brief(value)} is no text")
+    return str(value)
 
 
 def _left_out(split: str, names: int, suffixes: Counter[str]) -> Iterator[str]:

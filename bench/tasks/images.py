@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections import deque
@@ -100,9 +101,11 @@ def exists(path: Path) -> bool:
     """Whether a path leads to something.  Raises UsageError where that is not for us to know."""
     try:
         path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no name holds a NUL
         return False
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
         raise UsageError(f"cannot look at {path}: {cause(error)}; make it readable, or correct the path") from error
     return True
 

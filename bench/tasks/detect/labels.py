@@ -7,6 +7,7 @@ image with a warning, this raises: an evaluation that silently loses images repo
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,8 +60,8 @@ def keypoint_columns(source: DataFile) -> int:
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)  # no bool
     if not whole or shape[0] < 1 or shape[1] not in (2, 3):
         raise UsageError(
-            f"{source.where('kpt_shape')}: 'kpt_shape' must be [number of keypoints, 2 or 3], not {shape!r}; "
-            "correct it, or take it out where labels hold no keypoints"
+            f"{source.where('kpt_shape')}: 'kpt_shape' must be [number of keypoints, 2 or 3], not "
+            f"{reprlib.repr(shape)}; correct it, or take it out where labels hold no keypoints"
         )
     return int(shape[0] * shape[1])
 
