@@ -296,7 +296,8 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
     # Likewise what is said only of nothing measured, nothing found, the document at hand, or a stale statement.
     depends = {key for key in keys if key.startswith("figure.")} | checks | rules | {
         "and_more", "measurements.none", "measurements.outside_guide", "published.no_lints", "method.document_compared",
-        "statement.verdict", "measurements.untimed", "home.none", "home.nothing", "home.standing_possibly", "index.finds",
+        "statement.verdict", "measurements.untimed", "home.none",
+        "home.nothing", "home.standing_possibly", "index.finds",
         "measurements.evaluated",
     }  # fmt: skip
     assert keys - used <= depends

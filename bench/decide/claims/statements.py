@@ -53,7 +53,7 @@ class Check(Entry):
     kind: Kind = Field(description="measured: it decides; proxy: it indicates; fact: it is told")
     part: str = Field(default="", description="id of the part it is about; empty where there is one, and of a fact")
     necessary: bool = Field(default=False, description="of a proxy: what is said is false where this fails")
-    find: Text | None = Field(default=None, description="of a fact: what the page of the guide says first where it does not hold")
+    find: Text | None = Field(default=None, description="of a fact: what the guide's page says first where it fails")
     because: Text = Field(description="why this check and this threshold, fixed before measuring")
     parameters: Mapping[str, Any] = Field(
         default_factory=dict, description="threshold, scope and whatever else the check's own model takes"
