@@ -347,14 +347,14 @@ def test_thirty_places_at_a_true_null_are_seldom_decided() -> None:
 def test_one_reading_of_memory_close_to_a_half_decides_nothing() -> None:
     asked = claim(check("smaller_than", threshold=0.5, quantity="peak_rss_bytes"))
 
-    def found(own: int, **interval: int) -> Verdict:
-        rows = reference(peak_rss_bytes=10_000), cell("onnx", peak_rss_bytes=own, **interval)
+    def found(own: int) -> Verdict:
+        rows = reference(peak_rss_bytes=10_000), cell("onnx", peak_rss_bytes=own)
         return judged(asked, *rows).verdict.verdict
 
     assert found(4_994) is N
     assert found(2_000) is S
     assert found(9_000) is R
-    over_launches = {"peak_rss_bytes_low": 4_900, "peak_rss_bytes_high": 4_960, "latency_launches": 8}
+    over_launches: dict[str, Any] = {"peak_rss_bytes_low": 4_900, "peak_rss_bytes_high": 4_960, "latency_launches": 8}
     rows = (
         reference(peak_rss_bytes=10_000, peak_rss_bytes_low=9_990, peak_rss_bytes_high=10_010, latency_launches=8),
         cell("onnx", peak_rss_bytes=4_930, **over_launches),
