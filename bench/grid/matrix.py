@@ -214,6 +214,8 @@ def load(directory: Path = MATRICES) -> Matrix:
         _pick(f"{name}.reference", target.reference, list(targets), targets_file)
         if target.emulates:
             _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
+        if target.imitates:
+            _pick(f"{name}.imitates", [target.imitates], list(targets), targets_file)
     ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
     sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
     limits, own = _parity_limits(directory / "parity.toml"), directory.parent / GUEST.name

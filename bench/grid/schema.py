@@ -168,12 +168,22 @@ class Target(Entry):
     )
     emulator: str = Field(default="", description="table of emulators.toml; then it is measured only when asked for")
     emulates: str = Field(default="", description="target that its guests are told to be")
+    imitates: str = Field(
+        default="", description="target of which results here are an indication and no more, though nothing is emulated"
+    )
 
     @model_validator(mode="after")
     def _emulation_is_whole(self) -> Target:
         if bool(self.emulator) != bool(self.emulates) or (self.emulator and self.timed):
             raise ValueError("emulator and emulates belong together, and with timed = false")
+        if self.imitates and (self.emulates or self.timed):
+            raise ValueError("imitates belongs with timed = false, and not with an emulator")
         return self
+
+    @property
+    def stands_in_for(self) -> str:
+        """The target that results here say something of, emulated or imitated; empty: this one itself."""
+        return self.emulates or self.imitates
 
     def lacks(self, compute: Compute, flags: Collection[str]) -> bool:
         """Whether a processor with these features cannot compute so; features that are not known lack nothing."""

@@ -42,13 +42,15 @@ class Vocabulary:
     """What the matrix says of options and targets.
 
     `options` maps the guide's options to the targets they exist on, `option_names` and `target_names` ids to what they
-    are called, `emulates` a target whose processor is emulated to the one it stands for.
+    are called, `emulates` a target whose processor is emulated to the one it stands for; `stand_ins` are all targets on
+    which results only indicate something of another.
     """
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
     option_names: Mapping[str, str] = field(default_factory=dict)
     target_names: Mapping[str, Text] = field(default_factory=dict)
     emulates: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, matrix: Matrix) -> Vocabulary:
@@ -59,6 +61,7 @@ class Vocabulary:
             {option.id: option.name for option in options},
             {name: Text(en=target.name, zh=target.name_zh or target.name) for name, target in targets},
             {name: target.emulates for name, target in targets if target.emulates},
+            frozenset(name for name, target in targets if target.stands_in_for),
         )
 
 
@@ -132,6 +135,14 @@ class Tables:
     def with_emulated(self, targets: Sequence[str]) -> list[str]:
         """Targets and those that emulate them: results count there too, speed does not."""
         return [*targets, *(name for name, real in self.words.emulates.items() if real in targets)]
+
+    @cached_property
+    def _on_stand_ins(self) -> frozenset[str]:
+        return frozenset(f"{row.run_id}/{row.cell_id}" for row in self.rows if row.target in self.words.stand_ins)
+
+    def stands_in(self, evidence: Sequence[str]) -> bool:
+        """Whether rows, by the names that evidence has, were measured on something that stands in for a target."""
+        return not self._on_stand_ins.isdisjoint(evidence)
 
     def on(self, machines: Sequence[str]) -> Tables:
         """These tables with the cells of machines whose processor's name holds one of the texts; empty: of all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.decide.claims.registry import GENERAL
+from bench.decide.claims.statements import GENERAL
 from bench.decide.claims.verdicts import NAMES, Verdict
 from bench.report.annotated.notes import Annotated, Note
 from bench.words.spans import spans
