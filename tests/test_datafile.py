@@ -186,6 +186,7 @@ def test_names_are_those_of_their_indices_in_whatever_order_they_stand(root: Pat
             "line 1 is not valid YAML: could not determine a constructor",
         ),
         ('train: "a\\0b"\nval: "a\\0b"\n', "holds a NUL or half a character"),
+        ('val: .\nnames: ["a\\0b", c]\n', r"data\.yaml, line 2: .* holds a NUL"),
     ],
 )
 def test_what_no_data_file_says_is_told(tmp_path: Path, text: str, words: str) -> None:

@@ -283,7 +283,7 @@ def test_a_data_file_makes_no_object(key: str, tag: str, tmp_path: Path) -> None
     text = path.read_text(encoding="utf-8") + f"{key}: {tag.replace('MARK', str(tmp_path / 'mark'))}\n"
     path.write_text(text, encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UsageError, match=r"data\.yaml is not valid YAML: could not determine a constructor"):
+    with pytest.raises(UsageError, match=r"data\.yaml, line \d+ is not valid YAML: could not determine a constructor"):
         DETECT.load(path)
     assert sorted(tmp_path.rglob("*")) == before
     if "apply" in tag:
@@ -307,7 +307,7 @@ def test_a_download_in_a_data_file_is_never_run(download: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     "name",
     ["{0.__class__.__mro__}", "%(levelname)s %n %s", "${jndi:ldap://x}", "$(touch mark)", "`touch mark`", "../../mark",
-     "<script>mark</script>", "\x1b[31mmark\x1b[0m", "!!python/name:os.system", "'; touch mark; '", "nul\0l"],
+     "<script>mark</script>", "\x1b[31mmark\x1b[0m", "!!python/name:os.system", "'; touch mark; '"],
 )  # fmt: skip
 def test_a_class_s_name_is_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
