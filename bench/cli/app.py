@@ -7,6 +7,7 @@ it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import io
 import signal
 import sys
@@ -291,6 +292,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _forgive_encodings()
     # A stop signal then ends a run like Ctrl-C does: guests are ended and what was measured is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whatever is ending is not interrupted again: guests are ended there, and their files removed.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     command: Callable[..., Any] = app
     try:
         command(translated(sys.argv[1:] if arguments is None else arguments))

@@ -21,7 +21,7 @@ from bench.store import metrics
 from bench.store.reading import optional, task_of
 from bench.store.tables import read_table
 from bench.tasks.dataset import evenly_spaced
-from bench.tasks.registry import TASKS
+from bench.tasks.registry import TASKS, recorded
 from bench.tasks.task import AnyTask
 
 TIME = "time"
@@ -63,7 +63,7 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     first, second = (_named(states, name, directory) for name in (one, other))
     pair = cells.loc[[first, second]]
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
-    task = TASKS[task_of(directory)]
+    task = recorded(task_of(directory))
     scores = {metric.name for metric in (*task.metrics, task.delta)}
     # The score on some of the images is no measure of the score on all of them.
     apart = scores if cells.images[first] != cells.images[second] else set()

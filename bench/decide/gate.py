@@ -24,7 +24,7 @@ from bench.stats.change import CONFIRM_ALPHA, Change, Decided, both, p_value, su
 from bench.store.operators import Operator
 from bench.store.reading import optional, task_of
 from bench.store.tables import read_table
-from bench.tasks.registry import TASKS
+from bench.tasks.registry import recorded
 from bench.tasks.task import AnyTask
 
 STATUS, ATTESTED, OPERATORS = "status", "attested", "operators"
@@ -85,7 +85,7 @@ class Tables:
 
 def tables(run: Path, names: Sequence[str]) -> Tables:
     """Read a run, and the predictions of those of its cells.  Raises StoreError for a table that cannot be read."""
-    task = TASKS[task_of(run)]
+    task = recorded(task_of(run))
     cells = {str(row.cell_id): row for row in read_table(run, "cells").itertuples(index=False)}
     return Tables(cells, optional(run, task.table, {"cell_id": names}), read_table(run, "ground_truth"), task)
 

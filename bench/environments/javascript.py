@@ -109,8 +109,8 @@ def _read_marker(family: str, directory: Path, digest: str) -> JsEnv | None:
     try:
         marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
         whole = marker["lock_sha256"] == digest and marker["contents"] == _contents(directory / "node_modules")[1]
-        return JsEnv(family, directory / "node_modules", digest, marker["bytes"]) if whole else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return JsEnv(family, directory / "node_modules", digest, int(marker["bytes"])) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

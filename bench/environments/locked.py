@@ -253,19 +253,15 @@ class Environments:
         The user's PYTHONPATH, thread settings and home stay outside, PATH begins with a `pip` that refuses (one
         exporter calls it), ultralytics neither looks hosts up, installs anything nor unpickles what is no checkpoint
         of its own, and OpenVINO reports nothing to its makers.  The worker adds the thread settings.
+        Raises UsageError for a cache that cannot be written.
         """
-        refusing = self._cache / "envs" / "bin"
-        refusing.mkdir(parents=True, exist_ok=True)
-        for name in ("pip", "pip3", "uv"):
-            tool = refusing / name
-            if not tool.exists():
-                temporary = tool.with_name(f".{name}-{os.getpid()}")
-                temporary.write_text(_REFUSAL, encoding="utf-8")
-                temporary.chmod(0o755)
-                temporary.replace(tool)
+        try:
+            refusing, home = self._refusing(), self._home()
+        except OSError as error:
+            raise UsageError(f"cannot write the cache {self._cache}: {error}; choose another --cache") from error
         return {
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            "HOME": str(self._home()),
+            "HOME": str(home),
             "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
             "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
@@ -277,6 +273,19 @@ class Environments:
             "YOLO_AUTOINSTALL": "false",
             "ULTRALYTICS_SAFE_LOAD": "true",
         }
+
+    def _refusing(self) -> Path:
+        """The folder of tools that refuse, made now."""
+        refusing = self._cache / "envs" / "bin"
+        refusing.mkdir(parents=True, exist_ok=True)
+        for name in ("pip", "pip3", "uv"):
+            tool = refusing / name
+            if not tool.exists():
+                temporary = tool.with_name(f".{name}-{os.getpid()}")
+                temporary.write_text(_REFUSAL, encoding="utf-8")
+                temporary.chmod(0o755)
+                temporary.replace(tool)
+        return refusing
 
     def _home(self) -> Path:
         """The home of all guests, made now: where their libraries keep settings and caches, none of the user's."""
@@ -347,9 +356,11 @@ def _read_marker(family: str, directory: Path, text: str) -> Env | None:
     """The environment in `directory` when it was built to the end and still holds what was installed, else None."""
     try:
         marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
-        env = Env(family, _python_in(directory), _site_packages_in(directory), marker["lock_sha256"], marker["bytes"])
+        env = Env(
+            family, _python_in(directory), _site_packages_in(directory), marker["lock_sha256"], int(marker["bytes"])
+        )
         whole = env.python.exists() and list(env.freeze()) == marker["freeze"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return env if whole and env.lock_sha256 == _sha256(text) else None
 

@@ -71,7 +71,7 @@ def _command(signs: Signs) -> str:
         done = subprocess.run(signs.command, capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
         return f"!{signs.command[0]} is not installed"
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # a NUL in a word, an output that is no text
         return f"!`{line}` failed: {error}"
     match = re.search(signs.prints, done.stdout)
     if done.returncode or not match:
@@ -86,9 +86,17 @@ def _files(signs: Signs) -> str:
     for name in (name for pattern in signs.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
         path = Path(name)
         # A device node proves itself by being there; a regular file must hold the text.
-        if not signs.contains or path.is_char_device() or signs.contains in path.read_text(errors="replace"):
+        if not signs.contains or path.is_char_device() or signs.contains in _text(path):
             return name
     return f"!no {' or '.join(signs.files)}" + (f" with {signs.contains}" if signs.contains else "")
+
+
+def _text(path: Path) -> str:
+    """What a file holds; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def driver(target: Target) -> str:

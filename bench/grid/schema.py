@@ -5,14 +5,18 @@ A model says what a key means and what it may hold; `bench/grid/matrix.py` reads
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from bench.grid.entries import Entry
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+LARGEST = 65_536
+"""No side of an input, batch or number of threads is larger: far beyond any of them, and the tables hold it."""
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Compute = Literal["f32", "tf32", "f16", "bf16", "i8"]
 
 
@@ -120,6 +124,15 @@ class Signs(Entry):
     def on_processor(self, machine: str) -> bool:
         """Whether `machine`, in the words of platform.machine(), is one of those asked for; any where none is."""
         return not self.machine or machine.lower() in [name.lower() for name in self.machine]
+
+    @field_validator("prints")
+    @classmethod
+    def _is_a_pattern(cls, prints: str) -> str:
+        try:
+            re.compile(prints)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"{prints!r} is no regular expression: {error}") from error
+        return prints
 
     @model_validator(mode="after")
     def _some_condition(self) -> Signs:
@@ -248,9 +261,9 @@ class Sweep(Entry):
     exclude: list[str] = Field(
         default=[], description="what to leave out: <option>-<precision>, or <option>-<precision>-<target>"
     )
-    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = Field(default=[320])
-    batch: list[PositiveInt] = Field(default=[1])
-    threads: list[PositiveInt] = Field(default=[1])
+    imgsz: list[Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]] = Field(default=[320])
+    batch: list[Count] = Field(default=[1])
+    threads: list[Count] = Field(default=[1])
     images: PositiveInt | None = Field(default=None, description="validation images; absent: all")
     calibration_images: PositiveInt = 64
     parity: Parity = Parity()

@@ -29,12 +29,21 @@ SEED = 20260101
 BUSY_THREADS = 1.0
 INTERRUPTED = "interrupted"
 """What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
+FAILED = "failed"
+"""What stopped a cell whose guest failed while it was timed: its times are of the turns before."""
 _CUT_SHORT = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed. Its times are of the rounds until then, and the last of its "
     "processes was not asked what it ran; the rest was measured.",
     Status.MEASURED,
 )
+_CUT_SHORT_COLUMNS = {
+    "status": _CUT_SHORT.status.value,
+    "reason_code": _CUT_SHORT.reason.value,
+    "reason": _CUT_SHORT.text,
+    "latency_stop": INTERRUPTED,
+}
+"""What stands in the row of a cell as long as it is timed."""
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
 
 
@@ -102,8 +111,11 @@ class Campaign:
                 stack.push(running[name].guest)  # it was entered by _start
                 return running[name].guest
 
+            def keep(turns: Sequence[Turn]) -> None:
+                self._keep(window, turns)
+
             plan = workshop.sweep.latency
-            window = Window(number, launch, references, plan, cpus, SEED, bound, self._keep, watches)
+            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches)
             try:
                 self._rounds(window)
                 self._problems.update(window.problems)
@@ -116,9 +128,15 @@ class Campaign:
                 self._write_launches()
         self._warn(names)
 
-    def _keep(self, turns: Sequence[Turn]) -> None:
-        """Write what a round has given, with the launches that ended before it."""
-        self._workshop.store.add_turns(turns)
+    def _keep(self, window: Window, turns: Sequence[Turn]) -> None:
+        """Write what a round has given, the launches that ended before it, and what its cells amount to so far.
+
+        Whoever is killed then leaves figures behind, and not only what they could be made of.
+        """
+        store, names = self._workshop.store, dict.fromkeys(turn.cell_id for turn in turns)
+        # Before the turns themselves: no turn is on disk then that the figures do not count.
+        store.update_all({name: {**_columns(window.summary(name)), **_CUT_SHORT_COLUMNS} for name in names})
+        store.add_turns(turns)
         self._write_launches()
 
     def _write_launches(self) -> None:
@@ -174,7 +192,9 @@ class Campaign:
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
         store, name = self._workshop.store, cell.cell_id
-        if name not in window.problems:
+        if name in window.problems:
+            self._sum_up(cell, window, FAILED)
+        else:
             summary = self._sum_up(cell, window, window.stop.get(name, ""))
             if summary is not None and summary.disturbed:
                 self._disturbed.append(name)

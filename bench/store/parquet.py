@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from bench.files import replacing
 from bench.reasons import StoreError
 
+_UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
+"""What Arrow raises for a file that it cannot read; a damaged length asks for any amount of memory."""
 GROUP = 2**18
 """Rows of a group."""
 
@@ -50,9 +52,10 @@ def write_pieces(
 ) -> None:
     """The same for rows that come in pieces, one of which is in memory at a time."""
     try:
+        # A bit that flips on a disk is then an error when the page is read, and not another result.
         with (
             replacing(path) as sink,
-            pq.ParquetWriter(sink, schema, compression="zstd", **encoding) as writer,
+            pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
         ):
             for piece in pieces:
                 writer.write_table(piece.cast(schema), group)
@@ -73,7 +76,7 @@ def read(path: Path, only: Only | None = None, columns: Sequence[str] | None = N
                 return file.read(columns=wanted, use_threads=False)
             places = [place for place in range(file.num_row_groups) if _may_hold(file.metadata.row_group(place), only)]
             found = [matching(file.read_row_group(place, columns=wanted, use_threads=False), only) for place in places]
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise StoreError(f"cannot read {path}: {error}") from error
     return pa.concat_tables([schema.empty_table().select(wanted), *found]).unify_dictionaries()
 
@@ -84,7 +87,7 @@ def groups(path: Path) -> Iterator[pa.Table]:
         with _opened(path) as file:
             for place in range(file.num_row_groups):
                 yield file.read_row_group(place, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
@@ -94,7 +97,7 @@ def by_column(path: Path, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]
         with _opened(path) as file:
             for name in (name for name in names if name in file.schema_arrow.names):
                 yield name, file.read(columns=[name], use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
@@ -103,7 +106,7 @@ def length(path: Path) -> int:
     try:
         with _opened(path) as file:
             return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
@@ -119,7 +122,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     # Opened once: a run that is going on may replace the file between two openings by name.  And whoever reads does it
     # in this thread alone: one of Arrow's that lets go of memory while Python ends aborts the process (apache/arrow
     # issue 34314).
-    return pq.ParquetFile(pa.OSFile(str(path)))
+    return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
 
 
 def _table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:

@@ -199,14 +199,12 @@ class Run:
 
     @cached_property
     def _outside_guide(self) -> frozenset[str]:
-        recorded = self.fact("outside_guide")
-        return frozenset(json.loads(recorded)) if recorded else frozenset()
+        return frozenset(_items(self.fact("outside_guide")))
 
     @property
     def data_notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know of the data set, a sentence each."""
-        recorded = self.fact("data_notes")
-        return tuple(clean(str(note)) for note in json.loads(recorded)) if recorded else ()
+        return tuple(clean(note) for note in _items(self.fact("data_notes")))
 
     def named(self, what: str) -> str:
         """Model or data by name and the beginning of its hash, `best (1a2b3c4)`; empty where the run does not say."""
@@ -288,8 +286,9 @@ def optional(run_dir: Path, name: str, only: Only | None = None) -> pd.DataFrame
 def _option_names(facts: Iterable[Fact]) -> Mapping[str, str]:
     """What options are called: as the run recorded it; a run of before it did takes the matrix's names."""
     recorded = next((fact.value for fact in facts if (fact.scope, fact.key) == ("run", "option_names")), "")
-    names: Mapping[str, str] = json.loads(recorded) if recorded else matrix.option_names()
-    return {option: clean(str(name)) for option, name in names.items()}
+    if recorded:
+        return _json_object(recorded)
+    return {option: clean(name) for option, name in matrix.option_names().items()}
 
 
 def _cell(record: Mapping[Any, Any], names: Mapping[str, str]) -> StoredCell:
@@ -330,13 +329,24 @@ def _per_class(value: object) -> dict[str, float]:
     return {clean(str(name)): score for name, raw in value if (score := _number(raw)) is not None}
 
 
+def _items(recorded: str) -> list[str]:
+    """The items of a JSON list as text.  What is no list is kept whole as its only item, so that it is seen."""
+    if not recorded:
+        return []
+    try:
+        parsed = json.loads(recorded)
+    except (ValueError, RecursionError):
+        return [recorded]
+    return [str(item) for item in parsed] if isinstance(parsed, list) else [recorded]
+
+
 def _json_object(value: object) -> dict[str, str]:
     """A JSON object as text per key.  What is not an object is kept whole under one key, so that it is seen."""
     if not isinstance(value, str) or not value.strip():
         return {}
     try:
         parsed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {"unreadable": clean(value)}
     if not isinstance(parsed, dict):
         return {"value": clean(value)}

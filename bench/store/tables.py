@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.reasons import StoreError
-from bench.store import migration, parquet, parts
+from bench.store import migration, parquet, parts, sound
 from bench.store.merging import merged
 from bench.store.parquet import Only, field
 
@@ -130,7 +130,7 @@ CELLS = pa.schema(
             pa.string(),
             "",
             "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
-            "(it failed), interrupted (the run was stopped); or why no latency was taken",
+            "(it failed), failed (its own process did), interrupted (the run was stopped); or why no latency was taken",
         ),
         field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
@@ -390,7 +390,8 @@ def read_table(
     `only` leaves out rows that have other values than those it gives by column; what is left out is never in memory.
     A run of an older version is read through `bench.store.migration`; a column that there was none of when it was
     recorded is null.  Of a run that was killed, or goes on, the parts that the table has grown by are read.
-    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, or damaged.
+    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, damaged, or holds
+    what cannot be meant (`bench/store/sound.py`).
     """
     path = parts.whole(directory, name)
     wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
@@ -402,7 +403,7 @@ def read_table(
 
     try:
         if early and not only and path.is_file() and parquet.length(path) > _LARGE:
-            return _large(path, wanted)
+            return _large(path, name, wanted)
         table = migration.present(name, stored)
         if table is None:
             raise StoreError(f"cannot read {path}: there is no such file")
@@ -411,17 +412,20 @@ def read_table(
         table = pa.table({column.name: _column(table, column) for column in wanted})
     except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
+    sound.require(path, name, table)
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame
 
 
-def _large(path: Path, wanted: Sequence[pa.Field]) -> pd.DataFrame:
+def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFrame:
     """A large table: only of the column that is being converted are there two copies at a time."""
     found = {}
     for name, table in parquet.by_column(path, [column.name for column in wanted]):
         migration.version_of(path, table)
         (column,) = (column for column in wanted if column.name == name)
-        found[name] = _column(table, column).to_pandas(use_threads=False)
+        values = _column(table, column)
+        sound.require(path, table_name, pa.table({name: values}))
+        found[name] = values.to_pandas(use_threads=False)
     return pd.DataFrame(found, columns=[column.name for column in wanted], copy=False)
 
 

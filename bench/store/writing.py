@@ -54,6 +54,7 @@ class RunStore:
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
+        self._write_environment()  # whoever finds the cells can show them
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -66,10 +67,15 @@ class RunStore:
 
     def update(self, cell: Cell, **columns: Any) -> None:
         """Set columns of a cell's row and write the table."""
-        unknown = columns.keys() - set(tables.CELLS.names)
-        if unknown:
-            raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-        self._rows[cell.cell_id].update(columns)
+        self.update_all({cell.cell_id: columns})
+
+    def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set columns of several rows, by cell id, and write the table once."""
+        for cell_id, columns in rows.items():
+            unknown = columns.keys() - set(tables.CELLS.names)
+            if unknown:
+                raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+            self._rows[cell_id].update(columns)
         self._flush()
 
     def add_seconds(self, cell: Cell, seconds: float) -> None:
@@ -153,6 +159,9 @@ class RunStore:
         if texts.items() <= self._environment.items():
             return  # told before: every cell of a family names the same environment
         self._environment |= texts
+        self._write_environment()
+
+    def _write_environment(self) -> None:
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
         tables.write_table(self.directory, "environment", rows)
 

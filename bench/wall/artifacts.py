@@ -25,6 +25,7 @@ from typing import Any
 from bench.environments.locked import Environments
 from bench.files import locked
 from bench.grid import machine
+from bench.guest.server import described_outputs
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall.confinement import Confinement
@@ -33,6 +34,8 @@ from bench.wall.worker import SERVER, Worker
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
 LETTERBOX = GUEST / "letterbox.py"
+_TOLD = ("files", "entry", "input", "output", "versions", "reproduce")
+"""What an exporter tells of an artifact, whatever else it found out."""
 _LOG = "export.log"
 _LOG_LINES = 20
 
@@ -103,7 +106,7 @@ class Artifacts:
     def find(self, key: str) -> Artifact | None:
         """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
         directory = self._root / key
-        if not directory.is_dir() or damage(directory) is not None:
+        if not directory.is_dir() or _in_place(directory) is not None:
             return None
         return Artifact(key, directory, _read_manifest(directory))
 
@@ -124,11 +127,11 @@ class Artifacts:
             with locked(directory):
                 warnings: tuple[str, ...] = ()
                 if directory.exists():
-                    found = damage(directory)
+                    found = _in_place(directory)
                     if found is None:
                         return Artifact(key, directory, _read_manifest(directory))
                     warnings = (f"The cached artifact {directory} was damaged ({found}) and is exported again.",)
-                    shutil.rmtree(directory)
+                    _remove(directory)
                 for leftover in self._root.glob(f".{key[:12]}-*"):  # of a run that was killed; the lock is ours
                     shutil.rmtree(leftover)
                 self._export(request, inputs, key, timeout)
@@ -229,6 +232,7 @@ def _manifest(
     request: ExportRequest, inputs: Mapping[str, Any], key: str, output: Path, reply: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The manifest of what an exporter wrote.  Raises CellProblem when it is not what it says it wrote."""
+    _require_reply(request, reply)
     files = []
     for name in sorted(reply["files"]):
         path = output / name
@@ -262,10 +266,19 @@ def _manifest(
     }
 
 
+def _require_reply(request: ExportRequest, reply: Mapping[str, Any]) -> None:
+    """Raise CellProblem(PROTOCOL) unless an exporter told all that a manifest is made of."""
+    lacking = [name for name in _TOLD if name not in reply]
+    if lacking or not isinstance(reply["files"], list) or not all(isinstance(name, str) for name in reply["files"]):
+        what = f"does not tell {', '.join(lacking)}" if lacking else "tells no list of file names"
+        raise CellProblem(Reason.PROTOCOL, f"the exporter {request.exporter.stem} {what}; it told: {str(reply)[:200]}")
+
+
 def damage(directory: Path) -> str | None:
     """What is wrong with an artifact's folder, or None when every file is in it and as its manifest says."""
     try:
         manifest = _read_manifest(directory)
+        _require_whole(manifest)
         for name in (manifest["entry"], *(file["path"] for file in manifest["files"])):
             if not (directory / name).resolve().is_relative_to(directory.resolve()):
                 return f"{MANIFEST} names {name!r}, which is outside"
@@ -280,9 +293,39 @@ def damage(directory: Path) -> str | None:
             return f"{MANIFEST} contradicts itself"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:  # a folder in the place of a file
+        return f"{Path(error.filename or directory).name} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return f"{MANIFEST} cannot be read: {error!r}"
     return None
+
+
+def _in_place(directory: Path) -> str | None:
+    """What is wrong with what the cache holds at the content address that a folder is named by, or None."""
+    found = damage(directory)
+    if found is None and _read_manifest(directory)["key"] != directory.name:
+        return f"{MANIFEST} is that of another artifact"
+    return found
+
+
+def _require_whole(manifest: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError for a manifest that lacks something."""
+    told = {name: manifest[name] for name in (*_TOLD, "calibration", "key")}
+    if int(manifest["size_bytes"]) < 0 or float(manifest["seconds"]) < 0:
+        raise ValueError("less than nothing")
+    texts = [told["entry"]]
+    for about in described_outputs(dict(manifest)).values():
+        texts += [about["layout"], about["units"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"no names of files, layouts or units: {texts}")
+
+
+def _remove(path: Path) -> None:
+    """Delete what is in the place of a folder.  Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.environments.locked import Env, Environments
-from bench.files import expanded
+from bench.files import expanded, replacing
 from bench.places import EXPORTERS
 from bench.reasons import CellProblem, Problems, Reason, Remark, UsageError
 from bench.wall.confinement import CONFINED, Confinement
@@ -210,9 +211,9 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
     """What the checkpoint says of itself, kept in the cache by content and by the code that asked."""
     code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
     kept = cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
-    if kept.is_file():
-        facts: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return facts
+    known = _kept(kept)
+    if known is not None:
+        return known
     env = environments.ensure(ENVIRONMENT)
     try:
         facts = _call(env, environments.variables(), CONFINED, "inspect", {"weights": str(path)})
@@ -223,11 +224,20 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
             f"{path} cannot be used: {problem.text}\n"
             "Give an Ultralytics detect checkpoint (.pt), or leave --model and --data out for the embedded demo model"
         ) from problem
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts), encoding="utf-8")
-    temporary.replace(kept)
+    with suppress(OSError), replacing(kept) as sink:  # a cache that cannot be written costs the next run a minute
+        sink.write(json.dumps(facts).encode())
     return facts
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What the cache keeps of a checkpoint; None where there is nothing, or nothing of use."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(index): str(name) for index, name in facts["names"].items()}
+        strides = [int(stride) for stride in facts["strides"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return {**facts, "names": names, "strides": strides} if names and strides else None
 
 
 def _fetch(name: str, environments: Environments, cache: Path) -> Path:
@@ -235,7 +245,11 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     target = cache / "checkpoints" / name
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"--model {name}: cannot make {target.parent}: {error.strerror}; choose another --cache"
+        raise UsageError(text) from error
     env = environments.ensure(ENVIRONMENT)
     network = {key: os.environ[key] for key in _NETWORK if key in os.environ}
     variables = environments.variables() | network | {"YOLO_OFFLINE": "false"}

@@ -142,12 +142,20 @@ class Worker:
         self.close()
 
     def start(self, timeout: float = 300.0) -> None:
-        """Start the process and import the adapter.  Raises CellProblem, LOAD_FAILED when the import raised."""
-        self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
-        _LIVE.add(self)
+        """Start the process and import the adapter.
+
+        Raises CellProblem: LOAD_FAILED when the import raised, ENVIRONMENT_FAILED where there is no room for its files.
+        """
+        try:
+            self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
+            _LIVE.add(self)
+            temporary = self._scratch / "tmp"
+            temporary.mkdir()
+        except OSError as error:
+            self.close()
+            text = f"cannot make a folder for the files of {self._name}: {error}; free some space, or set TMPDIR"
+            raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
         log = self._log_path or self._scratch / "stderr.log"
-        temporary = self._scratch / "tmp"
-        temporary.mkdir()
         variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(temporary))
         command = [*self._command, *self._confinement.arguments(own_folders(self._scratch, variables))]
         try:
@@ -164,7 +172,9 @@ class Worker:
         described = described_outputs(spec["manifest"])
         self._expected = {name: tuple(about.get("shape") or ()) for name, about in described.items()}
         return self._read(
-            lambda: Loaded(float(answer["import_ms"]), float(answer["load_ms"]), str(answer.get("emulated", ""))),
+            lambda: Loaded(
+                _time(float(answer["import_ms"])), _time(float(answer["load_ms"])), str(answer.get("emulated", ""))
+            ),
             answer,
         )
 
@@ -198,7 +208,7 @@ class Worker:
         }
         answer = self._exchange("infer", fields, timeout, Reason.INFERENCE_FAILED)
         outputs = self._read(lambda: self._replies(answer["replies"]), answer)
-        self.last_inference_ms = self._read(lambda: float(answer["infer_ms"]), answer)
+        self.last_inference_ms = self._read(lambda: _time(float(answer["infer_ms"])), answer)
         if self.first_inference_ms is None:
             self.first_inference_ms = self.last_inference_ms
         for name, output in outputs.items():
@@ -230,8 +240,8 @@ class Worker:
 
         def timing() -> Timing:
             samples = np.asarray(answer["samples_ns"], dtype=np.float64) / 1e6
-            if samples.shape != (n,):
-                raise ValueError(f"{samples.size} samples for n={n}")
+            if samples.shape != (n,) or not (np.isfinite(samples) & (samples > 0)).all():
+                raise ValueError(f"{n} times above 0 were asked for")
             return Timing(samples, answer["cpu_ns"] / 1e9, answer["wall_ns"] / 1e9, int(answer["threads"]))
 
         return self._read(timing, answer)
@@ -239,7 +249,7 @@ class Worker:
     def once(self, timeout: float = 60.0) -> float:
         """Time of one inference of the last `infer`'s input, ms; for guests that take turns inference by inference."""
         answer = self._exchange("once", {}, timeout, Reason.INFERENCE_FAILED)
-        return self._read(lambda: int(answer["ns"]) / 1e6, answer)
+        return self._read(lambda: _time(int(answer["ns"]) / 1e6), answer)
 
     def profile(self, n: int, timeout: float | None = None) -> list[Operator] | None:
         """Every operator that an inference of the last `infer`'s input executes, timed in `n` of them.
@@ -265,7 +275,7 @@ class Worker:
             lambda: Stats(
                 int(answer["peak_rss_bytes"]),
                 int(answer["threads"]),
-                answer["attested"] | self.confined if attest else {},
+                dict(answer["attested"]) | self.confined if attest else {},
                 int(answer["huge_bytes"]),
             ),
             answer,
@@ -322,7 +332,7 @@ class Worker:
         """Build a result from an answer; a field that is missing or of another kind is a breach of the protocol."""
         try:
             return build()
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             self._running(Reason.PROTOCOL).fail(
                 Reason.PROTOCOL, f"sent an answer that does not fit ({error!r}): {str(dict(answer))[:200]}"
             )
@@ -337,6 +347,13 @@ def with_threads(variables: Mapping[str, str], threads: int) -> dict[str, str]:
 def own_folders(work: Path, variables: Mapping[str, str]) -> list[Path]:
     """Where a process behind the wall keeps its files: the folder it works in, and the home that it was given."""
     return [work, *(Path(variables[name]) for name in ("HOME",) if name in variables)]
+
+
+def _time(ms: float) -> float:
+    """A time above 0.  Raises ValueError."""
+    if not 0 < ms < math.inf:
+        raise ValueError(f"a time of {ms} ms")
+    return ms
 
 
 def _operators(told: Any) -> list[Operator]:
