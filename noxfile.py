@@ -109,6 +109,13 @@ def _test(session: nox.Session, marks: str, *arguments: str) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Inject faults and try inputs: `nox -s faults -- --faults 1000 --inputs 10000 --minutes 45`; docs/faults.md."""
+    _install(session, "dev", UV_COMPILE_BYTECODE="1")
+    session.run("python", "-m", "faults", *session.posargs, env=HERE | {"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Benchmark the harness's own hot paths with pytest-benchmark."""
     _install(session, "dev")
