@@ -280,7 +280,8 @@ def damage(directory: Path) -> str | None:
         manifest = _read_manifest(directory)
         _require_whole(manifest)
         for name in (manifest["entry"], *(file["path"] for file in manifest["files"])):
-            if not (directory / name).resolve().is_relative_to(directory.resolve()):
+            # Not Path.resolve, which before Python 3.13 raises RuntimeError on a link to itself.
+            if not Path(os.path.realpath(directory / name)).is_relative_to(os.path.realpath(directory)):
                 return f"{MANIFEST} names {name!r}, which is outside"
         for file in manifest["files"]:
             path = directory / file["path"]
