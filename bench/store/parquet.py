@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from bench.files import replacing
 from bench.reasons import StoreError
 
+_UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
+"""What Arrow raises for a file that it cannot read; a damaged length asks for any amount of memory."""
 GROUP = 2**18
 """Rows of a group."""
 
-# A damaged length asks for any amount of memory.
-_UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 Only = Mapping[str, Collection[Any]]
 """Values by column: rows that have others there are left out."""
 
@@ -52,9 +52,9 @@ def write_pieces(
 ) -> None:
     """The same for rows that come in pieces, one of which is in memory at a time."""
     try:
+        # A bit that flips on a disk is then an error when the page is read, and not another result.
         with (
             replacing(path) as sink,
-            # A bit that flips on a disk is then an error when the page is read, and not another result.
             pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
         ):
             for piece in pieces:

@@ -315,15 +315,6 @@ CLAIMS = pa.schema(
         field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
         field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
         field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
-        field(
-            "kind", pa.string(), "", "measured, proxy or fact: what the finding is worth; empty where nothing decided"
-        ),
-        field(
-            "part",
-            pa.string(),
-            "",
-            "Part of the statement that the check is about; empty where it has one, and of a fact",
-        ),
         # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
         field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
         field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
@@ -335,6 +326,7 @@ CLAIMS = pa.schema(
         field("machine", pa.string(), "", "Machine the figures are from"),
         field("reason", pa.string(), "", "The finding in words, English"),
         field("reason_zh", pa.string(), "", "The same in Chinese"),
+        field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
         field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
         field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
         field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
@@ -398,8 +390,8 @@ def read_table(
     `only` leaves out rows that have other values than those it gives by column; what is left out is never in memory.
     A run of an older version is read through `bench.store.migration`; a column that there was none of when it was
     recorded is null.  Of a run that was killed, or goes on, the parts that the table has grown by are read.
-    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, damaged, or
-    holds what cannot be meant (`bench/store/sound.py`).
+    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, damaged, or holds
+    what cannot be meant (`bench/store/sound.py`).
     """
     path = parts.whole(directory, name)
     wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
@@ -411,28 +403,29 @@ def read_table(
 
     try:
         if early and not only and path.is_file() and parquet.length(path) > _LARGE:
-            return _large(path, wanted)
+            return _large(path, name, wanted)
         table = migration.present(name, stored)
         if table is None:
             raise StoreError(f"cannot read {path}: there is no such file")
         if only and not early:
             table = parquet.matching(table, only)
         table = pa.table({column.name: _column(table, column) for column in wanted})
-        if columns is None:
-            sound.require(path, name, table)
     except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
+    sound.require(path, name, table)
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame
 
 
-def _large(path: Path, wanted: Sequence[pa.Field]) -> pd.DataFrame:
+def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFrame:
     """A large table: only of the column that is being converted are there two copies at a time."""
     found = {}
     for name, table in parquet.by_column(path, [column.name for column in wanted]):
         migration.version_of(path, table)
         (column,) = (column for column in wanted if column.name == name)
-        found[name] = _column(table, column).to_pandas(use_threads=False)
+        values = _column(table, column)
+        sound.require(path, table_name, pa.table({name: values}))
+        found[name] = values.to_pandas(use_threads=False)
     return pd.DataFrame(found, columns=[column.name for column in wanted], copy=False)
 
 
