@@ -113,7 +113,7 @@ def test_facts_that_are_no_json_are_shown_and_do_no_harm(tmp_path: Path, value: 
 def test_a_run_of_a_task_that_nobody_knows_is_told(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_table(run, "environment", [*rows(run, "environment"), {"scope": "run", "key": "task", "value": "guess"}])
-    for read_run in (lambda: compare_cells(run, "onnx-fp32", "onnx-int8"), lambda: gate.tables(run)):
+    for read_run in (lambda: compare_cells(run, "onnx-fp32", "onnx-int8"), lambda: gate.tables(run, [])):
         with pytest.raises(UsageError, match="of the task 'guess', which this bench does not know"):
             read_run()
 

@@ -28,7 +28,7 @@ from bench.environments import houses
 from bench.environments.locked import Environments
 from bench.grid import matrix, selfcheck, tolerances
 from bench.places import MATRICES
-from bench.reasons import CellProblem, StoreError, UsageError
+from bench.reasons import CellProblem, Collector, StoreError, UsageError
 from bench.report import checked
 from bench.store import baselines, pairs
 from bench.store.calibration import read as read_calibration
@@ -194,7 +194,13 @@ def _list(place: Place, content: bytes) -> str:
         strategies.small_set(folder)
     path = folder / "list.txt"
     path.write_bytes(content)
-    return place.clear(lambda: each_once(listed(path)), path.name, "images")
+
+    def read() -> None:
+        problems = Collector()
+        each_once(listed(path, problems), problems)
+        problems.require_none()
+
+    return place.clear(read, path.name, "images")
 
 
 # -- what the cache and the results hold -------------------------------------------------------------------------------
