@@ -244,7 +244,10 @@ def test_a_manifest_that_leads_out_of_its_folder_is_no_artifact(tmp_path: Path) 
     }.items():
         folder = tmp_path / key
         folder.mkdir()
-        (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        output = {"layout": "channels_first", "units": "px", "shape": [1, 84, 2100]}
+        told = {"input": {}, "output": output, "versions": {}, "reproduce": "", "calibration": None, "key": key}
+        whole = told | {"size_bytes": 6, "seconds": 1.0, "sha256": ""} | manifest
+        (folder / MANIFEST).write_text(json.dumps(whole), encoding="utf-8")
         assert "which is outside" in str(damage(folder))
 
 
@@ -271,7 +274,7 @@ def data_file(tmp_path: Path, **keys: Any) -> Path:
         "!!python/object/apply:os.system ['touch MARK']",
         "!!python/object/new:os.system ['touch MARK']",
         "!!python/object/apply:subprocess.check_call [['touch', MARK]]",
-        '!!python/object/apply:builtins.exec [\'open("MARK", "w")\']',
+        '!!python/object/apply:builtins.exec [\'open("MARK", "w").close()\']',
         "!!python/name:os.system",
         "!!python/module:os",
         "!!python/object:pathlib.Path {}",

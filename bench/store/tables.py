@@ -315,6 +315,15 @@ CLAIMS = pa.schema(
         field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
         field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
         field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
+        field(
+            "kind", pa.string(), "", "measured, proxy or fact: what the finding is worth; empty where nothing decided"
+        ),
+        field(
+            "part",
+            pa.string(),
+            "",
+            "Part of the statement that the check is about; empty where it has one, and of a fact",
+        ),
         # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
         field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
         field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
@@ -326,7 +335,6 @@ CLAIMS = pa.schema(
         field("machine", pa.string(), "", "Machine the figures are from"),
         field("reason", pa.string(), "", "The finding in words, English"),
         field("reason_zh", pa.string(), "", "The same in Chinese"),
-        field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
         field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
         field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
         field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
