@@ -238,15 +238,23 @@ def test_a_program_within_a_model_writes_nothing(environments: Environments, tmp
 
 def test_a_manifest_that_leads_out_of_its_folder_is_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret", encoding="utf-8")
-    for key, manifest in {
+    cases: dict[str, dict[str, Any]] = {
         "entry": {"entry": "../secret", "files": []},
         "files": {"entry": "model", "files": [{"path": str(tmp_path / "secret"), "bytes": 6, "sha256": ""}]},
-    }.items():
+    }
+    for key, manifest in cases.items():
         folder = tmp_path / key
         folder.mkdir()
         output = {"layout": "channels_first", "units": "px", "shape": [1, 84, 2100]}
-        told = {"input": {}, "output": output, "versions": {}, "reproduce": "", "calibration": None, "key": key}
-        whole = told | {"size_bytes": 6, "seconds": 1.0, "sha256": ""} | manifest
+        told: dict[str, Any] = {
+            "input": {},
+            "output": output,
+            "versions": {},
+            "reproduce": "",
+            "calibration": None,
+            "key": key,
+        }
+        whole = {**told, "size_bytes": 6, "seconds": 1.0, "sha256": "", **manifest}
         (folder / MANIFEST).write_text(json.dumps(whole), encoding="utf-8")
         assert "which is outside" in str(damage(folder))
 
