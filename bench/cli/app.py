@@ -96,7 +96,8 @@ def run(
 
 
 def _conclude(directory: Path, spoken: Literal["en", "zh"]) -> None:
-    from bench.report.terminal import print_run, words
+    from bench.report.outcomes import words
+    from bench.report.terminal import print_run
 
     console, t = Console(), words(spoken)
     print_run(directory, console, t)

@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.reasons import EXPLANATIONS, Status
+from bench.places import REPORTS
+from bench.reasons import Status
 from bench.store.reading import Run, StoredCell
+from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, clean
+
+TEXTS = REPORTS / "locale" / "terminal"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,12 @@ class ProblemGroup:
         return sum(len(problem.cells) for problem in self.problems)
 
 
-def problems(run: Run) -> tuple[ProblemGroup, ...]:
+def words(language: str) -> Locale:
+    """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
+    return load(TEXTS)[language]
+
+
+def problems(run: Run, locale: Locale) -> tuple[ProblemGroup, ...]:
     """Cells that lack numbers, by status and reason code, equal texts together; measured ones if they have a reason."""
     groups = []
     for status in (Status.INVALID, Status.FAILED, Status.SKIPPED, Status.MEASURED):
@@ -51,14 +60,13 @@ def problems(run: Run) -> tuple[ProblemGroup, ...]:
                 Problem(same[0].reason, tuple(same), differences(same[0]) if status is Status.INVALID else ())
                 for same in by_text.values()
             )
-            groups.append(ProblemGroup(status.value, code, explanation(code), listed))
+            groups.append(ProblemGroup(status.value, code, explanation(code, locale), listed))
     return tuple(groups)
 
 
-def explanation(code: str) -> str:
+def explanation(code: str, locale: Locale) -> str:
     """What a reason code means; a code of a later version is named as unknown."""
-    known = {reason.value: text for reason, text in EXPLANATIONS.items()}
-    return known.get(code, "This version of the report does not know this reason code.")
+    return locale.strings.get(f"reason.{code}", locale("unknown"))
 
 
 def differences(cell: StoredCell) -> tuple[tuple[str, str, str], ...]:
