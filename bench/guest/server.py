@@ -25,6 +25,7 @@ some that are not counted: the median, or the mean where the runtime tells no mo
 wherever a profiler would stay in the one that is timed, names an operator alike each time, and may return None where
 the operators of this model cannot be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
+Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
@@ -36,6 +37,7 @@ import importlib
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import sys
@@ -46,10 +48,12 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 4
+PROTOCOL = 5
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
+_MOVES = (1 << 17,) * 20 + (1 << 18,)
+"""Bytes that each of the blocks has at most which move the next load to other addresses: from a cache line to pages."""
 _TRACEBACK_LINES = 20
 _REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
 
@@ -110,10 +114,17 @@ class Served:
         self._imgsz = 0
         self._share = 0.0
         self._planted: Any = None
+        self._moved: list[bytearray] = []
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load the artifact that `spec` describes; times in ms."""
+        """Load the artifact that `spec` describes; times in ms.
+
+        `elsewhere`: at other addresses than what is loaded.  That lies where it is until this is done, and blocks of
+        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on.
+        """
         spec = request["spec"]
+        if request.get("elsewhere"):
+            self._moved += [bytearray(random.randrange(most)) for most in _MOVES]  # noqa: S311 - sizes, not secrets
         self._outputs = described_outputs(spec["manifest"])
         self._imgsz = int(spec["imgsz"])
         self._prepared = None
@@ -124,7 +135,8 @@ class Served:
         self._model = self._adapter.load(spec)
         elapsed = (time.perf_counter_ns() - started) / 1e6
         emulated = self._adapter.emulated(self._model) if hasattr(self._adapter, "emulated") else ""
-        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated}
+        movable = not hasattr(self._adapter, "time_inside")
+        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated, "movable": movable}
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One inference of the mapped input; the mapped replies are always float32, in the units of the core."""

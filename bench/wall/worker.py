@@ -47,11 +47,13 @@ class Loaded:
     """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
 
     `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
+    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses.
     """
 
     import_ms: float
     load_ms: float
     emulated: str = ""
+    movable: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,15 +167,22 @@ class Worker:
             self.close()
             raise
 
-    def load(self, spec: Mapping[str, Any], timeout: float = 300.0) -> Loaded:
-        """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options."""
-        answer = self._exchange("load", {"spec": dict(spec)}, timeout, Reason.LOAD_FAILED)
+    def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
+        """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
+
+        `elsewhere` puts it at other addresses than the one that is loaded, which it replaces.
+        """
+        fields = {"spec": dict(spec), "elsewhere": elsewhere}
+        answer = self._exchange("load", fields, timeout, Reason.LOAD_FAILED)
         self.first_inference_ms = self.last_inference_ms = None
         described = described_outputs(spec["manifest"])
         self._expected = {name: tuple(about.get("shape") or ()) for name, about in described.items()}
         return self._read(
             lambda: Loaded(
-                _time(float(answer["import_ms"])), _time(float(answer["load_ms"])), str(answer.get("emulated", ""))
+                _time(float(answer["import_ms"])),
+                _time(float(answer["load_ms"])),
+                str(answer.get("emulated", "")),
+                bool(answer.get("movable", False)),
             ),
             answer,
         )
