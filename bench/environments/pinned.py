@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
-from bench.environments.locked import LOCAL_LABEL, Env, Environments, no_deps
+from bench.environments.locked import Env, Environments
+from bench.environments.locks import LOCAL_LABEL, no_deps
 from bench.reasons import UsageError
 
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.!+]+)$")
