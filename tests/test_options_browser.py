@@ -224,6 +224,32 @@ def test_without_a_browser_the_cell_is_skipped_with_how_to_get_one(
     assert problem.value.status is Status.SKIPPED
 
 
+@pytest.mark.parametrize(
+    ("script", "reason", "told"),
+    [
+        ('case "$*" in --version) echo Chromium 1.2.3;; *) kill -9 $$;; esac', Reason.LOAD_FAILED, "SIGKILL"),
+        ('case "$*" in --version) echo Chromium 1.2.3;; *) exit 3;; esac', Reason.LOAD_FAILED, "exitCode=3"),
+        ("exit 127", Reason.TARGET_ABSENT, "cannot be started"),  # as without one of its libraries
+    ],
+    ids=["killed", "ended", "cannot"],
+)
+def test_a_browser_that_ends_at_its_start_is_no_absent_one(
+    exported: dict[str, Artifact],
+    environments: Environments,
+    javascript: Path,
+    tmp_path: Path,
+    script: str,
+    reason: Reason,
+    told: str,
+) -> None:
+    chromium = tmp_path / "chromium"
+    chromium.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    chromium.chmod(0o755)
+    with guest(environments, PATH=str(tmp_path)) as worker, pytest.raises(CellProblem, match=told) as problem:
+        worker.load(spec_for(exported["fp32"], "browser-wasm", javascript))
+    assert problem.value.reason is reason
+
+
 def test_a_guest_that_is_killed_leaves_no_browser_behind(
     exported: dict[str, Artifact], environments: Environments, javascript: Path, inputs: Images
 ) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from bench import engine
+from bench.check.workers import workers
 from bench.decide import drops, gate, selfcheck
 from bench.decide.drops import Predictions
 from bench.decide.gate import Verdict
@@ -199,18 +195,3 @@ class SelfCheck:
 
     def _write(self) -> None:
         stored.write(self.path, self._pairs, self._facts)
-
-
-@contextmanager
-def workers(chunk: int = 1) -> Iterator[Any]:
-    """A `map` over as many processes as there are CPUs, each given `chunk` tasks at a time."""
-    # Not forked: a progress bar has a thread of its own.
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of the terminal; these leave it to the one that waits for them.
-    ignored = signal.SIGINT, signal.SIG_IGN
-    with ProcessPoolExecutor(len(machine.available_cpus()), context, signal.signal, ignored) as pool:
-        try:
-            yield partial(pool.map, chunksize=chunk)
-        except BaseException:  # Ctrl-C too: what waits is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
