@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import engine
 from bench.check.workers import workers
-from bench.decide import drops, gate, selfcheck
+from bench.decide import drops, gate, rule, selfcheck
 from bench.decide.drops import Predictions
 from bench.decide.gate import Verdict
 from bench.grid import machine, tolerances
@@ -145,9 +145,19 @@ class SelfCheck:
         self._write()
 
     @property
-    def current(self) -> bool:
-        """Whether all stored pairs were judged, by the margins and nights of now."""
-        return bool(self.facts.get("judged") == self._to_judge())
+    def outdated(self) -> str:
+        """Why the stored findings are not those of now, in words; empty where they are."""
+        judged, now = self.facts.get("judged"), self._to_judge()
+        if judged == now:
+            return ""
+        if judged is None:
+            return "the pairs that were taken are not judged yet"
+        own = ("margins", "night")
+        if any(judged.get(name) != now[name] for name in own):
+            return f"these findings are of other {' and '.join(n for n in own if judged.get(n) != now[n])}"
+        if judged.get("rule") != now["rule"]:
+            return "these findings are of an older rule of the gate"
+        return f"these findings are of {judged.get('pairs')} of the {now['pairs']} pairs that were taken"
 
     def faults(self) -> list[str]:
         """What speaks against the gate."""
@@ -157,7 +167,9 @@ class SelfCheck:
         return {name: self.allowed[name].margin for name in TIMED}
 
     def _to_judge(self) -> dict[str, Any]:
-        return {"pairs": len(self._pairs), "margins": self._margins(), "night": self.plan.night.model_dump()}
+        """What a judgement depends on."""
+        night = self.plan.night.model_dump()
+        return {"pairs": len(self._pairs), "margins": self._margins(), "night": night, "rule": rule.fingerprint()}
 
     def _require_same(self, given: Ingredients) -> None:
         """Raise UsageError where the stored pairs are of another model."""
