@@ -49,14 +49,17 @@ SWEEP += LATENCY_OF_SECONDS
 
 USER = """
 import bench
-from bench import Results, StoreError, UsageError, compare_cells, doctor, read, recommend, run
+from bench import Inspected, Results, StoreError, UsageError, compare_cells, doctor, inspect, read, recommend, run
 
 results: Results = run(options=["onnx"], precisions="fp32", imgsz=[320, 640], images=16, cache=None, run_id="x")
 again: Results = bench.read(results.directory)
 table = compare_cells(results, "a", "b").loc["time", "ratio"]
 found = recommend(again, max_size=8, in_guide=True).attrs["summary"]
 doctor(cache="c").query("good")
+seen: Inspected = inspect("best.pt", data="data.yaml", imgsz=[320, 640], images=16)
+first: str = seen.problems[0] if not seen.ready else seen.warnings.text[0]
 run(imgz=320)  # wrong
+inspect(image=1)  # wrong
 run(images=[1.5])  # wrong
 compare_cells(None, 1, "b")  # wrong
 recommend(max_size="8")  # wrong
@@ -84,12 +87,15 @@ def cells_of(run: Any) -> Any:
 
 def test_the_exported_names_are_these() -> None:
     assert sorted(bench.__all__) == sorted(
-        ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
-    )
+        [
+            "Inspected", "Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "inspect",
+            "read", "recommend", "run",
+        ]
+    )  # fmt: skip
     assert set(bench.__all__) <= set(dir(bench))
     for name in set(bench.__all__) - {"__version__"}:
         assert inspect.getdoc(getattr(bench, name)), name
-    for name in ("run", "compare_cells", "recommend", "doctor"):
+    for name in ("run", "inspect", "compare_cells", "recommend", "doctor"):
         assert "Example: bench." in str(inspect.getdoc(getattr(bench, name))), name
 
 
