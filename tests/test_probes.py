@@ -211,7 +211,9 @@ SOME = """\
 8 connect(4, {sa_family=AF_UNIX, sun_path="/run/x"}, 9) = 0
 """  # noqa: E501 - lines of strace
 MORE = '9 connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("203.0.113.7")}, 16) = -1 ENETUNREACH'
-KNOWN = [Known(name="gRPC", options=["graphdef"], calls=["socket AF_INET6 SOCK_STREAM", "bind ::1"], why="it tries IPv6")]
+KNOWN = [
+    Known(name="gRPC", options=["graphdef"], calls=["socket AF_INET6 SOCK_STREAM", "bind ::1"], why="it tries IPv6")
+]
 
 
 def test_sockets_that_are_known_are_told_by_name_and_others_are_new(tmp_path: Path) -> None:

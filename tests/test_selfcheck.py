@@ -139,7 +139,9 @@ def test_all_that_decides_is_in_the_rules_fingerprint() -> None:
                 used |= inside or {node.module}
     deciding = {name for name in used if name.startswith(("bench.decide.", "bench.measure.", "bench.stats."))}
     assert deciding - known == NOT_OF_THE_RULE
-    assert len(rule.fingerprint()) == 64
+    assert rule.judged({"judged": {"rule": rule.fingerprint()}})
+    for older in ({}, {"judged": None}, {"judged": {"pairs": 3}}, {"judged": {"rule": "another"}}):
+        assert not rule.judged(older)
 
 
 def test_ctrl_c_keeps_what_was_taken(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from bench.decide import gate, nights, selfcheck
 from bench.measure import contest
@@ -13,6 +15,11 @@ from bench.stats import nights as statistics
 
 MODULES = (allocation, change, contest, contrast, gate, interval, nights, selfcheck, statistics)
 """Whose functions and constants decide: which pairs a night takes, what they say, and how nights are drawn."""
+
+
+def judged(facts: Mapping[str, Any]) -> bool:
+    """Whether the findings in a self-check's facts are of the rule of now; those of before there was a hash are not."""
+    return bool((facts.get("judged") or {}).get("rule") == fingerprint())
 
 
 @functools.cache

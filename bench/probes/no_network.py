@@ -8,9 +8,9 @@ must be the same.
 The trace is strace's where it is installed, which sees every call; else psutil looks at the open connections again
 and again and may miss a short one.  Browsers get their page from a server on this machine: loopback addresses are
 no network, except for port 53, where a resolver may listen that asks on.  What guests do with sockets though they speak
-to nobody outside is named in matrices/probes.toml, with its cause, call by call; whatever is not named is new.  Guests run with the settings of
-bench/environments/locked.py, which turn off the look-ups of ultralytics; the traced one has an empty home, so that
-nothing is turned off in any runtime.
+to nobody outside is named in matrices/probes.toml, call by call and with its cause; whatever is not named is new.
+Guests run with the settings of bench/environments/locked.py, which turn off the look-ups of ultralytics; the traced one
+has an empty home, so that nothing is turned off in any runtime.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def connections(context: Context, subject: Subject, x: Tensor, traffic: Traffic)
 
 def judge(option: str, traffic: Traffic, known: Sequence[Known] = ()) -> Observation:
     """`yes` where no address outside this machine was reached for; sockets that are `known` are told by their names."""
-    opened = "" if traffic.sockets is None else f"{traffic.sockets} internet sockets opened{told(option, traffic, known)}, "
+    opened = (
+        "" if traffic.sockets is None else f"{traffic.sockets} internet sockets opened{told(option, traffic, known)}, "
+    )
     seen = f": {', '.join(traffic.outside)}" if traffic.outside else ""
     count = len(traffic.outside)
     text = f"{opened}{count} addresses or names outside this machine while loading and inferring{seen}"
@@ -115,9 +117,7 @@ def judge(option: str, traffic: Traffic, known: Sequence[Known] = ()) -> Observa
     return Observation(option, "connections", verdict(not count), text, float(count), "addresses or names")
 
 
-def judge_page(
-    option: str, origins: Sequence[str], traffic: Traffic, known: Sequence[Known] = ()
-) -> Observation:
+def judge_page(option: str, origins: Sequence[str], traffic: Traffic, known: Sequence[Known] = ()) -> Observation:
     """`yes` where a page asked nothing of another origin; what the browser does for itself is told beside it."""
     asked = f": {', '.join(origins)}" if origins else ""
     text = f"{len(origins)} origins other than its own server were asked by the page (the browser's list of requests)"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.decide import rule
 from bench.places import RECORDED
 from bench.reasons import StoreError
 from bench.report import check
@@ -20,7 +21,10 @@ SELF_CHECKS = RECORDED.parent / "self-check"
 
 @dataclass(frozen=True)
 class Checked:
-    """A check, ready to be shown: what was `found` not to be the same, and the error `rates` on such a machine."""
+    """A check, ready to be shown: what was `found` not to be the same, and the error `rates` on such a machine.
+
+    The rates may be those of an `older` rule of the gate.
+    """
 
     headline: str
     regressed: bool
@@ -28,6 +32,7 @@ class Checked:
     everything: Sheet
     notes: tuple[str, ...]
     rates: tuple[Sheet, ...]
+    older: bool
 
 
 def read(run_dir: Path) -> Checked | None:
@@ -45,13 +50,15 @@ def _checked(facts: dict[str, Any]) -> Checked:
     loud = check.rows(facts)
     operators = (f"{check.short(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
     file = selfcheck.path_of(SELF_CHECKS, facts["machine"])
+    tried = selfcheck.read(file)[1] if file.is_file() else None
     return Checked(
         headline=check.headline(facts),
         regressed=facts["regressed"],
         found=_sheet("What is not the same", loud) if loud else None,
         everything=_sheet("Every comparison", check.rows(facts, everything=True)),
         notes=(*operators, *facts["notes"]),
-        rates=tuple(sheets(selfcheck.read(file)[1])) if file.is_file() else (),
+        rates=() if tried is None else tuple(sheets(tried)),
+        older=tried is not None and not rule.judged(tried),
     )
 
 

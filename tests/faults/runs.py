@@ -67,9 +67,10 @@ def unheard(setting: Setting, random: Random) -> Sequence[Outcome]:
     scratch = setting.scratch()
     reading, writing = os.pipe()
     command = ["head", "-c", str(random.choice([1, random.randrange(1, 400), random.randrange(1, 4000)]))]
-    with subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL), going(
-        setting, scratch, *UNTIMED, said=writing
-    ) as one:
+    with (
+        subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL),
+        going(setting, scratch, *UNTIMED, said=writing) as one,
+    ):
         os.close(reading)
         os.close(writing)
         one.follow(lambda: False)
