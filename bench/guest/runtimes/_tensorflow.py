@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow imports requests, whose urllib3 would open a socket to see whether the loopback has IPv6.
+socket.has_ipv6 = False
 
 import numpy as np
 import tensorflow as tf
