@@ -109,11 +109,12 @@ class Page:
 
     def processes(self) -> list[psutil.Process]:
         """The browser's processes; the driver between them and this one is not counted."""
-        return [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if "playwright" not in Path(process.exe()).parts
-        ]
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a helper that ended meanwhile
+                if "playwright" not in Path(process.exe()).parts:
+                    found.append(process)
+        return found
 
     def close(self) -> None:
         """End the browser and the server; the page is gone."""
