@@ -87,7 +87,7 @@ def ab_command(
     if one.problem is not None:
         raise one.problem
     named = dict(zip(pairing.SIDES, sides, strict=True))
-    facts = summary(cell, named, one, huge=huge)
+    facts = summary(cell.id, named, one, huge=huge)
     facts["again"] = request.command(
         "ab",
         base=base,
