@@ -194,17 +194,17 @@ class _Bench:
 
     def looks(self, good: State, bad: State) -> Looks:
         """Looks between these two, with those that an earlier bisection of the same kept."""
-        states = self.states
+        contestants = self.states.contestants
+        cell, data = contestants.cell, contestants.outfit.dataset
         conditions = {
             "machine": machine.machine_id(),
-            "data": states.contestants.outfit.dataset.sha256,
+            "data": [data.sha256, len(data.images)],
             "metric": self._asked.metric,
             "huge": self._asked.huge,
             "inferences": self._asked.inferences,
             "ends": [good.key, bad.key],
         }
         digest = hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:12]
-        cell = states.contestants.cell
         folder = self._request.results.parent / FOLDER / f"{cell.id}-{self._asked.metric}-{digest}"
         return Looks(self._method(folder), self._asked.metric, good, bad, self._asked.minutes, folder)
 
@@ -230,7 +230,7 @@ class _Bench:
         facts = {
             "cell": self.states.contestants.cell.id,
             "metric": self._asked.metric,
-            "direction": looks.direction.value,
+            "direction": (self._asked.direction if answer["kind"] == "none" else looks.direction).value,
             "pages": "huge" if self._asked.huge else "ordinary",
             "good": looks.good.label,
             "bad": looks.bad.label,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.environments import brought, houses
 from bench.environments.locked import Environments
-from bench.environments.pinned import PIN, PinnedEnvironments, Update, holds, mixed, normal, updates, version_in
+from bench.environments.pinned import PIN, PinnedEnvironments, Update, holds, mixed, updates, version_in
 from bench.grid.request import Request
 from bench.measure import exporting
 from bench.measure.contestants import CURRENT, LOCKS, Contestants
@@ -110,7 +110,7 @@ class States:
 
     def between(self, good: Locks, bad: Locks, chosen: Sequence[Update]) -> Locks:
         """The good locks with some updates.  Raises Unresolvable where their versions exclude each other."""
-        names = {family: [normal(one.name) for one in chosen if one.family == family] for family in self.families}
+        names = {family: [one.name for one in chosen if one.family == family] for family in self.families}
         return {family: mixed(family, good[family], bad[family], names[family]) for family in self.families}
 
     def version_of(self, package: str) -> str:

@@ -49,8 +49,8 @@ def ab_command(
 
     Fresh guests of both sides alternate inference by inference, pair after pair, and a change is confirmed by pairs of
     its own. A side is `current`, packages such as onnxruntime==1.24.4 (commas between several), a checkpoint (.pt), the
-    folder of an artifact, precision=NAME, or a git revision: its locks, options, exporters and runtimes. Everything
-    else is the same.
+    folder of an artifact, precision=NAME, a git revision or a folder of matrices: its locks, options, exporters and
+    runtimes. Everything else is the same.
 
     Where the candidate is slower, the runtime's own profiler, if it has one, lists which operators grew.
 
