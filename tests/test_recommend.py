@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import test_report
+from playwright.sync_api import expect
 from report_fixture import HOSTILE, MEASURED, cell_id, write_run
 from test_report import Watch
 from typer.testing import CliRunner
@@ -448,3 +449,27 @@ def test_the_panel_is_the_same_each_time_and_absent_without_a_timed_cell(folder:
     assert built(folder, "zh") == built(folder, "zh")
     nothing = {cell_id(option, precision): {"latency_ratio": None} for option, precision, *_ in MEASURED}
     assert built(change(folder, tmp_path / "run", nothing), "en") == ""
+
+
+def test_a_selection_can_be_sent_as_a_link(browser: Any, folder: Path, tmp_path: Path) -> None:
+    written = write_page(folder, tmp_path / "page", "en")
+    page = Watch(browser, written).page
+    assert "#" not in page.url, "what is as it came needs no link of its own"
+    page.locator("#limit-size").fill("5.5")
+    page.locator("#limit-loss").fill("")
+    page.locator("input[name=in_guide]").check()
+    said, link = page.evaluate(READ), page.url
+    assert link.endswith("#loss=&size=5.5&in_guide=1"), "the usual limit was taken away, which is a choice too"
+    other = Watch(browser, written)
+    assert other.page.evaluate(READ) != said
+    for way in (lambda: other.page.goto(link), other.page.reload):  # within the page, and as one opens a link
+        way()
+        assert other.page.evaluate(READ) == said
+        assert other.page.locator("#limit-size").input_value() == "5.5"
+        assert other.page.locator('[data-for="size"]').input_value() == "5.5"
+    other.page.get_by_role("button", name=recommendation.words("en")("panel.clear")).click()
+    expect(other.page.locator("#limit-loss")).to_have_value("0.01")
+    assert "#" not in other.page.url
+    other.page.goto(f"{written.as_uri()}#size=%3Cb%3E&place=nowhere")
+    assert other.page.locator("#limit-size").input_value() == ""
+    assert other.complaints == []
