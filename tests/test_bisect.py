@@ -6,10 +6,11 @@ import json
 import math
 import random
 import socket
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from running import bench
@@ -17,16 +18,19 @@ from test_envs import wheels, write_wheel  # noqa: F401 - a fixture
 from test_pairs import ADAPTER, X, side
 
 from bench.check import bisect
-from bench.check.looks import Direction, Looks, Timed
+from bench.check import looks as looks_of
+from bench.check.looks import Compared, Direction, Looks, Timed
 from bench.check.states import State
 from bench.decide.bisect import Outcome, Smallest, Span, between, smallest
+from bench.decide.gate import Verdict
 from bench.environments.pinned import ABSENT, Unresolvable, Update, holds, mixed, updates, version_in
 from bench.grid.schema import Deadlines
 from bench.measure.contest import Contest
-from bench.measure.pairs import BASE, CANDIDATE, Conditions, Side, run_pair
+from bench.measure.pairs import BASE, CANDIDATE, Conditions, Side, Turns, run_pair
 from bench.progress import Reporter
 from bench.reasons import StoreError, UsageError
 from bench.report import bisect as report
+from bench.stats.change import Change
 from bench.store import looks as kept
 
 # -- the search ----------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ def test_without_an_index_the_versions_can_be_named(monkeypatch: pytest.MonkeyPa
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{port}/simple/")
-    with pytest.raises(UsageError, match="cannot be read.*--versions"):
+    with pytest.raises(UsageError, match=r"cannot be read.*--versions"):
         bisect.releases("onnxruntime")
 
 
@@ -138,14 +142,14 @@ def test_a_lock_between_two_holds_the_chosen_updates_and_nothing_else(wheels: Pa
     assert mixed("small", good, bad, ["helper"]) == "helper==2.0\nother==1.0\nprobe==1.0\n"
     # What is needed comes in as the other lock has it, although a newer one is there.
     assert mixed("small", good, bad, ["other"]) == "added==1.0\nhelper==1.0\nother==2.0\nprobe==1.0\n"
-    with pytest.raises(Unresolvable, match="no set of versions for small with probe 2.0"):
+    with pytest.raises(Unresolvable, match=r"no set of versions for small with probe 2\.0"):
         mixed("small", good, bad, ["probe"])
     assert holds(bad, "Added")
     assert (version_in(bad, "helper"), version_in(good, "added")) == ("2.0", ABSENT)
 
 
+@pytest.mark.usefixtures("wheels")
 def test_an_index_that_is_down_is_no_impossible_combination(
-    wheels: Path,  # noqa: F811 - the fixture
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -171,99 +175,118 @@ def test_a_lock_that_is_not_resolved_has_its_lines_exchanged() -> None:
 BROKEN = "import os\ndef load(spec):\n    os._exit(3)\n"
 SPEEDS = {"1.0": (10.0, 0.004), "1.1": (10.0, 0.004), "1.2": (9.0, 1.0), "1.3": (8.0, 0.004), "1.4": (8.0, 0.004)}
 """Milliseconds and their spread over processes: 1.2 is too noisy to tell, and the guest of 1.1 dies."""
+PATIENT, IMPATIENT = 5.0, 0.05
+"""Minutes: more than the others need, and too few for what needs more than there could be."""
 
 
 def state(version: str) -> State:
     return State(version, Path(), {"lock": version}, f"probe=={version}")
 
 
-@pytest.fixture
-def timed(tmp_path: Path) -> Callable[[float], Timed]:
-    broken = tmp_path / "broken.py"
-    broken.write_text(BROKEN, encoding="utf-8")
+class Paced:
+    """Pairs of real guests with a clock of their own."""
 
-    def make(one: State) -> Side:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "broken.py").write_text(BROKEN, encoding="utf-8")
+
+    def compare(self, base: State, candidate: State, margin: float, place: Path, *, either: bool) -> Compared:
+        minutes = IMPATIENT if "1.2" in (base.label, candidate.label) else PATIENT
+        quiet = Reporter(Console(quiet=True), enabled=False)
+        timed = Timed("cell", self._side, self._contest, self._again, minutes, quiet, huge=False)
+        return timed.compare(base, candidate, margin, place, either=either)
+
+    @property
+    def launches(self) -> int:
+        return (self._folder / "launches").stat().st_size
+
+    def _side(self, one: State) -> Side:
         ms, process = SPEEDS[one.label]
-        made = side(one.label, ms, process, broken if one.label == "1.1" else ADAPTER)
-        made.spec["options"]["launches"] = str(tmp_path / "launches")
-        return Side(made.label, made.env, made.adapter, made.spec, {**made.variables, "HOME": str(tmp_path)})
+        made = side(one.label, ms, process, self._folder / "broken.py" if one.label == "1.1" else ADAPTER)
+        made.spec["options"]["launches"] = str(self._folder / "launches")
+        return replace(made, variables={**made.variables, "HOME": str(self._folder)})  # where it may write
 
-    def contest(sides: tuple[Side, Side], margin: float, log: Path) -> Contest:
+    @staticmethod
+    def _contest(sides: tuple[Side, Side], margin: float, log: Path) -> Contest:
         conditions = Conditions(X, [], 1, Deadlines(), log, inferences=8)
         both = dict(zip((BASE, CANDIDATE), sides, strict=True))
         pair = partial(run_pair, both, conditions, random.Random(7))  # noqa: S311 - an order of turns
         return Contest("cell", pair, {"latency": margin})
 
-    def again(base: State, candidate: State, margin: float, pairs: int | None) -> str:
+    @staticmethod
+    def _again(base: State, candidate: State, margin: float, pairs: int | None) -> str:
         return f"ab {base.side} {candidate.side} {margin:.3f} {pairs}"
 
-    return lambda minutes: Timed(
-        "cell", make, contest, again, minutes, Reporter(Console(quiet=True), enabled=False), huge=False
-    )
+
+def search(guests: Paced, folder: Path) -> tuple[Looks, Span]:
+    """Which of 1.0 to 1.3 became faster."""
+    names = list(SPEEDS)[:4]
+    looks = Looks(guests, "latency", state(names[0]), state(names[-1]), 1.0, folder)
+    ends = looks.ends(0.003, Direction.EITHER)
+    assert (ends.outcome, ends.direction) == (Outcome.MOVED, Direction.BETTER)
+    assert ends.change is not None
+    assert ends.change.value == pytest.approx(0.8, abs=0.01)
+    # Half of what lies between the two, as a ratio: the root of 10 / 8.
+    assert looks.margin == pytest.approx(math.sqrt(10 / 8) - 1, abs=0.01)
+    return looks, between(len(names), lambda place: looks.at(state(names[place])))
 
 
-def launches(folder: Path) -> int:
-    return (folder / "launches").stat().st_size
-
-
-def test_the_version_that_became_faster_is_found_among_noisy_and_broken_ones(
-    timed: Callable[[float], Timed], tmp_path: Path
+def test_what_became_faster_is_found_among_noisy_and_broken_versions_and_not_measured_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = list(SPEEDS)
-
-    def search() -> tuple[Looks, Span]:
-        looks = Looks(timed(0.1), "latency", state(names[0]), state(names[-1]), 0.1, tmp_path / "kept")
-        ends = looks.ends(0.003, Direction.EITHER)
-        assert (ends.outcome, ends.direction) == (Outcome.MOVED, Direction.BETTER)
-        assert ends.change is not None
-        assert ends.change.value == pytest.approx(0.8, abs=0.01)
-        # Half of what lies between the two, as a ratio: the root of 10 / 8.
-        assert looks.margin == pytest.approx(math.sqrt(10 / 8) - 1, abs=0.01)
-        return looks, between(len(names), lambda place: looks.at(state(names[place])))
-
-    looks, span = search()
+    # These guests have a clock of their own, and wait for nobody who takes times.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    guests, folder = Paced(tmp_path), tmp_path / "kept"
+    looks, span = search(guests, folder)
     assert span == Span(0, 3, (1, 2)), "the range is kept, with what no look could tell in it"
     told = {look.label: look for look, _ in looks.steps}
-    assert {name: look.outcome for name, look in told.items()} == {
-        "1.4": Outcome.MOVED,
-        "1.2": Outcome.UNDECIDED,
-        "1.1": Outcome.UNTESTABLE,
-        "1.3": Outcome.MOVED,
-    }
+    outcomes = {"1.3": Outcome.MOVED, "1.1": Outcome.UNTESTABLE, "1.2": Outcome.UNDECIDED}
+    assert {name: look.outcome for name, look in told.items()} == outcomes
+    assert told["1.3"].pairs == 12, "six that make it a suspect, six that confirm it"
     assert "the guest of 1.1 failed" in told["1.1"].why
-    assert "could have seen" in told["1.2"].why
-    assert told["1.2"].pairs >= 6
-    moved = told["1.3"]
+
+    # Between the ends the faster one is the base, so that the gate asks what it asks of an update: is the other slower?
+    assert looks.at(state("1.4")) is Outcome.MOVED
+    moved, known = looks.steps[-1]
+    assert not known
+    assert moved.again == f"ab probe==1.4 probe==1.0 {looks.margin:.3f} 6"
     assert moved.change is not None
-    assert moved.change.value == pytest.approx(0.8, abs=0.01), "the state over the good one, whichever was the candidate"
-    assert moved.pairs == 12, "six that make it a suspect, six that confirm it"
-    # The faster one is the base, so that the gate asks what it asks of an update: whether the other one is slower.
-    assert moved.again == f"ab probe==1.3 probe==1.0 {looks.margin:.3f} 6"
-    (pairs,) = [path for path in (tmp_path / "kept").glob("*-1.3-*/*/facts.json")]
-    assert json.loads(pairs.read_text())["sides"]["base"]["label"] == "1.3"
+    assert moved.change.value == pytest.approx(0.8, abs=0.01), "over the good one, whichever was the candidate"
+    (pairs,) = folder.glob("*-1.4-*/*/facts.json")
+    assert json.loads(pairs.read_text())["sides"]["base"]["label"] == "1.4"
     assert (pairs.parent / "pairs.parquet").is_file()
 
-    # The same again: what was told is known and only what could not be tested is tried anew.
-    before = launches(tmp_path)
-    again, span = search()
-    assert span == Span(0, 3, (1, 2))
-    assert {look.label: known for look, known in again.steps} == {"1.4": True, "1.2": True, "1.1": False, "1.3": True}
-    assert launches(tmp_path) - before <= 1, "the good one's guest, beside that which dies"
-
-
-def test_a_state_with_the_packages_of_an_end_is_not_measured(timed: Callable[[float], Timed], tmp_path: Path) -> None:
-    looks = Looks(timed(0.1), "latency", state("1.0"), state("1.3"), 0.1, tmp_path / "kept")
-    looks.ends(0.003, Direction.BETTER, margin=0.05)
-    assert looks.margin == 0.05
-    before = launches(tmp_path)
-    assert looks.at(state("1.0")) is Outcome.SAME
-    assert looks.at(state("1.3")) is Outcome.MOVED
+    # What has the packages of an end is that end, and what cannot be made is noted.
+    before = guests.launches
+    assert looks.at(replace(state("1.0"), label="other")) is Outcome.SAME
+    assert looks.at(replace(state("1.3"), label="another")) is Outcome.MOVED
     assert looks.untestable("x", "no such versions") is Outcome.UNTESTABLE
-    assert launches(tmp_path) == before
-    (look,) = (tmp_path / "kept").glob("*/look.json")
+    assert guests.launches == before
+
+    # The same once more: what was told is known, and only what could not be tested is tried anew.
+    again, span = search(guests, folder)
+    assert span == Span(0, 3, (1, 2))
+    assert {look.label: known for look, known in again.steps} == {"1.3": True, "1.1": False, "1.2": True}
+    assert guests.launches - before <= 1, "the good one's guest, beside that which dies"
+
+    look = next(folder.glob("*-1.4-*/look.json"))
     look.write_text("[]", encoding="utf-8")
     with pytest.raises(StoreError, match=r"look\.json: no look of a bisection.*delete"):
-        Looks(timed(0.1), "latency", state("1.0"), state("1.3"), 0.1, tmp_path / "kept")
+        Looks(guests, "latency", state("1.0"), state("1.3"), 1.0, folder)
+
+
+def test_what_is_the_same_in_both_directions_has_not_moved() -> None:
+    one = Contest("cell", lambda: pytest.fail("no more pairs"), {"latency": 0.01})
+    for ratio, verdict in ((1.0, Verdict.SAME), (0.99, Verdict.UNDECIDED)):
+        # Eight pairs half a per cent around the ratio: surely not slower, and by a hundredth perhaps faster.
+        one.screened = [turns(10.0, 10.0 * ratio * (1 + 0.005 * sign)) for sign in (-1, 1) * 4]
+        assert one.change() is Change.OK
+        assert looks_of._verdict(one, either=True) is verdict
+        assert looks_of._verdict(one, either=False) is Verdict.SAME
+
+
+def turns(base: float, candidate: float) -> Turns:
+    return Turns(np.array([base]), np.array([candidate]), (BASE,), {})
 
 
 def test_a_look_that_was_stopped_is_none(tmp_path: Path) -> None:
@@ -316,7 +339,10 @@ def test_the_answer_says_what_is_known_and_what_is_not(told: dict[str, object], 
     [
         (("--metric", "latenzy"), "did you mean latency?"),
         (("--versions", "1.0,1.1"), "name it with --package"),
-        (("--package", "tensorflow", "--versions", ""), "tensorflow: no environment of this cell holds it; looked in onnx,"),
+        (
+            ("--package", "tensorflow", "--versions", ""),
+            "tensorflow: no environment of this cell holds it; looked in onnx,",
+        ),
         ((), "current and current have the same locks of onnx, export-torch"),
     ],
 )

@@ -462,8 +462,10 @@ def test_a_selection_can_be_sent_as_a_link(browser: Any, folder: Path, tmp_path:
     assert link.endswith("#loss=&size=5.5&in_guide=1"), "the usual limit was taken away, which is a choice too"
     other = Watch(browser, written)
     assert other.page.evaluate(READ) != said
-    for way in (lambda: other.page.goto(link), other.page.reload):  # within the page, and as one opens a link
-        way()
+    for reloaded in (False, True):  # within the page, and as one opens a link
+        other.page.goto(link)
+        if reloaded:
+            other.page.reload()
         assert other.page.evaluate(READ) == said
         assert other.page.locator("#limit-size").input_value() == "5.5"
         assert other.page.locator('[data-for="size"]').input_value() == "5.5"

@@ -1,4 +1,4 @@
-"""Which update moved a metric: a bisection of a package's versions, or of the packages that differ between two locks."""
+"""Which update moved a metric: a bisection of a package's versions, or of the packages in which two locks differ."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def of_versions(
     """The step between two versions of a package, at which the metric moved.
 
     An end may be `current`, the present lock's.  `given` are the versions between them; None asks the index that pip is
-    set to.  Raises UsageError where an end cannot be looked at, and as `bench.check.states.States` does; KeyboardInterrupt
-    where the user stops it, and then every whole look is kept.
+    set to.  Raises UsageError where an end cannot be looked at, and as `bench.check.states.States` does, and
+    KeyboardInterrupt where the user stops it; every whole look is kept then.
     """
     with ExitStack() as stack:
         bench = _Bench(request, asked, console, stack)

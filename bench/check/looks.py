@@ -1,4 +1,4 @@
-"""Looks of a bisection: a state held against the good one, by pairs of guests or by sweeps; each is taken once and kept.
+"""Looks of a bisection: a state held against the good one, by pairs of guests or by sweeps; each taken once and kept.
 
 Times are decided as the gate decides them (`bench.stats.change`), with other margins: between two ends that differ, a
 state has moved when it lies beyond half of what they differ by.  That is far from either end, so that few pairs tell
@@ -37,7 +37,7 @@ from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason
 from bench.stats import Interval
 from bench.stats.allocation import PAIRS_MIN
-from bench.stats.change import Change, decide
+from bench.stats.change import Change, Decided, decide
 from bench.store import looks as kept
 from bench.store import pairs as stored
 
@@ -85,8 +85,7 @@ class Look:
         own = {name: told[name] for name in cls.__dataclass_fields__}
         change = None if own["change"] is None else Interval(**own["change"])
         return cls(
-            **own
-            | {"outcome": Outcome(own["outcome"]), "direction": Direction(own["direction"]), "change": change}
+            **own | {"outcome": Outcome(own["outcome"]), "direction": Direction(own["direction"]), "change": change}
         )
 
 
@@ -116,7 +115,7 @@ class Timed:
     ) -> None:
         """`side` makes a state's, `contest` one of two sides with a margin and a log.
 
-        `again` says the command of base, candidate, margin and pairs.  All pairs of a comparison take `minutes` at most.
+        `again` says the command of base, candidate, margin and pairs.  A comparison's pairs take `minutes` at most.
         """
         self._cell_id = cell_id
         self._side = side
@@ -153,12 +152,18 @@ class Timed:
             if verdict is not Verdict.UNDECIDED or seconds < PAIRS_MIN * one.cost:
                 break
         last = one.confirmation() or one.screen()
-        why = f"could have seen {100 * last.visible:.1f} %" if verdict is Verdict.UNDECIDED else ""
-        return Compared(verdict, last.found.ratio(), taken, why, again)
+        return Compared(verdict, last.found.ratio(), taken, _open(last) if verdict is Verdict.UNDECIDED else "", again)
 
     def _store(self, directory: Path, one: Contest, sides: tuple[Side, Side], again: str) -> None:
         facts = summary(self._cell_id, dict(zip(SIDES, sides, strict=True)), one, huge=self._huge) | {"again": again}
         stored.write(directory, {self._cell_id: {"screen": one.screened, "confirm": one.confirming}}, facts)
+
+
+def _open(last: Decided) -> str:
+    """What pairs that left something open could have seen."""
+    if math.isnan(last.visible):
+        return "there was time for a single pair; give more --minutes"
+    return f"could have seen {100 * last.visible:.1f} %"
 
 
 def _verdict(one: Contest, *, either: bool) -> Verdict:
@@ -174,7 +179,13 @@ class Swept:
     """Status, sizes and scores, by a sweep of each state without latency; one look is enough."""
 
     def __init__(
-        self, request: Request, cell: Cell, metric: str, allowed: Mapping[str, Tolerance], folder: Path, console: Console
+        self,
+        request: Request,
+        cell: Cell,
+        metric: str,
+        allowed: Mapping[str, Tolerance],
+        folder: Path,
+        console: Console,
     ) -> None:
         """The sweeps' tables go into `folder`, where those of a state that was swept before are found again."""
         self._request = request
@@ -259,7 +270,9 @@ class Looks:
             look = Look(state.label, Outcome.SAME, why=f"its packages are those of {self.good.label}")
             return self._note(look, known=False)
         if state.key == self.bad.key:
-            return self._note(Look(state.label, Outcome.MOVED, why=f"its packages are those of {self.bad.label}"), known=False)
+            return self._note(
+                Look(state.label, Outcome.MOVED, why=f"its packages are those of {self.bad.label}"), known=False
+            )
         return self._look(state, self.margin, self.direction).outcome
 
     def untestable(self, label: str, why: str) -> Outcome:

@@ -69,7 +69,9 @@ def mlflow_command(
     ] = None,
     experiment: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="experiment of MLflow, made where there is none (default: the project's name)"),
+        typer.Option(
+            metavar="NAME", help="experiment of MLflow, made where there is none (default: the project's name)"
+        ),
     ] = None,
 ) -> None:
     """Log a run to MLflow: a run with its facts and files, and below it one for each measured cell.
@@ -83,7 +85,6 @@ def mlflow_command(
 
     logged = tracking.log(reading.load(find(run, request)), to, experiment or tracking.EXPERIMENT)
     typer.echo(f"MLflow   run {logged}")
-
 
 
 def _write(path: Path, text: str) -> None:

@@ -140,9 +140,7 @@ def _compile(
         spare.write("\n".join(constraints) + "\n")
         spare.flush()
         command += ["--constraints", spare.name] if constraints else []
-        return subprocess.run(
-            command, input=given, env=uv_variables(text), capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, input=given, env=uv_variables(text), capture_output=True, text=True, check=False)
 
 
 def _require(done: subprocess.CompletedProcess[str], what: str) -> None:

@@ -73,7 +73,9 @@ class Contest:
 
     def typical(self, metric: str | None = None) -> tuple[float, float]:
         """Median of a metric over all pairs, of base and candidate."""
-        base, candidate = zip(*(pair.sides(metric or self.metric) for pair in (*self.screened, *self.confirming)), strict=True)
+        base, candidate = zip(
+            *(pair.sides(metric or self.metric) for pair in (*self.screened, *self.confirming)), strict=True
+        )
         return float(np.median(base)), float(np.median(candidate))
 
     def wants_confirmation(self) -> bool:
@@ -201,4 +203,6 @@ class Contests:
 def _enough(contest: Contest) -> int:
     """Pairs that find a slowdown of half a margin beyond the margin, as often as `POWER` says."""
     width = max(contest.margins[contest.metric] / 2, 0.001)
-    return change.pairs_needed([pair.log_ratio(contest.metric) for pair in contest.screened], width, SCREEN_ALPHA, POWER)
+    return change.pairs_needed(
+        [pair.log_ratio(contest.metric) for pair in contest.screened], width, SCREEN_ALPHA, POWER
+    )

@@ -121,7 +121,7 @@ def contest(
     inferences: int | None = None,
     metric: str = LATENCY,
 ) -> Contest:
-    """A contest of two sides of a cell, base and candidate; see `Conditions` for `inferences`, `Contest` for `metric`."""
+    """A contest of base and candidate of a cell; see `Conditions` for `inferences`, `Contest` for `metric`."""
     setting = Setting(dict(zip(SIDES, sides, strict=True)), conditions(outfit, cell, log, inferences))
     shuffle = random.Random(f"{SEED} {name}")  # noqa: S311 - an order of turns that can be had again
     return Contest(name, partial(run_pair, setting.sides, setting.conditions, shuffle), margins, setting, metric=metric)

@@ -61,7 +61,7 @@ def as_json(badge: Badge) -> str:
 
 
 def as_svg(badge: Badge) -> str:
-    """The badge as a picture.  Texts are shown letter by letter, and as wide as they were reckoned whatever the font."""
+    """The badge as a picture.  Texts are no markup, and as wide as they were reckoned whatever the font."""
     label, message = (clean(text) for text in (badge.label, badge.message))
     widths = [_width(text) for text in (label, message)]
     left, right = (width + 2 * _PADDING for width in widths)

@@ -40,7 +40,7 @@ def advice(facts: Mapping[str, Any]) -> Iterator[str]:
         if answer["passed"]:
             yield f"Not known: {listing(answer['passed'])}."
     if answer["kind"] == "packages":
-        yield from _of_packages(answer, facts)
+        yield from _of_packages(answer)
     if facts["margin"]:
         half = number(facts["margin"], 4) if facts["metric"] == SCORE else f"{number(100 * facts['margin'], 2)} %"
         yield f"A state between the ends counts as moved beyond {half}."
@@ -70,7 +70,7 @@ def print_found(facts: Mapping[str, Any], console: Console) -> None:
             console.print(Text(f"Look {place} again: {step['again']}", style="dim"), soft_wrap=True)
 
 
-def _of_packages(answer: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[str]:
+def _of_packages(answer: Mapping[str, Any]) -> Iterator[str]:
     if answer["doubtful"]:
         names = listing([one["name"] for one in answer["doubtful"]])
         yield f"What is left without {names} could not be tested or decided, so it is not sure that each is needed."

@@ -28,7 +28,7 @@ _LONGEST = 5000
 
 
 def log(run: Run, uri: str | None, experiment: str = EXPERIMENT) -> str:
-    """Log a run with its cells and files; returns the id of MLflow's run, of the earlier one where it was logged before.
+    """Log a run with its cells and files; returns the id of MLflow's run, of the earlier one where there is one.
 
     `uri` is the tracking server or folder; None is what MLflow itself is set to.  Raises UsageError without MLflow, and
     for a place that it cannot write to.
@@ -80,7 +80,10 @@ def _metrics(cell: StoredCell) -> Iterable[tuple[str, float]]:
 
 def _named(facts: dict[str, str]) -> dict[str, str]:
     """Facts under names that MLflow takes: letters, digits and `_-./ :`."""
-    return {"".join(one if one.isalnum() or one in "_-./ :" else "_" for one in name): value for name, value in facts.items()}
+    return {
+        "".join(one if one.isalnum() or one in "_-./ :" else "_" for one in name): value
+        for name, value in facts.items()
+    }
 
 
 def _quoted(text: str) -> str:
