@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from itertools import combinations, permutations
 from pathlib import Path
@@ -458,20 +459,21 @@ def test_a_selection_can_be_sent_as_a_link(browser: Any, folder: Path, tmp_path:
     page.locator("#limit-size").fill("5.5")
     page.locator("#limit-loss").fill("")
     page.locator("input[name=in_guide]").check()
+    # The usual limit was taken away, which is a choice too.
+    expect(page).to_have_url(re.compile(r"#loss=&size=5\.5&in_guide=1$"))
     said, link = page.evaluate(READ), page.url
-    assert link.endswith("#loss=&size=5.5&in_guide=1"), "the usual limit was taken away, which is a choice too"
     other = Watch(browser, written)
     assert other.page.evaluate(READ) != said
     for reloaded in (False, True):  # within the page, and as one opens a link
         other.page.goto(link)
         if reloaded:
             other.page.reload()
+        expect(other.page.locator("#limit-size")).to_have_value("5.5")
         assert other.page.evaluate(READ) == said
-        assert other.page.locator("#limit-size").input_value() == "5.5"
         assert other.page.locator('[data-for="size"]').input_value() == "5.5"
     other.page.get_by_role("button", name=recommendation.words("en")("panel.clear")).click()
     expect(other.page.locator("#limit-loss")).to_have_value("0.01")
-    assert "#" not in other.page.url
+    expect(other.page).not_to_have_url(re.compile("#"))
     other.page.goto(f"{written.as_uri()}#size=%3Cb%3E&place=nowhere")
-    assert other.page.locator("#limit-size").input_value() == ""
+    expect(other.page.locator("#limit-size")).to_have_value("")
     assert other.complaints == []

@@ -260,7 +260,7 @@ class Looks:
         look = self._look(self.bad, allowed, direction)
         if look.outcome is Outcome.MOVED:
             self._ends, self.direction = look, look.direction
-            self.margin = margin if margin is not None else max(allowed, self._half(look.change))
+            self.margin = margin if margin is not None else max(allowed, round(self._half(look.change), 4))
         return look
 
     def at(self, state: State) -> Outcome:

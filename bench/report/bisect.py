@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench.decide.bisect import Outcome
 from bench.grid.tolerances import EXACT, SCORE, TIMED
-from bench.words.numbers import MISSING, interval, listing, number
+from bench.words.numbers import MISSING, count, interval, listing, number
 
 _STYLES = {Outcome.MOVED: "bold", Outcome.UNDECIDED: "yellow", Outcome.UNTESTABLE: "yellow"}
 
@@ -53,8 +53,13 @@ def print_found(facts: Mapping[str, Any], console: Console) -> None:
     for title in titles:
         table.add_column(Text(title), justify="right" if title in ("look", "pairs") else "left", overflow="fold")
     for place, step in enumerate(facts["steps"], 1):
-        verdict = f"{step['outcome']}, known before" if step["known"] else step["outcome"]
-        cells = (str(place), step["label"], *_figures(step, facts["metric"]), str(step["pairs"] or MISSING), verdict)
+        cells = (
+            str(place),
+            step["label"],
+            *_figures(step, facts["metric"]),
+            str(step["pairs"] or MISSING),
+            step["outcome"],
+        )
         table.add_row(*map(Text, cells), style=_STYLES.get(Outcome(step["outcome"]), ""))
     console.print(table)
     for place, step in enumerate(facts["steps"], 1):
@@ -65,6 +70,9 @@ def print_found(facts: Mapping[str, Any], console: Console) -> None:
         console.print(Text(sentence), soft_wrap=True)
     taken = f", {facts['pairs']} pairs of guests" if facts["metric"] in TIMED else ""
     console.print(Text(f"{len(facts['steps'])} looks{taken}, {number(facts['seconds'] / 60, 1)} minutes.", style="dim"))
+    known = [str(place) for place, step in enumerate(facts["steps"], 1) if step["known"]]
+    if known:
+        console.print(Text(f"Known before: {count(len(known), 'look')} ({listing(known)}).", style="dim"))
     for place, step in enumerate(facts["steps"], 1):
         if step["again"]:
             console.print(Text(f"Look {place} again: {step['again']}", style="dim"), soft_wrap=True)
@@ -93,7 +101,7 @@ def _update(one: Mapping[str, str]) -> str:
 
 
 def _title(metric: str) -> str:
-    return "to the good one" if metric == SCORE else "over the good one"
+    return "less the good" if metric == SCORE else "over the good"
 
 
 def _figures(step: Mapping[str, Any], metric: str) -> Sequence[str]:
