@@ -295,7 +295,9 @@
     form.elements.field.value = String(Math.max(place, 0));
     for (const { id } of data.quantities) {
       const input = form.elements[id];
-      input.value = asked.get(id) ?? input.defaultValue;
+      const given = asked.get(id);
+      // Empty is a limit that was taken away; what is no number sets none of its own.
+      input.value = given !== null && Number.isFinite(Number(given)) ? given : input.defaultValue;
     }
     form.elements.in_guide.checked = asked.has("in_guide");
     spread();
