@@ -59,9 +59,6 @@ def main_options(
 def run(
     request: Request,
     keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="append the comparison as Markdown, as for a step summary")
-    ] = None,
     lang: Lang = "auto",
 ) -> None:
     """Sweep, measure, store and report.
@@ -91,8 +88,6 @@ def run(
     finally:
         if not anothers and (directory / "cells.parquet").is_file():
             _conclude(directory, language(lang))
-            if markdown is not None:
-                _append(directory, markdown)
     if swept.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
@@ -110,18 +105,6 @@ def _conclude(directory: Path, spoken: Literal["en", "zh"]) -> None:
     console.print(escape(f"\n{t('results', path=short(directory))}"), highlight=False, soft_wrap=True)
     if page.is_file():
         console.print(escape(t("report", path=short(page))), highlight=False, soft_wrap=True)
-
-
-def _append(directory: Path, markdown: Path) -> None:
-    from bench.report import exports
-    from bench.store import reading
-
-    text = exports.export(reading.load(directory), "markdown")
-    try:
-        with markdown.open("a", encoding="utf-8") as sink:
-            sink.write(text)
-    except OSError as error:
-        raise UsageError(f"cannot write {markdown}: {error}; choose another --markdown") from error
 
 
 def _anything_measured(directory: Path) -> bool:

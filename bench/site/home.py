@@ -89,7 +89,7 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
     """
     found = [
         Decided(
-            key(run.run_id, *map(str, field.point)),
+            _key(run.run_id, *map(str, field.point)),
             run,
             field,
             recommend(field.candidates, limits(), field.pairs),
@@ -131,7 +131,7 @@ def printed(pages: Mapping[str, Page], matrix: Matrix) -> tuple[Printed, ...]:
     """The machines of published pages, a model each, in their order."""
     return tuple(
         Printed(
-            key(stem, hardware.name, model),
+            _key(stem, hardware.name, model),
             hardware.name,
             f"{model}, {page.imgsz} px",
             f"{page.source}, {page.version}",
@@ -230,11 +230,11 @@ def _is_demo(decided: Decided) -> bool:
 def _drawing(run: Run, field: Field, errors: Own) -> Drawing | None:
     cells = [cell for cell in run.cells if cell.cell_id in {one.cell_id for one in field.candidates}]
     labels = reading.label(cells)
-    name = key(run.run_id, *map(str, field.point))
+    name = _key(run.run_id, *map(str, field.point))
     look = figures.styles(run.cells)
     return figures.scatter(cells, labels, look, name, errors, titled=False)
 
 
-def key(*parts: str) -> str:
+def _key(*parts: str) -> str:
     """A name for the address bar and for ids of a page: letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")

@@ -16,7 +16,6 @@ from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
 from bench.report.recommendation import Language, caveats, names_of, shown, times, words
-from bench.site.home import key
 from bench.stats.contrast import Contrasts, ratio
 from bench.store.reading import MODEL_SHA256, Run
 from bench.words.locale import Locale
@@ -92,7 +91,6 @@ def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool
     place = locale("panel.place", machine=field.machine or MISSING, **{**arguments, "model": called})
     parts = [place, run.run_id if several else ""]
     return {
-        "key": key(run.run_id, *map(str, field.point)),
         "label": " ".join(part for part in parts if part),
         "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),
         "candidates": [_candidate(one, names[one.cell_id], field) for one in field.candidates],
@@ -103,10 +101,10 @@ def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool
 
 def _candidate(candidate: Candidate, name: str, field: Field) -> dict[str, Any]:
     figures = {
-        name: None
+        key: None
         if figure is None
-        else {"value": figure.value, "low": figure.low, "high": figure.high, "shown": shown(name, figure)}
-        for name, figure in candidate.figures.items()
+        else {"value": figure.value, "low": figure.low, "high": figure.high, "shown": shown(key, figure)}
+        for key, figure in candidate.figures.items()
     }
     against = {
         other.cell_id: _against(candidate, other, field.pairs) for other in field.candidates if other is not candidate
