@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.decide import rule
 from bench.places import RECORDED
@@ -14,6 +15,8 @@ from bench.report import check
 from bench.report.operators import summary
 from bench.report.selfcheck import Sheet, sheets
 from bench.store import pairs, selfcheck
+
+Made = TypeVar("Made")
 
 SELF_CHECKS = RECORDED.parent / "self-check"
 """Recorded self-checks, by kind of machine; only a checkout has them."""
@@ -37,11 +40,19 @@ class Checked:
 
 def read(run_dir: Path) -> Checked | None:
     """The check that a run was last held to; None where there was none.  Raises StoreError for a broken file."""
+    return of(run_dir, _checked)
+
+
+def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
+    """What is made of the facts of the check that a run was last held to; None where there was none.
+
+    Raises StoreError for a broken file.
+    """
     path = run_dir / pairs.CHECK
     if not path.is_file():
         return None
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")))
+        return make(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
 
