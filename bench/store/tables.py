@@ -11,7 +11,8 @@ brought to the present one as they are read (`bench/store/migration.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,7 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
     """
     path = parts.whole(directory, name)
-    parquet.write(path, rows, _stamped(name), **_encoding(name))
+    parquet.write(path, rows, _stamped(name), **encoding(TABLES[name]))
     parts.remove(directory, name)
     return path
 
@@ -311,7 +312,7 @@ def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.
     Raises StoreError as `write_table` does; what was added before stays.
     """
     path = parts.upcoming(directory, name)
-    parquet.write(path, rows, _stamped(name), group=_PIECE, **_encoding(name))
+    parquet.write(path, rows, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
     return path
 
 
@@ -323,7 +324,7 @@ def join_parts(directory: Path, name: str, key: str) -> Path:
     """
     path = parts.whole(directory, name)
     pieces = merged([parquet.groups(part) for part in parts.files(directory, name)], key)
-    parquet.write_pieces(path, pieces, _stamped(name), **_encoding(name))
+    parquet.write_pieces(path, pieces, _stamped(name), **encoding(TABLES[name]))
     parts.remove(directory, name)
     return path
 
@@ -340,27 +341,51 @@ def read_table(
     what cannot be meant (`bench/store/sound.py`).
     """
     path = parts.whole(directory, name)
-    wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
+    wanted = _wanted(name, columns)
+    if name not in migration.CHANGED and not only and path.is_file() and parquet.length(path) > _LARGE:
+        with _damage_told(path, name):
+            return _large(path, name, wanted)
+    frame: pd.DataFrame = read_arrow(directory, name, only, columns).to_pandas(use_threads=False)
+    return frame
+
+
+def read_arrow(directory: Path, name: str, only: Only | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same as an Arrow table.  Raises StoreError as `read_table` does."""
+    path = parts.whole(directory, name)
+    wanted = _wanted(name, columns)
     early = name not in migration.CHANGED  # a change may need what is not asked for
 
     def stored(other: str) -> tuple[int, pa.Table] | None:
         found = parts.read(directory, other, only, columns) if early and other == name else parts.read(directory, other)
         return None if found is None else (migration.version_of(parts.whole(directory, other), found), found)
 
-    try:
-        if early and not only and path.is_file() and parquet.length(path) > _LARGE:
-            return _large(path, name, wanted)
+    with _damage_told(path, name):
         table = migration.present(name, stored)
         if table is None:
             raise StoreError(f"cannot read {path}: there is no such file")
         if only and not early:
             table = parquet.matching(table, only)
-        table = pa.table({column.name: _column(table, column) for column in wanted})
+        table = fitted(table, wanted)
+    sound.require(path, name, table)
+    return table
+
+
+@contextmanager
+def _damage_told(path: Path, name: str) -> Iterator[None]:
+    """Raise StoreError for what a file that is no such table, or a damaged one, leads to."""
+    try:
+        yield
     except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
-    sound.require(path, name, table)
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    return frame
+
+
+def fitted(table: pa.Table, columns: Iterable[pa.Field]) -> pa.Table:
+    """A table with these columns in their types, in order; null throughout what it has none of."""
+    return pa.table({column.name: _column(table, column) for column in columns})
+
+
+def _wanted(name: str, columns: Sequence[str] | None) -> list[pa.Field]:
+    return [column for column in TABLES[name] if columns is None or column.name in columns]
 
 
 def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFrame:
@@ -388,7 +413,8 @@ def _stamped(name: str) -> pa.Schema:
     return TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
 
 
-def _encoding(name: str) -> dict[str, Any]:
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How the columns of a table are written, for `bench.store.parquet.write`."""
     # A dictionary of floats would hide from the compressor that cells repeat each other's.
-    low = [column.name for column in TABLES[name] if not pa.types.is_floating(column.type)]
+    low = [column.name for column in schema if not pa.types.is_floating(column.type)]
     return {"compression_level": 9, "use_dictionary": low}
