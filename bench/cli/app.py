@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import calibrate, gate, guide, inputs, selfcheck
+from bench.cli import bundle, calibrate, gate, guide, inputs, selfcheck
 from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
@@ -221,6 +221,7 @@ def report_command(
 
 
 app.add_typer(inputs.app)
+app.add_typer(bundle.app)
 app.add_typer(gate.app)
 app.add_typer(calibrate.app)
 app.add_typer(selfcheck.app)
