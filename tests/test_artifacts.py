@@ -229,6 +229,7 @@ class NoEnvironments(CoreEnvironments):
         return f"{family}==2\n"
 
     def ensure(self, family: str, on_output: OnOutput | None = None) -> Env:
+        del on_output
         raise CellProblem(Reason.ENVIRONMENT_FAILED, f"there is no index for {family}")
 
     def existing(self, family: str) -> Env | None:

@@ -229,7 +229,7 @@ def _digest(data: bytes) -> str:
 
 
 def machine(folder: Path, families: dict[str, Any], **facts: Any) -> Machine:
-    """This machine with a bundle for it, whose families these are."""
+    """The machine of the tests with a bundle for it, whose families these are."""
     return Machine(small(folder, families=families, **facts), folder / "content", folder / "into")
 
 
@@ -345,8 +345,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 def test_a_bundle_gives_the_same_scores_elsewhere_without_a_network(tmp_path: Path) -> None:
     """What it lacks, torch, another interpreter has; that and everything else is found and filled in by itself."""
     model = shutil.copyfile(DEMO_CHECKPOINT, tmp_path / "best.pt")
-    asked = ("--model", model, "--data", demo.prepare(USERS_CACHE / "demo"), "--sweep", "quick")
-    asked = (*asked, "--options", "onnx,ncnn", "--precisions", "fp32,int8", "--targets", "cpu")
+    asked = ["--model", model, "--data", demo.prepare(USERS_CACHE / "demo"), "--sweep", "quick"]
+    asked += ["--options", "onnx,ncnn", "--precisions", "fp32,int8", "--targets", "cpu"]
     ours = bench("run", *asked, "--results", tmp_path, "--run-id", "here", "-k", "not latency")
     packed = bench("bundle", *asked, "--out", tmp_path / "parts", "--leave", "torch,torchvision", "--part-mb", 60)
     assert packed.code == 0, packed.said
@@ -354,7 +354,7 @@ def test_a_bundle_gives_the_same_scores_elsewhere_without_a_network(tmp_path: Pa
     assert held == sorted([*(f"bundle.{number:03d}" for number in range(len(held) - 2)), MANIFEST, PROGRAM])
     assert all(path.stat().st_size <= 60e6 for path in (tmp_path / "parts").iterdir())
 
-    there = shutil.move(tmp_path / "parts", tmp_path / "carried")
+    there = (tmp_path / "parts").rename(tmp_path / "carried")
     torch = Environments(MATRICES, USERS_CACHE).ensure("pytorch").python.parent
     variables = {"PATH": f"{torch}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     away = [sys.executable, "-I", "-c", WITHOUT_NETWORK, str(GUEST)]
@@ -372,7 +372,9 @@ def test_a_bundle_gives_the_same_scores_elsewhere_without_a_network(tmp_path: Pa
     assert cells[1].map50_95.dropna().to_dict() == cells[0].map50_95.dropna().to_dict()
     assert cells[0].map50_95.min() > 0.5
     assert cells[1].artifact_sha256.to_dict() == cells[0].artifact_sha256.to_dict()
-    told = [store.read_table(run, "environment").set_index(["scope", "key"]).value for run in (tmp_path / "here", found)]
+    told = [
+        store.read_table(run, "environment").set_index(["scope", "key"]).value for run in (tmp_path / "here", found)
+    ]
     assert told[0]["run", "data_sha256"] == told[1]["run", "data_sha256"]
     assert told[1]["machine", "python"].startswith(f"{PYTHON_VERSION}.")
     assert told[0]["machine", "python"] != told[1]["machine", "python"], "another interpreter"

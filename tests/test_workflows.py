@@ -222,7 +222,10 @@ def test_core_mls_compute_units_are_rows_of_what_a_mac_records() -> None:
     assert units == {"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"}
 
 
-@pytest.mark.parametrize(("name", "sweep"), [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64"), ("macos", "nightly-macos")])
+@pytest.mark.parametrize(
+    ("name", "sweep"),
+    [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64"), ("macos", "nightly-macos")],
+)
 def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
     machine: Machine, name: str, sweep: str
 ) -> None:

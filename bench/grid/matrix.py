@@ -237,8 +237,8 @@ def _require_other_names(path: Path, option: Option, others: Iterable[Option]) -
     for other in others:
         if shared := option.called & other.called:
             raise UsageError(
-                f"{path}: the option {other.id!r} is called {', '.join(sorted(shared))} too; take that out of format or "
-                "aliases of one of them"
+                f"{path}: the option {other.id!r} is called {', '.join(sorted(shared))} too; take that out of format "
+                "or aliases of one of them"
             )
 
 

@@ -1,13 +1,13 @@
 """Runs a bundle on a machine without internet: `python3 run.py`, with options of a run if others are wanted.
 
-Standard library only: it is there before any package is.  It lies beside the parts of the bundle, holds them against the
-hashes that were written down when they were packed, unpacks them, makes an environment for the bench, finds or makes an
-interpreter for each option's guests, runs the sweep and packs its results.  Nothing is fetched, and nothing is written
-outside of one folder.
+Standard library only: it is there before any package is.  It lies beside the parts of the bundle, holds them against
+the hashes that were written down when they were packed, unpacks them, makes an environment for the bench, finds or
+makes an interpreter for each option's guests, runs the sweep and packs its results.  Nothing is fetched, and nothing is
+written outside of one folder.
 
-A family's interpreter is, first of all, the one that BENCH_ENV_<FAMILY> names.  Where all its packages were packed it is
-the family's locked environment, made of those.  Where some were left out it is the first interpreter here that has them:
-this one, or one of the active environment or of PATH; what was packed is put on top of it.
+A family's interpreter is, first of all, the one that BENCH_ENV_<FAMILY> names.  Where all its packages were packed it
+is the family's locked environment, made of those.  Where some were left out it is the first interpreter here that has
+them: this one, or one of the active environment or of PATH; what was packed is put on top of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = "bundle.json"
@@ -111,14 +111,19 @@ class Joined:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Nothing is open yet; at most one part will be."""
         self._waiting = list(paths)
-        self._data = b""
+        self._file: BinaryIO | None = None
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end."""
-        while not self._data and self._waiting:
-            self._data = self._waiting.pop(0).read_bytes()
-        given, self._data = self._data[:size], self._data[size:]
-        return given
+        while True:
+            if self._file is None:
+                if not self._waiting:
+                    return b""
+                self._file = self._waiting.pop(0).open("rb")
+            if data := self._file.read(size):
+                return data
+            self._file.close()
+            self._file = None
 
 
 def unpack(folder: Path, manifest: Mapping[str, Any], into: Path) -> Path:

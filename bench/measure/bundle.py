@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 import yaml
 
-from bench import __version__
 from bench.environments import foreign
 from bench.environments.foreign import Elsewhere
 from bench.environments.installers import PYTHON_VERSION, for_gpu
@@ -113,7 +112,6 @@ def pack(
         with tempfile.TemporaryDirectory(dir=out) as folder:
             work = Path(folder)
             manifest: dict[str, Any] = {
-                "bench": __version__,
                 "python": machine.python,
                 "platform": machine.platform,
                 "locked": machine.python == PYTHON_VERSION,
@@ -130,7 +128,7 @@ def pack(
             with (
                 progress.timed("", "packing"),
                 Parts(out / NAME, size) as parts,
-                tarfile.open(fileobj=parts, mode="w|") as archive,
+                tarfile.open(fileobj=cast("BinaryIO", parts), mode="w|") as archive,
             ):
                 for path, name in [*((path, path.name) for path in sorted(work.iterdir())), *_project(request)]:
                     archive.add(path, name, filter=_plain)

@@ -49,7 +49,7 @@ def read(cache: Path) -> Carried:
         found = json.loads(path.read_text(encoding="utf-8"))
         problems = {key: (str(code), str(text), str(status)) for key, (code, text, status) in found["problems"].items()}
         return Carried({key: str(place) for key, place in found["artifacts"].items()}, problems)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Carried()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error}): unpack the bundle again, or choose another --cache") from error
