@@ -127,6 +127,6 @@ def _require_torch_for_cpus(family: str, lock: str, wanted: Divided, machine: El
         if "+cpu" not in wheel.name:
             raise UsageError(
                 f"pip's index serves {wheel.name} for {family}, a build for CUDA: let pip find PyTorch's build for "
-                "CPUs (a folder with its wheel in find-links, or PyTorch's own index in extra-index-url), or leave torch "
-                "out with --leave torch,torchvision"
+                "CPUs (a folder with its wheel in find-links, or PyTorch's own index in extra-index-url), or leave "
+                "torch out with --leave torch,torchvision"
             )
