@@ -215,7 +215,7 @@ def _artifacts(given: Ingredients, grid: Grid, cache: Path, progress: Reporter) 
                 with progress.timed(cell.id, "export"):
                     made = store.ensure(stage, timeout=grid.sweep.deadlines.export)
             except CellProblem as problem:
-                progress.message(f"{cell.id} has no artifact to carry, so it will fail there: {problem.text}")
+                progress.message(f"{cell.id} has no artifact to carry, and will have none there: {problem.text}")
                 problems[asked] = (problem.reason.value, problem.text, problem.status.value)
                 break
             addresses[asked] = made.key
