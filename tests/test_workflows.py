@@ -29,7 +29,16 @@ from bench.places import ROOT
 
 SCHEMA = "https://json.schemastore.org/github-workflow.json"
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
+<<<<<<< HEAD
 COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "promote", "check", "report", "add"}, "pages.yml": {"site"}}
+=======
+COMMANDS = {
+    "ci.yml": {"check"},
+    "nightly.yml": {"run", "promote", "check", "report"},
+    "pages.yml": {"site"},
+    "record.yml": {"run"},
+}
+>>>>>>> bundle
 """What each workflow calls at least."""
 
 NOX = '''
@@ -211,9 +220,23 @@ def test_every_machine_that_can_be_chosen_has_a_sweep_of_its_own() -> None:
     assert chosen == ["all", "x64", "gpu", "arm64", "macos"]
     sweeps = matrix.load().sweeps
     assert {"nightly"} | {f"nightly-{name}" for name in chosen[2:]} <= set(sweeps)
+    recorded = workflows.read("record.yml")["on"]["workflow_dispatch"]["inputs"]["machine"]["options"]
+    assert set(recorded) < set(chosen)
 
 
-@pytest.mark.parametrize(("name", "sweep"), [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64")])
+def test_core_mls_compute_units_are_rows_of_what_a_mac_records() -> None:
+    """All that Core ML lets a program choose from, each with the same package."""
+    read = matrix.load()
+    cells = [cell for cell in read.cells("m", read.sweep("nightly-macos")) if cell.target == "coreml"]
+    half = [cell for cell in cells if (cell.spec.artifact or cell.precision) == "fp16"]
+    units = {cell.spec.runtime_options.get("compute_units", "ALL") for cell in half}
+    assert units == {"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep"),
+    [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64"), ("macos", "nightly-macos")],
+)
 def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
     machine: Machine, name: str, sweep: str
 ) -> None:

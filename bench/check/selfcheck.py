@@ -75,7 +75,7 @@ class SelfCheck:
         self._require_same(given)
         log = self.path.with_suffix(".log")
         stand = Stand(self.request, grid, given, self.plan, huge=self._huge, log=log)
-        cells = self._asked(stand.cells)
+        cells = self._asked(stand.cells, grid)
         precisions = self.request.names("precisions") or [USUAL]
         told: list[str] = []
         kinds = [cell for cell in cells if cell.precision in precisions]
@@ -180,10 +180,10 @@ class SelfCheck:
                 "those of another model in a folder of their own, with --results"
             )
 
-    def _asked(self, cells: Sequence[Cell]) -> list[Cell]:
+    def _asked(self, cells: Sequence[Cell], grid: Grid) -> list[Cell]:
         """Without PyTorch FP32 where other options were asked for and it only comes along."""
         named = self.request.names("options")
-        return [cell for cell in cells if named is None or cell.option.id in named]
+        return [cell for cell in cells if named is None or cell.option.id in grid.matrix.named(named)]
 
     def _describe(self, grid: Grid, given: Ingredients, cells: Sequence[Cell]) -> None:
         """Facts of the machine and of what is tried; the cells of a night are all that are timed."""

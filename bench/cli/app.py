@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import bisect, calibrate, export, gate, guide, history, inputs, output, selfcheck
+from bench.cli import bisect, bundle, calibrate, export, gate, guide, history, inputs, output, selfcheck
 from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
@@ -220,6 +220,7 @@ def report_command(
 
 
 app.add_typer(inputs.app)
+app.add_typer(bundle.app)
 app.add_typer(gate.app)
 app.add_typer(bisect.app)
 app.add_typer(calibrate.app)

@@ -145,7 +145,7 @@ def require_timed(grid: Grid, cell: Cell) -> None:
 
 def _only(grid: Grid, request: Request) -> Cell:
     """The one cell asked for; PyTorch FP32, which comes with every selection, only where it is asked for by name."""
-    named = request.names("options") or []
+    named = grid.matrix.named(request.names("options") or [])
     cells = [cell for cell in grid.cells if not cell.is_reference or cell.option.id in named]
     cells = [cell for cell in cells if machine.detect(grid.matrix.targets[cell.target]).found] or cells
     if len(cells) == 1:
