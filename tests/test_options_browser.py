@@ -240,7 +240,7 @@ with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["true"]) as 
 
 
 def test_a_helper_of_the_browser_that_has_just_ended_is_not_counted(environments: Environments) -> None:
-    command = [environments.ensure("browser").python, "-c", HELPERS, GUEST]
+    command = [str(environments.ensure("browser").python), "-c", HELPERS, str(GUEST)]
     done = subprocess.run(command, env=environments.variables(), capture_output=True, text=True, check=False)
     assert done.stdout == "[True]\n", done.stderr
 

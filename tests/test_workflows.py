@@ -29,16 +29,12 @@ from bench.places import ROOT
 
 SCHEMA = "https://json.schemastore.org/github-workflow.json"
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
-<<<<<<< HEAD
-COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "promote", "check", "report", "add"}, "pages.yml": {"site"}}
-=======
 COMMANDS = {
     "ci.yml": {"check"},
-    "nightly.yml": {"run", "promote", "check", "report"},
+    "nightly.yml": {"run", "promote", "check", "report", "add"},
     "pages.yml": {"site"},
     "record.yml": {"run"},
 }
->>>>>>> bundle
 """What each workflow calls at least."""
 
 NOX = '''
