@@ -18,7 +18,6 @@ from bench.measure.pairs import LATENCY, Conditions, Side, SideProblem, Turns
 from bench.stats import change
 from bench.stats.allocation import PAIRS_MIN, Noise, shares
 from bench.stats.change import CONFIRM_ALPHA, POWER, SCREEN_ALPHA, Change, Decided
-from bench.stats.contrast import mean
 
 SEED = 20260201
 SCREEN_SHARE = 0.5
@@ -89,7 +88,7 @@ class Contest:
 
     def noise(self) -> Noise:
         """What its pairs say of themselves; some must have been taken."""
-        found = mean([pair.log_ratio(self.metric) for pair in self.screened])
+        found = change.of_pairs([pair.log_ratio(self.metric) for pair in self.screened])
         return Noise(found.deviation, self.cost)
 
     @property
