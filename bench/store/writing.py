@@ -51,9 +51,11 @@ class RunStore:
             for cell in cells
         }
         self._predictions: dict[str, list[pa.Table]] = {}
+        self._predicted: set[str] = set()
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
+        self._unwritten = False
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -65,17 +67,20 @@ class RunStore:
         self._rows[cell.cell_id].setdefault("started", datetime.now(UTC))
 
     def update(self, cell: Cell, **columns: Any) -> None:
-        """Set columns of a cell's row and write the table."""
+        """Set columns of a cell's row and write the table, unless it says all that already."""
         unknown = columns.keys() - set(tables.CELLS.names)
         if unknown:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-        self._rows[cell.cell_id].update(columns)
-        self._flush()
+        row = self._rows[cell.cell_id]
+        if self._unwritten or any(name not in row or row[name] != value for name, value in columns.items()):
+            row.update(columns)
+            self._flush()
 
     def add_seconds(self, cell: Cell, seconds: float) -> None:
         """Add wall time spent on a cell; written with the next update."""
         row = self._rows[cell.cell_id]
         row["seconds"] = row.get("seconds", 0.0) + seconds
+        self._unwritten = True
 
     def conclude(self, cell: Cell, problem: CellProblem | None) -> None:
         """Set a cell's status: measured, or what the problem says.  A problem is never overwritten by a success."""
@@ -101,7 +106,11 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Add the predictions of a cell to the table of its task."""
+        """Add the predictions of a cell to the table of its task; what comes of a cell that has some is passed over."""
+        cells = set(rows["cell_id"].unique().to_pylist())
+        if cells & self._predicted:
+            return
+        self._predicted |= cells
         self._predictions.setdefault(table, []).append(rows)
         tables.add_part(self.directory, table, rows)
 
@@ -159,6 +168,7 @@ class RunStore:
 
     def _flush(self) -> None:
         tables.write_table(self.directory, "cells", self._rows.values())
+        self._unwritten = False
 
 
 def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
