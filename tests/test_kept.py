@@ -56,6 +56,11 @@ def timed_once(run: Path) -> bool:
     return bool(list(run.glob("parts/samples-*.parquet")))
 
 
+def evaluated(run: Path) -> bool:
+    """Whether the images are through, and every cell has its accuracy."""
+    return timed_once(run) and bool(cells(run).map_delta.notna().all())
+
+
 def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, tmp_path: Path) -> None:
     with going_on(matrices, tmp_path, timed_once) as process:
         process.send_signal(signal.SIGINT)
@@ -66,7 +71,14 @@ def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, t
     assert set(table.latency_stop) == {"interrupted"}
     assert set(table.status) == {"measured"}
     assert set(table.reason_code) == {"interrupted"}
-    assert " ".join(said.split()).count("The run was stopped while this cell was timed.") == 1, "both share the cause"
+    told = " ".join(said.split())
+    assert told.count("The run was stopped while this cell was timed and evaluated.") == 1, "both share the cause"
+    # What was detected on the images until then is kept; a mAP of these alone would pass for that of the whole set.
+    assert table.map50_95.isna().all()
+    assert table.images.between(3, 23).all(), "three of 24 in each round"
+    seen = store.read_table(tmp_path / "r", "detections")
+    for name, images in zip(table.cell_id, table.images, strict=True):
+        assert 0 < seen[seen.cell_id == name].image_id.nunique() <= images
     for row in table.itertuples():
         own = samples[(samples.cell_id == row.cell_id) & ~samples.contaminated].latency_ms
         every = samples[samples.cell_id == row.cell_id].latency_ms
@@ -80,7 +92,8 @@ def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, t
 
 
 def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_path: Path) -> None:
-    with going_on(matrices, tmp_path, timed_once) as process:
+    """When the images are through, while the last processes are asked what they ran."""
+    with going_on(matrices, tmp_path, evaluated) as process:
         process.kill()
     run = tmp_path / "r"
     names = set(cells(run).cell_id)
@@ -91,6 +104,17 @@ def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_pat
     shown = bench("show", run)
     assert shown.code == 0, shown.said
     assert "stopped before the latency of this cell was measured" in " ".join(shown.said.split())
+
+
+def test_sigkill_among_the_images_keeps_the_turns(matrices: Path, tmp_path: Path) -> None:
+    with going_on(matrices, tmp_path, timed_once) as process:
+        process.kill()
+    table = cells(tmp_path / "r")
+    samples = store.read_table(tmp_path / "r", "samples")
+    assert set(samples.cell_id) == set(table.cell_id)
+    assert table.map50_95.isna().all()
+    assert set(table.reason_code) == {"interrupted"}
+    assert table.reason.str.contains("and its accuracy with it").all()
 
 
 def test_a_reference_that_dies_while_it_is_timed_is_the_reason_of_the_others(matrices: Path, tmp_path: Path) -> None:
@@ -154,6 +178,29 @@ def run(tmp_path: Path) -> RunStore:
     return RunStore(tmp_path, "r", [cell], {cell.cell_id: cell.cell_id})
 
 
+def test_a_row_is_written_again_only_where_it_says_something_new(run: RunStore) -> None:
+    read = matrix.load()
+    cell = read.cells("m", read.sweep("smoke"))[0]
+    table = run.directory / "cells.parquet"
+
+    def written() -> int:
+        return table.stat().st_ino
+
+    run.update(cell, images=4)
+    before = written()
+    run.update(cell, images=4)
+    assert written() == before
+    run.conclude(cell, None)
+    again = written()
+    assert again != before
+    run.conclude(cell, None)
+    assert written() == again
+    run.begin(cell)
+    run.add_seconds(cell, 1.5)
+    run.conclude(cell, None)
+    assert store.read_table(run.directory, "cells").seconds[0] == 1.5, "the time spent is written with the next update"
+
+
 def test_turns_are_on_disk_as_soon_as_they_are_added(run: RunStore) -> None:
     assert optional(run.directory, "samples").empty
     run.add_turns([turn(0), turn(0, "d")])
@@ -188,6 +235,7 @@ def test_a_cells_predictions_cost_no_other_cells_again(run: RunStore) -> None:
     was = first.stat()
     run.add_predictions("detections", boxes("b", [0, 1, 2]))
     assert (first.stat().st_ino, first.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
+    run.add_predictions("detections", boxes("a", [0, 1]))  # as who is stopped in between may try again
     assert store.read_table(run.directory, "detections").cell_id.tolist() == ["a", "a", "b", "b", "b"]
     run.arrange_predictions()
     assert store.read_table(run.directory, "detections").cell_id.tolist() == ["a", "b", "a", "b", "b"], "by image"

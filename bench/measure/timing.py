@@ -1,16 +1,21 @@
-"""The latency part of a run: guests of a time window are launched together, interleaved, attested, launched anew."""
+"""The latency part of a run: guests of a time window are launched together, interleaved, attested, launched anew.
+
+Cells that are evaluated as well are so by the inferences that are timed.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
+from bench.measure import scoring
+from bench.measure.evaluation import Evaluation
 from bench.measure.instruments.attestation import check_attestation
 from bench.measure.quiet import machine_lock
 from bench.measure.window import Window, windows
@@ -29,10 +34,22 @@ SEED = 20260101
 BUSY_THREADS = 1.0
 INTERRUPTED = "interrupted"
 """What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
+_STOPPED = "The run was stopped before the latency of this cell was measured{}; the rest was."
+UNTIMED = CellProblem(Reason.INTERRUPTED, _STOPPED.format(""), Status.MEASURED)
+"""What the row of a cell says until it is timed ..."""
+NEITHER = CellProblem(Reason.INTERRUPTED, _STOPPED.format(", and its accuracy with it"), Status.MEASURED)
+"""... or, where it is evaluated at the same time, until it is evaluated."""
 _CUT_SHORT = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed. Its times are of the rounds until then, and the last of its "
     "processes was not asked what it ran; the rest was measured.",
+    Status.MEASURED,
+)
+_UNSCORED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, and so are "
+    "its detections, on as many images as the row says, without a mAP, which would be that of another set; the last of "
+    "its processes was not asked what it ran; the rest was measured.",
     Status.MEASURED,
 )
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
@@ -48,11 +65,13 @@ class _Launched:
 
 
 class Campaign:
-    """Times the given cells, which were characterised without a problem."""
+    """Times the given cells, which were characterised without a problem, and evaluates some of them."""
 
-    def __init__(self, workshop: Workshop, cells: Sequence[Cell]) -> None:
-        """Nothing is started before `run`."""
+    def __init__(self, workshop: Workshop, cells: Sequence[Cell], evaluated: Collection[str] = ()) -> None:
+        """`evaluated` are the ids of those whose accuracy is wanted as well.  Nothing is started before `run`."""
         self._workshop = workshop
+        self._unscored = set(evaluated)
+        self._unscorable: dict[str, CellProblem] = {}
         self._cells = {cell.cell_id: cell for cell in cells}
         self._references = {cell.cell_id: workshop.matrix.reference_of(cell).cell_id for cell in cells}
         self._problems: dict[str, CellProblem] = {}
@@ -61,10 +80,11 @@ class Campaign:
         self._disturbed: list[str] = []
         self._concluded: set[str] = set()
 
-    def run(self) -> dict[str, CellProblem]:
-        """Time every cell; returns why some have no latency, by cell id.  Results go to the workshop's store.
+    def run(self) -> tuple[dict[str, CellProblem], dict[str, CellProblem]]:
+        """Time every cell; returns why some have no latency, and why some have no accuracy, by cell id.
 
-        Raises UsageError where the machine cannot be locked against other runs.
+        Results go to the workshop's store.  Raises UsageError where the machine cannot be locked against other runs,
+        or an image is no longer what the set was.
         """
         timed = {name: cell for name, cell in self._cells.items() if self._references[name] in self._cells}
         for name in self._cells.keys() - timed.keys():
@@ -75,12 +95,13 @@ class Campaign:
         for number, names in enumerate(windows(rss, self._references, budget)):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
-        return self._problems
+        return self._problems, {name: self._problems[name] for name in self._unscored} | self._unscorable
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         workshop = self._workshop
         cpus = sorted({cpu for name in names for cpu in workshop.cpus(self._cells[name])})
         references = {name: self._references[name] for name in names}
+        wanted = self._unscored.intersection(names)
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
         with ExitStack() as stack:
             running: dict[str, _Launched] = {}
@@ -92,14 +113,22 @@ class Campaign:
                 stack.push(running[name].guest)  # it was entered by _start
                 return running[name].guest
 
-            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound, self._keep)
+            def guest_of(name: str) -> Worker:
+                return running[name].guest if name in running else launch(name)
+
+            # All of them infer the images where any has to: turns of a round are alike, or could not be compared.
+            evaluation = Evaluation(workshop, {name: self._cells[name] for name in names}, wanted, guest_of)
+            inputs = evaluation if wanted else None
+            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound, self._keep, inputs)
             try:
                 self._rounds(window)
+                for name in sorted(wanted, key=lambda name: (references[name] != name, names.index(name))):
+                    self._score(self._cells[name], evaluation, window)
                 self._problems.update(window.problems)
                 for name in names:
                     self._conclude(self._cells[name], running.get(name), window)
             except BaseException:  # Ctrl-C too
-                self._cut_short(window)
+                self._cut_short(window, evaluation)
                 raise
             finally:
                 self._write_launches()
@@ -149,16 +178,39 @@ class Campaign:
 
     def _rounds(self, window: Window) -> None:
         workshop = self._workshop
-        plan = window.plan
         started = time.monotonic()
 
         def show(launch: int, number: int, name: str) -> None:
-            place = f"launch {launch + 1} of {window.launches[name]}, round {number % plan.rounds + 1}"
-            seconds = f"{time.monotonic() - started:.0f} of {plan.budget_s:.0f} s"
-            workshop.progress.phase(self._cells[name].id, f"latency: {place}, {seconds}")
+            place = f"launch {launch + 1} of {window.launches[name]}, round {number + 1}"
+            workshop.progress.phase(self._cells[name].id, f"latency: {place}, {time.monotonic() - started:.0f} s")
 
         with workshop.progress.timed("", f"latency of {len(window.turns)} cells, interleaved", "latency"):
             window.run(show)
+
+    def _score(self, cell: Cell, evaluation: Evaluation, window: Window) -> None:
+        """Store the accuracy of a cell that had its turns; a problem that leaves it without figures is the window's.
+
+        Images that no round came to, since others needed more launches or the reference failed, are inferred now.
+        """
+        name = cell.cell_id
+        problem = window.problems.get(name)
+        try:
+            if problem is None:
+                with self._workshop.progress.timed(cell.id, "accuracy"):
+                    evaluation.finish(name)
+                    scoring.score(self._workshop, cell, evaluation.predictions[name])
+        except CellProblem as found:
+            problem = found
+            if found.reason is Reason.REFERENCE_FAILED:
+                problem = replace(found, status=Status.MEASURED)  # all but the difference is there
+            else:
+                window.problems[name] = found
+        self._unscored.remove(name)
+        self._workshop.store.conclude(cell, problem or UNTIMED)
+        if problem is not None:
+            self._unscorable[name] = problem
+            if cell.is_reference:
+                self._workshop.note_failed_reference(cell, problem)
 
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
@@ -198,17 +250,21 @@ class Campaign:
                 Status.MEASURED,
             )
 
-    def _cut_short(self, window: Window) -> None:
+    def _cut_short(self, window: Window, evaluation: Evaluation) -> None:
         """Store what there is of the cells of a window that was stopped; the last process of each says no more."""
         store = self._workshop.store
         left = [name for name in window.turns if name not in self._concluded]
         for name in left:
             cell = self._cells[name]
+            if name in self._unscored and name not in window.problems and evaluation.whole(name):
+                self._score(cell, evaluation, window)
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
                 store.update(cell, **_process_columns(self._launches[name]))
-                store.conclude(cell, _CUT_SHORT)
+                if name in self._unscored and evaluation.predictions[name]:
+                    scoring.keep(self._workshop, cell, evaluation.predictions[name])
+                store.conclude(cell, _UNSCORED if name in self._unscored else _CUT_SHORT)
 
     def _warn(self, names: Sequence[str]) -> None:
         """Say of which cells of a window the times are no result, because the machine was not theirs."""
