@@ -75,6 +75,12 @@ def self_check(session: nox.Session) -> None:
 
 
 @nox.session
+def inspect(session: nox.Session) -> None:
+    """Look at a model and its data before a run: `nox -s inspect -- --model best.pt --data data.yaml`."""
+    _bench(session, "inspect")
+
+
+@nox.session
 def doctor(session: nox.Session) -> None:
     """Say what this machine has and lacks."""
     _bench(session, "doctor")
@@ -103,10 +109,24 @@ def _test(session: nox.Session, marks: str, *arguments: str) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Inject faults and try inputs: `nox -s faults -- --faults 1000 --inputs 10000 --minutes 45`; docs/faults.md."""
+    _install(session, "dev", UV_COMPILE_BYTECODE="1")
+    session.run("python", "-m", "faults", *session.posargs, env=HERE | {"PYTHONPATH": str(ROOT / "tests")})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Benchmark the harness's own hot paths with pytest-benchmark."""
     _install(session, "dev")
     session.run("python", "-m", "pytest", "tests/benchmarks", "--benchmark-only", *session.posargs, env=HERE)
+
+
+@nox.session(name="coco-tables")
+def coco_tables(session: nox.Session) -> None:
+    """Write and read predictions of COCO's size: seconds and memory by the number of cells, `-- 10 25 50`."""
+    _install(session, "core")
+    session.run("python", "tests/benchmarks/coco_tables.py", *session.posargs, env=HERE)
 
 
 @nox.session

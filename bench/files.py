@@ -1,4 +1,4 @@
-"""Files that several processes share: replaced as a whole, and folders that one process at a time makes."""
+"""Paths that users write, files that several processes share, and folders that one process at a time makes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import filelock
+
+from bench.reasons import UsageError
+
+
+def expanded(option: str, given: str) -> Path:
+    """The path that a user gave for an option, ~ being a home.  Raises UsageError where there is no such home."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{option} {given}: {error}; write the path in full") from error
 
 
 @contextmanager

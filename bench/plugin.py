@@ -48,6 +48,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         group.addoption(f"--{name}", dest=_dest(name), metavar=option.metavar, help=option.help)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse pytest-xdist: several processes would measure the same cells at once, each in a run of its own.
+
+    Raises pytest.UsageError.
+    """
+    config = session.config
+    if getattr(config.option, "dist", "no") != "no" and not config.option.collectonly and _collects_suites(config):
+        raise pytest.UsageError("cells are measured one after another, in one process: leave -n and --dist out")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise the suites' tests with the cells of the sweep."""
     if metafunc.definition.path.parent != SUITES:
@@ -175,6 +186,15 @@ def _ours(config: pytest.Config) -> bool:
         return True
     place = ROOT if IN_CHECKOUT else PACKAGE
     return any((here / word.partition("::")[0]).resolve().is_relative_to(place) for word in ["", *words])
+
+
+def _collects_suites(config: pytest.Config) -> bool:
+    """Whether what pytest was asked for holds our suites; without a path it is `testpaths`, which do not."""
+    here = config.invocation_params.dir
+    if config.option.pyargs and any(word.partition(".")[0] == PACKAGE.name for word in config.args):
+        return True
+    places = [(here / word.partition("::")[0]).resolve() for word in config.args]
+    return any(place.is_relative_to(SUITES) or SUITES.is_relative_to(place) for place in places)
 
 
 def _dest(name: str) -> str:

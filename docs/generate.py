@@ -2,9 +2,9 @@
 
 docs/results-format.md is the documentation of the tables' schemas; in docs/architecture.md the picture of what imports
 what, and the table below it, stand between two comments, and so do in docs/method.md the calibrations of
-results/calibration, and in docs/gate.md the self-checks of results/self-check.  The imports are read by grimp,
-import-linter's own library, so this needs the `dev` environment.  With `--check` nothing is written and a document that
-is not current gives exit code 1.
+results/calibration, in docs/gate.md the self-checks of results/self-check, and in docs/faults.md the campaigns of
+results/faults.  The imports are read by grimp, import-linter's own library, so this needs the `dev` environment.  With
+`--check` nothing is written and a document that is not current gives exit code 1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ sys.path.insert(0, str(ROOT))
 
 from bench import store  # noqa: E402 - needs the line above
 from bench.report import calibration, selfcheck  # noqa: E402 - likewise
+from docs import campaign  # noqa: E402 - likewise
 
 PACKAGE = "bench"
-IMPORTS, CALIBRATION, RATES = "imports", "calibration", "error rates"
+IMPORTS, CALIBRATION, RATES, CAMPAIGN = "imports", "calibration", "error rates", "campaign"
 """What is written between two comments of a page."""
 
 Arrow = tuple[str, str]
@@ -111,11 +112,13 @@ def replaced(path: Path, what: str, new: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the documents, or with `--check` say which of them are not current; returns the exit code."""
-    architecture, method, gate = (ROOT / "docs" / f"{name}.md" for name in ("architecture", "method", "gate"))
+    names = ("architecture", "method", "gate", "faults")
+    architecture, method, gate, faults = (ROOT / "docs" / f"{name}.md" for name in names)
     pages = {
         architecture: replaced(architecture, IMPORTS, section()),
         method: replaced(method, CALIBRATION, calibration.document(ROOT / "results" / "calibration")),
         gate: replaced(gate, RATES, selfcheck.document(ROOT / "results" / "self-check")),
+        faults: replaced(faults, CAMPAIGN, campaign.document(ROOT / "results" / "faults")),
         ROOT / "docs" / "results-format.md": store.document(),
     }
     stale = [page for page, text in pages.items() if page.read_text(encoding="utf-8") != text]

@@ -295,6 +295,7 @@ def _detection(identity: str, image: int, category: int, score: float, box: Any,
 
 def _environment(images_dir: Path | None) -> list[dict[str, str]]:
     facts = [
+        ("run", "task", "detect"),
         ("run", "report_image_id", "6"),
         ("run", "model_classes", json.dumps(CLASSES)),
         ("run", "seed", "0"),

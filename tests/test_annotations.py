@@ -20,7 +20,7 @@ from bench import store
 from bench.cli import app as cli
 from bench.decide.claims import checks as _registered  # noqa: F401 - registers every check
 from bench.decide.claims import document, gate, registry
-from bench.decide.claims.registry import GENERAL, Claim, DocumentFacts
+from bench.decide.claims.statements import GENERAL, Claim, DocumentFacts
 from bench.decide.claims.verdicts import Verdict
 from bench.places import MATRICES
 from bench.reasons import UsageError
@@ -76,7 +76,7 @@ def write_verdicts(folder: Path, claims: Sequence[Claim], reason: str = "The fig
         combined = {
             "claim_id": claim.id, "option": claim.option, "aspect": claim.aspect, "origin": "measured", "check": "",
             "verdict": verdict, "scope": "", "machine": "Invented CPU", "reason": reason, "reason_zh": f"因为{reason}",
-            "proxy": False, "evidence": '["run/cell"]', "document_sha256": "0" * 64,
+            "kind": "measured", "evidence": '["run/cell"]', "document_sha256": "0" * 64,
         } | (figures if claim.checks else {})  # fmt: skip
         rows.append(combined)
         deciding = Verdict.REFUTED if verdict is Verdict.MIXED else verdict

@@ -254,7 +254,7 @@ def test_old_runs_get_the_table_that_new_runs_write(tmp_path: Path) -> None:
     assert derived.high.isna().all()
 
 
-LOWER = ("_ms", "_bytes", "_seconds", "_max", "_mean", "_p999")
+LOWER = ("_ms", "_bytes", "_seconds", "_j", "_max", "_mean", "_p999")
 HIGHER = ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large", "map_delta", "latency_ratio")
 
 

@@ -9,9 +9,11 @@ import pytest
 from bench.decide.claims import checks as _registered  # noqa: F401 - registers every check
 from bench.decide.claims import gate
 from bench.decide.claims.gate import CHECKS, GateError, Registered
-from bench.decide.claims.registry import Parameters, parameters
+from bench.decide.claims.registry import parameters
+from bench.decide.claims.statements import Parameters
 from bench.decide.claims.synthetic import Results, cell, fact, reference, results, timed
-from bench.decide.claims.verdicts import Finding, Verdict, over_scopes
+from bench.decide.claims.verdicts import Finding, Verdict
+from bench.decide.claims.whole import over_scopes
 
 NAMES = {
     "faster_than", "not_slower_than", "ranks_first", "some_option_faster", "depends_on_runtime", "steady", "scales",

@@ -21,22 +21,20 @@ from bench.cli.app import main
 from bench.decide.claims import evaluate
 from bench.decide.claims import judge as judgements
 from bench.decide.claims.estimates import over_runs, quantity, quotient, time_ratio
-from bench.decide.claims.registry import Claim, load_document_facts
+from bench.decide.claims.registry import load_document_facts
+from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import Results, cell, paced, reference, results
 from bench.decide.claims.tables import load, machine_name
 from bench.decide.claims.verdicts import (
     Estimate,
     Finding,
+    Outcome,
     Side,
     Verdict,
     chance,
-    combine,
-    confirmed,
     judge,
-    over_checks,
-    over_scopes,
-    together,
 )
+from bench.decide.claims.whole import combine, confirmed, over_checks, over_scopes, together
 from bench.grid import matrix
 from bench.places import MATRICES, ROOT
 from bench.reasons import UsageError
@@ -88,10 +86,10 @@ def test_a_statement_is_not_confirmed_by_half_of_it(found: list[Verdict], verdic
 def test_a_combined_finding_shows_what_decided_and_lists_the_rest() -> None:
     fast = Finding(S, Text(en="Fast.", zh="快。"), "here", "one", 2.0, 1.9, 2.1, 1.0, "x", ("a",))
     slow = Finding(R, Text(en="Slow.", zh="慢。"), "there", "two", 0.5, 0.4, 0.6, 1.0, "x", ("b",))
-    whole = combine([[fast, slow]])
+    whole = combine([Outcome(WORDS, M, (fast, slow))])
     assert (whole.verdict, whole.value, whole.machine, whole.rows) == (M, 0.5, "one; two", ("a", "b"))
     assert whole.reason.en == "Findings: refuted 1; supported 1. (two · there) Slow. (one · here) Fast."
-    assert combine([[fast]]).reason.en == "Fast."
+    assert combine([Outcome(WORDS, S, (fast,))]).reason.en == "Fast."
 
 
 def test_a_quotient_is_wider_than_either_part_and_its_inverse_inverts_it() -> None:
@@ -201,9 +199,10 @@ CLAIM = Claim.model_validate(
     {
         "id": "onnx.performance", "option": "onnx", "aspect": "performance", "section": "ONNX", "line": 1,
         "quote": "-", "english": "-", "reading": WORDS, "supports": WORDS, "refutes": WORDS,
+        "parts": [{"id": "all", "says": WORDS}],
         "checks": [
-            {"check": "faster_than", "because": WORDS, "threshold": 1.0},
-            {"check": "smaller_than", "because": WORDS, "quantity": "size_bytes", "threshold": 3.0, "proxy": True},
+            {"check": "faster_than", "kind": "measured", "because": WORDS, "threshold": 1.0},
+            {"check": "smaller_than", "kind": "measured", "because": WORDS, "quantity": "size_bytes", "threshold": 3.0},
         ],
     }
 )  # fmt: skip
@@ -226,25 +225,26 @@ def test_the_order_of_rows_changes_no_verdict(rows: list[tuple[str, dict[str, ob
 def test_rows_of_a_claim_are_its_verdict_and_then_its_findings() -> None:
     judged = evaluate.evaluate([CLAIM], Results(ROWS[:2]).tables())
     whole, fast, small = evaluate.rows(judged, "hash")
-    assert (whole["check"], whole["scope"], whole["verdict"], whole["proxy"]) == ("", "", "supported", True)
-    assert (fast["check"], fast["proxy"], fast["unit"]) == ("faster_than", False, "x")
+    assert (whole["check"], whole["scope"], whole["verdict"], whole["kind"]) == ("", "", "supported", "measured")
+    assert (fast["check"], fast["kind"], fast["part"], fast["unit"]) == ("faster_than", "measured", "", "x")
     assert fast["low"] == pytest.approx(1.9)
     both = [f"synthetic/model/{option}-fp32-cpu-640-b1-t1" for option in ("pytorch", "onnx")]
     assert json.loads(fast["evidence"]) == both
     assert fast["date"] == datetime.date(2026, 1, 1)
-    assert (small["check"], small["proxy"], small["value"]) == ("smaller_than", True, 2.0)
-    assert small["reason"].startswith("By proxy: ")
+    assert (small["check"], small["kind"], small["value"]) == ("smaller_than", "measured", 2.0)
 
 
 def test_a_claim_whose_words_are_gone_is_stale_and_one_without_a_check_is_not_measurable() -> None:
-    opinion = CLAIM.model_copy(update={"id": "onnx.community", "checks": (), "not_measurable": WORDS})
+    opinion = CLAIM.model_copy(update={"id": "onnx.community", "checks": (), "parts": (), "not_measurable": WORDS})
     judged = evaluate.evaluate([CLAIM, opinion], Results(ROWS).tables(), {"onnx.performance"})
     assert [one.verdict.verdict for one in judged] == [Verdict.STALE, Verdict.NOT_MEASURABLE]
     assert evaluate.counts(judged)[Verdict.STALE] == 1
 
 
 def test_a_claim_about_some_machines_is_untested_on_others() -> None:
-    check = {"check": "faster_than", "because": WORDS, "threshold": 1.0, "scope": {"machines": ["Xeon"]}}
+    check = {
+        "check": "faster_than", "kind": "measured", "because": WORDS, "threshold": 1.0, "scope": {"machines": ["Xeon"]},
+    }  # fmt: skip
     data = CLAIM.model_dump(exclude={"checks"}) | {"checks": [check], "needs": WORDS}
     (judged,) = evaluate.evaluate([Claim.model_validate(data)], Results(ROWS).tables())
     assert judged.verdict.verdict is U
@@ -313,17 +313,6 @@ def test_a_statement_about_processors_is_not_decided_by_a_device() -> None:
     assert not tables.on(["Intel"]).rows
 
 
-def test_probes_made_when_names_were_shorter_are_of_the_runs_own_machine(tmp_path: Path) -> None:
-    facts = [{"scope": "machine", "key": key, "value": value} for key, value in FACTS.items()]
-    probes = [{"probe": "devices", "subject": name, "machine": name} for name in ("AMD EPYC, Linux", "Another, Linux")]
-    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": "c"}])
-    store.write_table(tmp_path, "environment", facts)
-    store.write_table(tmp_path, "probes", probes)
-    found = load([tmp_path], matrix.load()).probes.set_index("subject").machine
-    assert found["AMD EPYC, Linux"] == "AMD EPYC, 64 CPUs, 540 GB, Linux"
-    assert found["Another, Linux"] == "Another, Linux"
-
-
 def test_only_measured_rows_are_cells_and_only_reached_targets_are_present() -> None:
     tables = results(
         reference(), cell("onnx", target="cuda", status="skipped", reason_code="target_absent"),
@@ -348,7 +337,7 @@ def test_the_command_judges_a_run_and_tells_what_the_document_no_longer_says(
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "已过期" in printed
-    assert "别处公开的表格" in printed
+    assert "别处已公布的数据" in printed
     frame = store.read_table(folder, "claims")
     whole = frame[(frame.check == "") & (frame.origin == "measured")].set_index("claim_id")
     assert whole.verdict["onnx.performance"] == "stale"

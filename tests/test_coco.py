@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.store import read_table, write_table
-from bench.tasks.dataset import DataFile, Dataset, Image
+from bench.tasks.datafile import DataFile
+from bench.tasks.dataset import Dataset, Image
 from bench.tasks.detect.boxes import Detections
 from bench.tasks.detect.labels import BOX_DTYPE
 from bench.tasks.detect.resampling import _Curves, _Objects, bootstrap_delta

@@ -53,7 +53,7 @@ def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, 
     # Said on the terminal and in the report, and the figure stands in no table of results.
     assert "failed · accuracy_collapsed (2 cells)" in done.said
     read = reading.load(tmp_path / "black")
-    group = next(group for group in outcomes.problems(read) if group.code == "accuracy_collapsed")
+    group = next(group for group in outcomes.problems(read, outcomes.words("en")) if group.code == "accuracy_collapsed")
     assert group.count == 2
     assert {cell.option for cell, _ in tables.comparison(read, Own({})).rows} == {"pytorch"}
     page = (tmp_path / "black" / "report.html").read_text(encoding="utf-8")

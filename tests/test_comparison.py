@@ -28,8 +28,8 @@ from test_report import Watch
 from bench import store
 from bench.cli.app import main
 from bench.decide.claims import gate, lints
-from bench.decide.claims.registry import Check
-from bench.decide.claims.verdicts import NAMES, Finding, Verdict
+from bench.decide.claims.statements import Check
+from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding, Kind, Verdict
 from bench.places import MATRICES, REPORTS, ROOT
 from bench.reasons import UsageError
 from bench.site import build, evidence, measurements, pages, wording
@@ -163,7 +163,41 @@ def test_counts_are_those_of_the_verdicts(files: dict[str, str], found: Evidence
     for verdict, number in counts.items():
         assert f"{number} {NAMES[verdict].en}" in text
     decided = sum(counts[one] for one in (Verdict.SUPPORTED, Verdict.REFUTED, Verdict.MIXED))
-    assert f"{decided} of 98 are decided" in text
+    partly, indicated = (
+        counts[Verdict.PARTLY_SUPPORTED],
+        counts[Verdict.INDICATED_FOR] + counts[Verdict.INDICATED_AGAINST],
+    )
+    assert f"{decided} of 98 are decided here by measurement, {partly} more in part. {indicated} are only" in text
+
+
+def test_nothing_is_supported_that_was_not_measured_in_every_part(found: Evidence) -> None:
+    supported = [one for one in found.judged if one.verdict.verdict is Verdict.SUPPORTED]
+    assert supported
+    for one in supported:
+        assert {part.verdict for part in one.parts} == {Verdict.SUPPORTED}, one.claim.id
+        decisive = {check.kind for check, finding in one.findings if finding.verdict is Verdict.SUPPORTED}
+        assert decisive == {Kind.MEASURED}, one.claim.id
+        assert not found.tables.stands_in(one.verdict.rows), one.claim.id
+    for one in found.judged:
+        kinds = {check.kind for check in one.claim.deciding}
+        if one.verdict.verdict in DECIDED and one.verdict.verdict is not Verdict.REFUTED:
+            assert Kind.MEASURED in kinds, one.claim.id
+
+
+def test_what_a_verdict_rests_on_is_told_apart(
+    files: dict[str, str], found: Evidence, locales: dict[str, Locale]
+) -> None:
+    t = locales["en"]
+    for judged in found.about_options:
+        page = files[f"en/{pages.option_path(judged.claim.option)}"]
+        for check in judged.claim.checks:
+            assert f'class="tag is-{check.kind.value}"' in page, judged.claim.id
+        if KINDS[judged.verdict.verdict] is Kind.PROXY:
+            assert f'<span class="tag is-proxy">{t("basis.proxy")}</span>' in page, judged.claim.id
+    home = Html(files["en/guide.html"]).text
+    for kind, verdicts in GROUPS.items():
+        number = sum(one.verdict.verdict in verdicts for one in found.about_options)
+        assert f"{t('basis.' + (kind.value if kind else 'open'))}: {number}" in home or not number
 
 
 def test_a_statement_that_the_document_no_longer_makes_is_shown_as_stale(found: Evidence) -> None:
@@ -262,7 +296,8 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
     # Likewise what is said only of nothing measured, nothing found, the document at hand, or a stale statement.
     depends = {key for key in keys if key.startswith("figure.")} | checks | rules | {
         "and_more", "measurements.none", "measurements.outside_guide", "published.no_lints", "method.document_compared",
-        "statement.verdict", "measurements.untimed", "home.none", "home.nothing", "home.standing_possibly",
+        "statement.verdict", "measurements.untimed", "home.none",
+        "home.nothing", "home.standing_possibly", "index.finds",
         "measurements.evaluated",
     }  # fmt: skip
     assert keys - used <= depends
@@ -415,12 +450,13 @@ def test_table_sorts_and_filters_and_the_address_keeps_it(
     page = watch.page
     rows = page.locator("#guide-table tbody tr")
     expect(rows).to_have_count(14)
-    page.locator(".controls").get_by_label(t("controls.verdict")).select_option("refuted")
-    with_one = {one.claim.option for one in found.about_options if one.verdict.verdict is Verdict.REFUTED}
+    page.locator(".controls").get_by_label(t("controls.verdict")).select_option("untested_here")
+    with_one = {one.claim.option for one in found.about_options if one.verdict.verdict is Verdict.UNTESTED_HERE}
     expect(rows).to_have_count(len(with_one))
-    assert page.locator("#guide-table td:not(.aside)").count() == page.locator('td[data-verdict="refuted"]').count()
+    chosen = page.locator('td[data-verdict="untested_here"]')
+    assert page.locator("#guide-table td:not(.aside)").count() == chosen.count()
     assert t("controls.shown", shown=len(with_one), total=14) == page.locator(".shown").inner_text()
-    assert page.url.endswith("?verdict=refuted")
+    assert page.url.endswith("?verdict=untested_here")
     page.locator("#language").click()
     expect(page.locator("html")).to_have_attribute("lang", pages.other_language(language))
     expect(rows).to_have_count(len(with_one))
@@ -539,7 +575,9 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
         store.write_table(run, name, frame.astype(object).where(frame.notna(), None).to_dict("records"))
     bad = evidence.load([run], MATRICES)
     text = Text(en=EVIL, zh=EVIL)
-    check = Check.model_validate({"check": "faster_than", "because": text, "threshold": 1.0, "baseline": EVIL})
+    check = Check.model_validate(
+        {"check": "faster_than", "kind": "measured", "because": text, "threshold": 1.0, "baseline": EVIL}
+    )
     finding = Finding(
         Verdict.REFUTED, text, EVIL, EVIL, 1.0, 0.9, 1.1, 1.0, EVIL, (EVIL, f"run/probes:{EVIL}/x"),
         datetime.date(2026, 1, 1),

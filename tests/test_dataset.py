@@ -234,7 +234,7 @@ def nothing(root: Path) -> None:
     [
         (None, remove("set.yaml"), "cannot read the data file .*set.yaml: No such file"),
         (None, overwrite("set.yaml", b"\xff\xfe\x00"), "cannot read the data file"),
-        ("val: [\n", nothing, "not valid YAML.*line 2"),
+        ("val: [\n", nothing, "set.yaml, line 2 is not valid YAML"),
         ("- a\n- b\n", nothing, "does not hold keys"),
         ("", nothing, "does not hold keys"),
         ("train: images/train\nnames: [a, b]\n", nothing, "no 'val:' key"),

@@ -12,6 +12,8 @@ from report_fixture import HOSTILE, write_run
 from typer.testing import CliRunner
 
 from bench.cli import app as cli
+from bench.reasons import Reason
+from bench.report.outcomes import words
 from bench.store import reading
 
 
@@ -80,3 +82,9 @@ def test_no_cell_is_broken_at_any_width(run: Path, columns: int, language: str, 
     assert "\x1b" not in done.output, "piped: plain"
     cell = next(one for one in reading.load(run).measured if one.option == "torchscript")
     assert f"{cell.latency_p50_ms:.2f}" in done.output, "milliseconds are there at any width"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_reason_is_explained_in_both_languages(language: str) -> None:
+    explained = {key.partition(".")[2] for key in words(language).strings if key.startswith("reason.")}
+    assert explained == {reason.value for reason in Reason if reason is not Reason.OK}

@@ -15,45 +15,13 @@ from PIL import Image as PillowImage
 from report_fixture import write_run
 from rich.console import Console
 from running import USERS_CACHE, bench
+from sets import BOX, IN_PX, SIZE, fill, label, load_set, picture
 
 from bench import demo, report, store
-from bench.reasons import UsageError
-from bench.tasks.dataset import Dataset
+from bench.reasons import Collector, Problems, UsageError
 from bench.tasks.detect.task import load
 from bench.tasks.images import files_below
 from bench.wall.checkpoint import Checkpoint
-
-SIZE = (40, 20)
-BOX = "1 0.5 0.5 0.25 0.5"
-# Columns 2 to 5 of a row, times 40 x 20 px: 10 x 10 px around (20, 10).
-IN_PX = (0, 1, 15.0, 5.0, 10.0, 10.0)
-NAMES = "names: [cat, dog]\n"
-
-
-def picture(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PillowImage.fromarray(np.full((SIZE[1], SIZE[0], 3), 99, np.uint8)).save(path)
-    return path
-
-
-def label(root: Path, name: str, rows: str) -> Path:
-    path = root / f"labels/val/{name}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(rows)
-    return path
-
-
-def load_set(root: Path, text: str = "val: images/val\n") -> Dataset:
-    (root / "set.yaml").write_text(text + NAMES)
-    return load(root / "set.yaml")
-
-
-def fill(root: Path) -> Path:
-    """Images a and b, each with one labelled object."""
-    for name in "ab":
-        picture(root / f"images/val/{name}.png")
-        label(root, name, BOX)
-    return root
 
 
 @pytest.fixture
@@ -153,7 +121,7 @@ def test_a_real_folder_goes_before_a_link_to_it(root: Path) -> None:
     """Labels lie beside the real one."""
     picture(root / "images/val/deep/folder/c.png")
     (root / "images/val/0").symlink_to(root / "images/val/deep/folder")
-    assert files_below(root / "images/val")[-1] == root / "images/val/deep/folder/c.png"
+    assert files_below(root / "images/val", Collector())[-1] == root / "images/val/deep/folder/c.png"
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
@@ -167,6 +135,16 @@ def test_an_image_of_two_names_counts_once_under_the_labelled(root: Path, link: 
     assert len(load_set(root).images) == 2
 
 
+def test_a_link_to_a_link_and_a_folder_named_twice_add_no_image(root: Path) -> None:
+    before = load_set(root)
+    (root / "once.png").symlink_to(root / "images/val/a.png")
+    (root / "images/val/0.png").symlink_to(root / "once.png")
+    (root / "again").symlink_to(root / "images")
+    after = load_set(root, "val: [images/val, ./images/../images/val, again/val]\n")
+    assert after.sha256 == before.sha256
+    assert after.counts.images == 2
+
+
 def test_two_names_of_one_image_with_other_labels_are_an_error(root: Path) -> None:
     os.link(root / "images/val/a.png", root / "images/val/0.png")
     label(root, "0", "0 0.5 0.5 0.1 0.1")
@@ -176,7 +154,9 @@ def test_two_names_of_one_image_with_other_labels_are_an_error(root: Path) -> No
 
 def test_equal_files_that_are_two_are_two(root: Path) -> None:
     (root / "images/val/c.png").write_bytes((root / "images/val/a.png").read_bytes())
-    assert len(load_set(root).images) == 3
+    data = load_set(root)
+    assert len(data.images) == 3
+    assert data.notes[0] == "1 of 3 images are copies of others in the split, and each counts."
 
 
 def test_an_image_that_calibrates_under_another_name_is_evaluated_too(root: Path) -> None:
@@ -195,8 +175,10 @@ def test_an_image_that_calibrates_under_another_name_is_evaluated_too(root: Path
 @pytest.mark.parametrize("line", ["images/val/b.png,", "images/val/b.png 1 2 3", '"images/val/b.png"', "b.png?v=2"])
 def test_an_untidy_line_of_a_list_is_named(root: Path, line: str) -> None:
     (root / "list.txt").write_text(f"images/val/a.png\n\n{line}\n{line}\n")
-    with pytest.raises(UsageError, match=r"list\.txt, line 3: .* not end as an image does \(2 of 3 lines do not\)"):
+    with pytest.raises(Problems) as error:
         load_set(root, "val: list.txt\n")
+    starts = [f"{root / 'list.txt'}, line {number}: {line!r} does not end as an image does" for number in (3, 4)]
+    assert [text.startswith(start) for text, start in zip(error.value.found, starts, strict=True)] == [True, True]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of folders are POSIX")
@@ -224,7 +206,8 @@ def test_images_without_labels_are_counted_with_the_place_that_was_looked_at(roo
     picture(root / "images/val/c.png")
     label(root, "a", "")  # an empty file is how one says that there is no object
     told = "2 of 3 images have no label file and count as images without objects (the first would be labels/val/b.txt)."
-    assert load_set(root).notes == (told,)
+    none = "None of the 3 images has an object, so there is no mAP to compute."
+    assert load_set(root).notes == (told, none)
 
 
 def test_a_label_file_that_is_there_but_cannot_be_read_is_an_error(root: Path) -> None:
@@ -236,6 +219,29 @@ def test_a_label_file_that_is_there_but_cannot_be_read_is_an_error(root: Path) -
     (root / "labels/val/a.txt").mkdir()
     with pytest.raises(UsageError, match=r"cannot read the label file .*a\.txt: Is a directory"):
         load_set(root)
+
+
+def test_labels_in_a_folder_of_another_name_are_missed_by_name(root: Path) -> None:
+    """On a file system that tells Labels from labels, Ultralytics would take every image for background."""
+    (root / "labels").rename(root / "Labels")
+    if (root / "labels").exists():
+        pytest.skip("this file system does not tell them apart")
+    data = load_set(root)
+    assert len(data.boxes) == 0
+    assert [(one.name, one.count) for one in data.remarks] == [("no_label_file", 2), ("no_objects", 2)]
+
+
+def test_an_image_that_is_a_link_to_nowhere_is_named(root: Path) -> None:
+    (root / "images/val/c.png").symlink_to(root / "gone.png")
+    with pytest.raises(UsageError, match=r"cannot read .*c\.png: No such file or directory; restore it"):
+        load_set(root)
+
+
+def test_a_line_of_a_list_that_names_a_folder_is_named(root: Path) -> None:
+    """Ultralytics passes over it, and the images in it are missing from the score."""
+    (root / "list.txt").write_text("images/val/a.png\nimages/val\n")
+    with pytest.raises(UsageError, match=r"list\.txt, line 2: 'images/val' does not end as an image does"):
+        load_set(root, "val: list.txt\n")
 
 
 # -- images that are none --------------------------------------------------------------------------------------------
@@ -289,11 +295,14 @@ def test_other_names_in_the_same_order_are_said() -> None:
     own = model("dog", "cat", "cat")
     names = {0: "Dog", 1: "cat (1)", 2: "cat (2)"}  # a repeated name is told apart by its index
     own.require_classes(names, Path("data.yaml"))
-    assert own.renamed(names) == ""
+    assert own.renamed(names) is None
     other = names | {2: "tomcat"}
     own.require_classes(other, Path("data.yaml"))
-    assert "1 of 3 have another name" in own.renamed(other)
-    assert "class 2 is 'tomcat' there and 'cat' in the model" in own.renamed(other)
+    renamed = own.renamed(other)
+    assert renamed is not None
+    assert (renamed.name, renamed.count) == ("renamed_classes", 1)
+    assert "1 of 3 have another name" in renamed.text
+    assert "class 2 is 'tomcat' there and 'cat' in the model" in renamed.text
 
 
 def test_image_sizes_off_the_model_s_stride_are_refused() -> None:

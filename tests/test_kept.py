@@ -100,10 +100,16 @@ def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_pat
     assert not (run / "samples.parquet").exists()
     assert set(store.read_table(run, "samples").cell_id) == names
     assert set(store.read_table(run, "detections").cell_id) == names
-    assert cells(run).map50_95.notna().all()
+    table, samples = cells(run), store.read_table(run, "samples")
+    assert table.map50_95.notna().all()
+    # What the turns on disk amount to stands beside them, as after a Ctrl-C.
+    assert set(table.latency_stop) == {"interrupted"}
+    for row in table.itertuples():
+        every = samples[samples.cell_id == row.cell_id]
+        assert row.latency_p50_ms in (every[~every.contaminated].latency_ms.median(), every.latency_ms.median())
     shown = bench("show", run)
     assert shown.code == 0, shown.said
-    assert "stopped before the latency of this cell was measured" in " ".join(shown.said.split())
+    assert "The run was stopped while this cell was timed." in " ".join(shown.said.split())
 
 
 def test_sigkill_among_the_images_keeps_the_turns(matrices: Path, tmp_path: Path) -> None:

@@ -351,6 +351,6 @@ def test_a_dead_reference_leaves_inputs_to_nobody() -> None:
 
 def test_windows_fit_the_memory_and_hold_their_reference() -> None:
     rss = {"ref": 10, "a": 40, "b": 40, "c": 40, "huge": 500}
-    groups = windows(rss, dict.fromkeys(rss, "ref"), 100)
+    groups = windows(dict.fromkeys(rss, "ref"), (rss, 100))
     assert groups == [["ref", "a", "b"], ["ref", "c"], ["ref", "huge"]]
-    assert windows({"ref": 10}, {"ref": "ref"}, 100) == [["ref"]]
+    assert windows({"ref": "ref"}, ({"ref": 10}, 100)) == [["ref"]]

@@ -123,27 +123,29 @@ def test_tf32_is_a_precision_of_gpus_and_an_arithmetic_of_its_own() -> None:
     read = matrix.load()
     cells = [cell for cell in read.cells("m", read.sweep("full")) if cell.precision == "tf32"]
     assert {(cell.option.id, cell.target, cell.compute) for cell in cells} == {
-        (option, "cuda", "tf32") for option in ("pytorch", "torchscript", "onnx")
+        (option, "cuda", "tf32") for option in ("pytorch", "torchscript", "onnx", "tensorrt")
     }
-    assert all(cell.spec.runtime_options == {"tf32": True} for cell in cells)
-    # A trace holds the setting, so TorchScript has two artifacts; the others run the FP32 artifact.
-    assert {(cell.option.id, cell.spec.artifact) for cell in cells} == {
-        ("pytorch", "fp32"), ("torchscript", ""), ("onnx", "fp32")
+    # A trace holds the setting and an engine the kernels, so these have two artifacts; the others run the FP32 artifact
+    # and are told so. TensorRT is told when it builds.
+    assert {(cell.option.id, cell.spec.artifact, cell.spec.runtime_options.get("tf32")) for cell in cells} == {
+        ("pytorch", "fp32", True), ("torchscript", "", True), ("onnx", "fp32", True), ("tensorrt", "", None)
     }  # fmt: skip
 
 
 def test_what_rounds_most_decides_which_limit_on_parity_holds() -> None:
     read = matrix.load()
     sweep = matrix.override(read.sweep("full"), "test", imgsz=[320], batch=[1], threads=[1])
-    limits = {cell.id: read.parity.get(cell.rounding) for cell in read.cells("m", sweep)}
+    limits = {cell.id: read.parity[cell.rounding] for cell in read.cells("m", sweep)}
     for name in ("torchscript-fp32-cuda", "onnx-fp32-cpu", "tfjs-fp32-browser-wasm"):
-        limit = limits[f"{name}-320"]
-        assert limit is not None
-        assert 0.2 < limit.box_max < 2.9
-        assert limit.reason
+        assert limits[f"{name}-320"].box_max == read.parity["f32"].box_max == 1.0
     # The last two are computed in float32, from weights that were rounded to 16 and to 8 bits.
-    for name in ("torchscript-tf32-cuda", "openvino-bf16-cpu", "onnx-fp16-cpu", "tfjs-uint8-browser-wasm"):
-        assert limits[f"{name}-320"] is None
+    for name, rounding in (
+        ("torchscript-tf32-cuda", "tf32"), ("openvino-bf16-cpu", "bf16"), ("onnx-fp16-cpu", "f16"),
+        ("tfjs-uint8-browser-wasm", "i8"),
+    ):  # fmt: skip
+        assert limits[f"{name}-320"] is read.parity[rounding]
+        assert limits[f"{name}-320"].box_max is None
+    assert all(limit.reason for limit in limits.values())
 
 
 def test_a_processor_without_half_arithmetic_is_expected_to_compute_otherwise() -> None:

@@ -1,4 +1,7 @@
-"""Options that the guide does not name, for real on the demo checkpoint: ExecuTorch, and LiteRT.js in a browser."""
+"""Options that the guide does not name, for real on the demo checkpoint.
+
+ExecuTorch, LiteRT.js in a browser, and TensorRT for RTX as far as a machine without such a card goes.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ pytestmark = [
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
 ]
 in_browser = pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="needs Chromium or Chrome, and npm")
+GPU = machine.detect(matrix.load().targets["cuda"])
 two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
 
 
@@ -91,7 +95,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide}
-    assert outside == {"executorch", "litert-js", "ort-web"}
+    assert outside == {"executorch", "litert-js", "ort-web", "tensorrt-rtx"}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -173,9 +177,9 @@ def test_a_corrupt_artifact_is_a_load_that_fails(
     assert problem.value.status is Status.FAILED
 
 
-def packages(cache: Path) -> str:
-    """The folder of LiteRT.js."""
-    return str(JsEnvironments(ROOT / "matrices", cache).ensure("litert-js").directory)
+def packages(cache: Path, family: str = "litert-js") -> str:
+    """The folder of what a page loads."""
+    return str(JsEnvironments(ROOT / "matrices", cache).ensure(family).directory)
 
 
 @in_browser
@@ -199,9 +203,80 @@ def test_litert_js_agrees_with_pytorch_and_says_what_ran(
     assert (attested["device"], attested["compute"], attested["threads"]) == ("wasm", "f32", threads)
     assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
     assert attested["version"] == "2.5.3"
+    assert attested["declared"] == ["device", "provider", "compute", "threads"]
     assert timing.samples_ms.min() > 0
     for output, expected in zip(outputs, reference, strict=True):
         difference = np.abs(output - expected)
         assert difference[:, :4].max() < (0.05 if precision == "fp32" else 2.0)
         assert difference[:, 4:].max() < (1e-4 if precision == "fp32" else 0.05)
         assert (difference[:, :4].max() > 0.05) == (precision == "fp16")
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("precision", "compute", "threads"),
+    [("fp32", "f32", 1), ("int8", "i8", 1), pytest.param("fp32", "f32", 2, marks=two_cpus)],
+)
+def test_onnx_runtime_web_reads_what_ran_from_its_profile(
+    precision: str,
+    compute: str,
+    threads: int,
+    artifacts: Artifacts,
+    environments: Environments,
+    cache: Path,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    """Both files take float32 in: by the type of their input alone both would be float32."""
+    images = calibration if precision == "int8" else ()
+    request = ExportRequest(CHECKPOINT, "onnx", precision, IMGSZ, 1, EXPORTERS / "onnx.py", "export-torch", images)
+    artifact = artifacts.ensure(request)
+    with guest(environments, "ort-web", threads) as worker:
+        worker.load(spec_for(artifact, "browser-wasm", threads, packages(cache, "ort-web-js")))
+        outputs = [worker.infer(x) for x in inputs]
+        attested = worker.stats(attest=True).attested
+    assert (attested["device"], attested["provider"]) == ("wasm", "CPUExecutionProvider")
+    assert (attested["compute"], attested["threads"], attested["declared"]) == (compute, threads, [])
+    assert attested["input_type"] == "float32"
+    assert sum(attested["convolutions"].values()) == 88
+    for output, expected in zip(outputs, reference, strict=True):
+        assert (np.abs(output - expected)[:, :4].max() < 0.05) == (precision == "fp32")
+
+
+# -- TensorRT for RTX ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("precision", "convolutions"),
+    [
+        ("fp32", {"f32": 88}),
+        ("fp16", {"f16": 88}),
+        ("int8", {"f32": 1, "i8": 87}),  # the one that sums up a distribution over distances is not quantised
+    ],
+)
+def test_engines_for_rtx_cards_are_built_without_one(
+    precision: str, convolutions: dict[str, int], artifacts: Artifacts, calibration: tuple[Path, ...]
+) -> None:
+    """NVIDIA's own parser reads in the graph what the precision says, here and wherever the tests run."""
+    artifact = exported(artifacts, "tensorrt-rtx", precision, calibration)
+    assert artifact.manifest["details"]["parsed_convolutions"] == convolutions
+    assert artifact.manifest["versions"]["tensorrt-rtx-cu13-bindings"] == "1.7.1.116"
+    float32 = exported(artifacts, "tensorrt-rtx", "fp32").size_bytes
+    # Half precision halves the weights; an engine in int8 was seen to be larger than one in float32.
+    low, high = {"fp32": (1, 1), "fp16": (0.5, 0.8), "int8": (1.0, 1.4)}[precision]
+    assert low * float32 <= artifact.size_bytes <= high * float32
+
+
+@pytest.mark.skipif(GPU.found, reason="has an NVIDIA GPU")
+def test_without_a_card_the_runtime_for_rtx_says_what_is_missing(
+    artifacts: Artifacts, environments: Environments
+) -> None:
+    artifact = exported(artifacts, "tensorrt-rtx", "fp32")
+    with guest(environments, "tensorrt-rtx") as worker:
+        with pytest.raises(CellProblem, match="TensorRT for RTX runs on the target cuda, not on cpu") as problem:
+            worker.load(spec_for(artifact))
+        assert problem.value.reason is Reason.TARGET_UNSUPPORTED
+        with pytest.raises(CellProblem, match="CUDA finds no device") as problem:
+            worker.load(spec_for(artifact, "cuda"))
+    assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)

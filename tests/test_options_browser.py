@@ -126,6 +126,7 @@ def test_wasm_agrees_with_pytorch_and_says_what_ran(
     assert attested["simd"] is True
     assert attested["cross_origin_isolated"] is True
     assert attested["filters"] == {"float32": 88}
+    assert attested["declared"] == []
     assert attested["software"] is False
     assert attested["clock_resolution_us"] <= 20  # 100 without isolation
     # The page's clock and this process's agree: five inferences fit into the time that asking for them took.

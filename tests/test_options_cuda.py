@@ -19,11 +19,15 @@ from guest_spec import spec
 
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
+from bench.environments import brought
 from bench.environments.locked import Environments
 from bench.grid import machine, matrix
+from bench.guest import tf32
+from bench.guest.refusals import PrecisionUnsupported
+from bench.guest.runtimes import _told as told
 from bench.guest.runtimes import _trt_layers as trt_layers
 from bench.places import EXPORTERS, GUEST, RUNTIMES
-from bench.reasons import CellProblem, Reason
+from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
 from bench.wall.confinement import Confinement
@@ -33,11 +37,17 @@ ROOT = Path(__file__).parents[1]
 IMGSZ = 320
 pytestmark = [
     pytest.mark.options,
-    pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
+    pytest.mark.skipif(
+        sys.version_info[:2] != (3, 11) and not brought.given("export-torch"),
+        reason="environments need Python 3.11, or interpreters that are named by BENCH_ENV_*",
+    ),
 ]
 Array = np.ndarray[Any, np.dtype[np.float32]]
 GPU = machine.detect(matrix.load().targets["cuda"])
 needs_gpu = pytest.mark.skipif(not GPU.found, reason=GPU.text)
+needs_tensorrt = pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) and not brought.given("tensorrt"), reason="TensorRT's environment needs Python 3.11"
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +113,7 @@ def test_cells_on_a_gpu_ask_for_their_own_environment_and_arithmetic() -> None:
     assert cells["onnx-fp16-cpu-320"] == ("onnx", "f32")
     assert cells["onnx-fp16-cuda-320"] == ("onnx-cuda", "f16")
     assert cells["tensorrt-int8-cuda-320"] == ("tensorrt", "i8")
+    assert cells["tensorrt-tf32-cuda-320"] == ("tensorrt", "tf32")
     assert "tensorrt-fp32-cpu-320" not in cells
 
 
@@ -134,6 +145,15 @@ def test_an_engines_convolutions_are_read_from_its_description(described: dict[s
     answer = json.dumps({"Layers": [other, described, other], "Bindings": ["images", "output0"]})
     assert trt_layers.convolutions(answer) == {arithmetic: 1}
     assert trt_layers.layer_kinds(answer)["Reformat"] == 2
+
+
+def test_an_engine_with_one_layer_in_tf32_is_not_float32() -> None:
+    words, weights = "Row major linear FP32", "Float"
+    layers = [layer("CaskConvolution", words, weights, tactic) for tactic in ("sm80_f32f32_f32", "sm80_f32f32_f32")]
+    layers.append(layer("CaskConvolution", words, weights, "sm80_tf32f32_tf32f32"))
+    found = trt_layers.convolutions(json.dumps({"Layers": layers}))
+    assert found == {"f32": 2, "tf32": 1}
+    assert told.arithmetic(found) == "tf32"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +250,7 @@ def test_int8_is_quantised_the_way_tensorrt_reads_it(
 
 
 def test_tensorrt_refuses_what_it_cannot_make(artifacts: Artifacts, environments: Environments, tmp_path: Path) -> None:
-    with pytest.raises(CellProblem, match="fp32, fp16, int8, not int4") as problem:
+    with pytest.raises(CellProblem, match="fp32, tf32, fp16, int8, not int4") as problem:
         typed("int4", artifacts, environments, [], tmp_path)
     assert problem.value.reason is Reason.PRECISION_UNSUPPORTED
     with pytest.raises(CellProblem, match="needs calibration images"):
@@ -295,22 +315,91 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import server
 _torch = server.import_adapter(Path(sys.argv[1], "runtimes", "_torch.py"))
-def said(dtype, device, traced, setting):
-    return _torch.arithmetic(Counter({(dtype, dtype, device): 88}), Counter(traced), setting)
-f32, f16 = torch.float32, torch.float16
-print(json.dumps([
-    said(f32, "cuda", {True: 88}, False), said(f32, "cuda", {False: 88}, True), said(f32, "cuda", {False: 87}, True),
-    said(f32, "cuda", {True: 1, False: 87}, False), said(f32, "cuda", {}, True), said(f32, "cuda", {}, False),
-    said(f32, "cpu", {True: 88}, True), said(f16, "cuda", {True: 88}, True),
-]))
+
+class Attention(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        y = self.convolution(x).flatten(2)
+        return y @ y.transpose(1, 2)
+
+def archive(name, make, allowed):
+    torch.backends.cudnn.allow_tf32 = allowed
+    path = f"{sys.argv[2]}/{name}.torchscript"
+    make(Attention().eval()).save(path)
+    return path
+
+def said(path, setting, products=False):
+    torch.backends.cudnn.allow_tf32 = setting
+    network = torch.jit.load(path, map_location="cpu").eval()
+    model = _torch.Model(network, torch.device("cpu"), torch.float32, (2, 3, 16, 16))
+    attested, seen = _torch.attest(model), _torch.dispatched(model)
+    assert attested["input_shape"] == [2, 3, 16, 16], attested
+    moved = _torch.Dispatched(
+        Counter({(a, b, "cuda", held): n for (a, b, _, held), n in seen.convolutions.items()}),
+        Counter({(kind, "cuda"): n for (kind, _), n in seen.products.items()}),
+    )
+    counted = _torch.by_compute(moved, convolutions=setting, products=products)
+    return [attested["compute"], _torch.arithmetic(counted)]
+
+def traced(network):
+    return torch.jit.trace(network, torch.zeros(2, 3, 16, 16))
+
+on, off = archive("on", traced, True), archive("off", traced, False)
+scripted = archive("scripted", torch.jit.script, True)
+print(json.dumps({
+    "traced with TF32": [said(on, True), said(on, False)],
+    "traced without": [said(off, True), said(off, False)],
+    "scripted": [said(scripted, True), said(scripted, False)],
+    "traced without, products rounded": [said(off, False, products=True)],
+}))
 """
 
 
-def test_the_constant_of_a_trace_outweighs_the_setting(environments: Environments) -> None:
-    python = environments.ensure("torchscript").python
-    command = [str(python), "-c", ARITHMETIC, str(GUEST)]
+def test_the_constant_of_a_trace_outweighs_the_setting(environments: Environments, tmp_path: Path) -> None:
+    """What an archive is attested as on this processor, and what its very graph would be on a GPU."""
+    python, script = environments.ensure("torchscript").python, tmp_path / "arithmetic.py"
+    script.write_text(ARITHMETIC, encoding="utf-8")  # a file, since torch.jit.script reads the source of a class
+    command = [str(python), str(script), str(GUEST), str(tmp_path)]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert said == ["tf32", "f32", "tf32", "tf32", "tf32", "f32", "f32", "f16"]
+    assert said == {
+        "traced with TF32": [["f32", "tf32"], ["f32", "tf32"]],
+        "traced without": [["f32", "f32"], ["f32", "f32"]],
+        # A script holds no constant: there the setting of the process that runs it decides.
+        "scripted": [["f32", "tf32"], ["f32", "f32"]],
+        # No constant holds a matrix product back either, and one that is rounded is not float32.
+        "traced without, products rounded": [["f32", "tf32"]],
+    }
+
+
+@pytest.mark.parametrize("option", ["torchscript", "onnx"])
+def test_a_processor_has_no_tf32_and_says_so(
+    option: str, artifacts: Artifacts, environments: Environments, inputs: list[Array]
+) -> None:
+    artifact = artifacts.ensure(request_for(option, "fp32"))
+    asked = spec_for(artifact, "tf32", "cpu") | {"options": {"tf32": True}}
+    runtime = {"onnx": "onnx_runtime"}.get(option, option)
+    with pytest.raises(CellProblem, match="TF32 is an arithmetic of NVIDIA GPUs; on cpu float32") as problem:
+        run(environments, option, runtime, asked, inputs[:1])
+    assert (problem.value.reason, problem.value.status) == (Reason.PRECISION_UNSUPPORTED, Status.SKIPPED)
+
+
+@pytest.mark.parametrize(("capability", "refused"), [((7, 5), True), ((8, 0), False), ((12, 0), False), (None, False)])
+def test_cards_before_ampere_have_no_tf32(
+    capability: tuple[int, int] | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf32, "compute_capability", lambda: capability)
+    if refused:
+        with pytest.raises(PrecisionUnsupported, match=r"this card has 7\.5 and would compute in float32"):
+            tf32.require_tf32("cuda")
+    else:
+        tf32.require_tf32("cuda")
+
+
+@pytest.mark.skipif(GPU.found, reason="there is a driver here")
+def test_without_a_driver_no_capability_is_told() -> None:
+    assert tf32.compute_capability() is None
 
 
 # -- where there is a GPU --------------------------------------------------------------------------------------------
@@ -353,8 +442,9 @@ def test_options_run_on_the_gpu(
             assert np.abs(output - expected)[:, :4].max() < 0.05
 
 
+@needs_tensorrt
 @needs_gpu
-@pytest.mark.parametrize(("precision", "compute"), [("fp32", "f32"), ("fp16", "f16"), ("int8", "i8")])
+@pytest.mark.parametrize(("precision", "compute"), [("fp32", "f32"), ("tf32", "tf32"), ("fp16", "f16"), ("int8", "i8")])
 def test_engines_are_built_and_run_on_the_gpu(
     precision: str,
     compute: str,

@@ -130,6 +130,7 @@ def test_each_precision_runs_attests_and_agrees_with_pytorch(
     if X86:
         assert attested["compute"] == OPTIONS[option].precisions[precision].compute, attested
         assert sum(attested["convolutions"].values()) == 88  # 81 convolutions and 7 depthwise ones, none unseen
+        assert attested["declared"] == []
     assert attested["device"] == "cpu"
     assert attested["threads"] == 1
     assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
@@ -143,7 +144,7 @@ def test_each_precision_runs_attests_and_agrees_with_pytorch(
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
-@pytest.mark.parametrize("option", ["mnn", "paddle"])  # NCNN can only repeat its option
+@pytest.mark.parametrize("option", ["mnn", "paddle", "ncnn"])
 def test_two_threads_are_attested_as_two(option: str, artifacts: Artifacts, environments: Environments) -> None:
     artifact = exported(artifacts, option, "fp32")
     with guest(environments, option, threads=2) as worker:
@@ -152,7 +153,33 @@ def test_two_threads_are_attested_as_two(option: str, artifacts: Artifacts, envi
         attested = worker.stats(attest=True).attested
     assert attested["threads"] == 2
     if X86:
-        assert attested.get("threads_source") != "option"
+        assert attested["declared"] == []
+
+
+@pytest.mark.skipif(not X86, reason="Arm's kernels differ")
+@pytest.mark.parametrize("option", ["ncnn", "mnn", "paddle"])
+def test_a_float32_file_is_attested_as_that_whatever_was_asked_for(
+    option: str, artifacts: Artifacts, environments: Environments
+) -> None:
+    given = spec_for(exported(artifacts, option, "fp32"), option, "fp32") | {"precision": "int8"}
+    with guest(environments, option) as worker:
+        worker.load(given)
+        worker.infer(np.zeros((1, 3, IMGSZ, IMGSZ), np.float32))
+        assert worker.stats(attest=True).attested["compute"] == "f32"
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads")
+def test_ncnn_attests_the_threads_it_got(artifacts: Artifacts, environments: Environments) -> None:
+    """OpenMP may be told to give fewer than a program asks for; NCNN's own option knows nothing of it."""
+    given = spec_for(exported(artifacts, "ncnn", "fp32"), "ncnn", "fp32", threads=2)
+    python, adapter = environments.ensure("ncnn").python, RUNTIMES / "ncnn_runtime.py"
+    limited = environments.variables() | {"OMP_THREAD_LIMIT": "1"}
+    with Worker(python, adapter, variables=limited, threads=2) as worker:
+        worker.load(given)
+        worker.infer(np.zeros((1, 3, IMGSZ, IMGSZ), np.float32))
+        said = worker.stats(attest=True).attested
+    assert (said["threads"], said["declared"]) == (1, [])
 
 
 @pytest.mark.skipif(not X86, reason="Arm CPUs with half precision honour the defaults")

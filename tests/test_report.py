@@ -198,7 +198,8 @@ def test_every_cell_is_on_the_page_with_its_reason(full_page: TextOf, full_run: 
 
 
 def test_equal_causes_are_grouped_and_invalid_shows_asked_and_ran(full_run: Path) -> None:
-    groups = {(group.status, group.code): group for group in outcomes.problems(run.load(full_run))}
+    problems = outcomes.problems(run.load(full_run), outcomes.words("en"))
+    groups = {(group.status, group.code): group for group in problems}
     assert len(groups["skipped", "target_absent"].problems) == 1
     assert groups["skipped", "target_absent"].count == 3
     assert groups["invalid", "attestation_mismatch"].problems[0].asked == (("compute", "f32", "bf16"),)

@@ -6,6 +6,7 @@ The first run builds the locked environments (some 2.5 GB, a minute or two); lat
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,8 @@ from guest_spec import spec
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
 from bench.environments.locked import Environments
-from bench.places import EXPORTERS, RUNTIMES
+from bench.grid import machine
+from bench.places import EXPORTERS, GUEST, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
@@ -94,6 +96,7 @@ def reference(
         outputs = [worker.infer(x) for x in inputs]
         attested = worker.stats(attest=True).attested
     assert (attested["compute"], attested["device"], attested["threads"]) == ("f32", "cpu", 1)
+    assert attested["declared"] == []
     assert sum(attested["convolutions"].values()) > 80
     # Random or broken weights would let everything below agree about nothing.
     assert all(output[:, 4:].max() > 0.3 for output in outputs)
@@ -134,6 +137,7 @@ def test_each_export_runs_attests_and_agrees_with_pytorch(
     assert attested["threads"] == 1
     assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
     assert attested["version"] in artifact.manifest["versions"].values()
+    assert attested["declared"] == []
     for output, expected in zip(outputs, reference, strict=True):
         difference = np.abs(output - expected)
         if limits is not None:
@@ -144,6 +148,67 @@ def test_each_export_runs_attests_and_agrees_with_pytorch(
             assert difference.max() > 0
             assert difference[0, :4, top(expected)].mean() < 8
             assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.8
+
+
+# -- what an attestation would get wrong by repeating the request ------------------------------------------------------
+
+
+def attested(environments: Environments, option: str, runtime: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What a runtime attests after an inference."""
+    python, adapter = environments.ensure(option).python, RUNTIMES / f"{runtime}.py"
+    with Worker(python, adapter, variables=environments.variables(), threads=int(given["threads"])) as worker:
+        worker.load(given)
+        worker.infer(np.zeros((1, 3, IMGSZ, IMGSZ), np.float32))
+        return worker.stats(attest=True).attested
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="Arm's kernels differ")
+@pytest.mark.parametrize(
+    ("option", "runtime", "options"),
+    [("onnx", "onnx_runtime", {}), ("openvino", "openvino_runtime", {"inference_precision": "f32"})],
+)
+def test_a_float32_file_is_attested_as_that_whatever_was_asked_for(
+    option: str, runtime: str, options: dict[str, Any], artifacts: Artifacts, environments: Environments
+) -> None:
+    artifact = artifacts.ensure(request_for(option, "fp32", ()))
+    said = attested(environments, option, runtime, spec_for(artifact, "int8", options))
+    assert (said["compute"], said["declared"]) == ("f32", [])
+
+
+@pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads")
+def test_onnx_runtimes_threads_are_those_it_started(artifacts: Artifacts, environments: Environments) -> None:
+    artifact = artifacts.ensure(request_for("onnx", "fp32", ()))
+    said = attested(environments, "onnx", "onnx_runtime", spec(artifact, IMGSZ, threads=2))
+    assert (said["threads"], said["declared"]) == (2, [])
+
+
+def test_openvinos_threads_are_those_it_settled_on(artifacts: Artifacts, environments: Environments) -> None:
+    artifact = artifacts.ensure(request_for("openvino", "fp32", ()))
+    said = attested(environments, "openvino", "openvino_runtime", spec(artifact, IMGSZ, threads=1000))
+    assert said["threads"] == len(machine.available_cpus())
+
+
+PROVIDERS = """
+import json, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import server
+_torch = server.import_adapter(Path(sys.argv[1], "runtimes", "_torch.py"))
+network = torch.nn.Conv2d(3, 8, 3).eval()
+model = _torch.Model(network, torch.device("cpu"), torch.float32, (1, 3, 160, 160))  # not too small for oneDNN
+said = [_torch.attest(model)["provider"]]
+with torch.backends.mkldnn.flags(enabled=False):
+    said.append(_torch.attest(model)["provider"])
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="Arm's kernels differ")
+def test_pytorchs_provider_is_whose_kernels_ran_and_not_what_is_installed(environments: Environments) -> None:
+    python = environments.ensure("torchscript").python
+    done = subprocess.run([str(python), "-c", PROVIDERS, str(GUEST)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["oneDNN", "native"]
 
 
 @pytest.mark.parametrize(
@@ -253,19 +318,3 @@ def test_checkpoints_are_looked_into_first(environments: Environments, artifacts
             assert name in problem.value.text
             assert "Traceback" not in problem.value.text
     assert not (tmp_path / "pwned").exists()
-
-
-def test_a_checkpoint_for_images_of_one_channel_is_refused(environments: Environments, tmp_path: Path) -> None:
-    env = environments.ensure("export-torch")
-    grey = tmp_path / "grey.pt"
-    script = (
-        "import sys, torch; from ultralytics.nn.tasks import DetectionModel; "
-        "torch.save({'model': DetectionModel('yolo11n.yaml', ch=1, nc=2, verbose=False)}, sys.argv[1])"
-    )
-    variables = environments.variables()
-    subprocess.run([env.python, "-c", script, grey], env=variables, check=True, capture_output=True, timeout=120)
-    with (
-        Worker(env.python, EXPORTERS / "checkpoint.py", variables=variables, threads=1) as worker,
-        pytest.raises(CellProblem, match=r"grey\.pt takes images of 1 channel; the bench gives every network 3"),
-    ):
-        worker.call("inspect", {"weights": str(grey)}, 120)

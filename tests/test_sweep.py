@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -22,7 +23,7 @@ from sweeps import LATENCY_OF_SECONDS
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.guest.seal import ISOLATED, NETWORK, WRITES
-from bench.places import MATRICES, ROOT
+from bench.places import GUEST, MATRICES, ROOT
 from bench.store import benchmark_json
 from bench.wall.confinement import refusals
 
@@ -269,19 +270,45 @@ def test_a_model_of_other_classes(matrices: Path, tmp_path: Path) -> None:
     assert code == 2, said
 
 
-def test_raw_outputs_beyond_what_the_arithmetic_allows_make_a_row_invalid(matrices: Path, tmp_path: Path) -> None:
-    strict = shutil.copytree(matrices, tmp_path / "matrices")
-    limits = (strict / "parity.toml").read_text(encoding="utf-8")
-    (strict / "parity.toml").write_text(limits.replace("box_max = 1.0", "box_max = 1e-7"), encoding="utf-8")
-    code, said, directory = run(strict, tmp_path, "-k", "parity or attestation")
+ECHO = """
+
+_load, _attest = load, attest
+
+
+def load(spec):
+    global _asked
+    _asked = {"fp32": "f16", "fp16": "f32"}[spec["precision"]]
+    return _load(spec)
+
+
+def attest(model):
+    return _attest(model) | {"compute": _asked}
+"""
+"""Makes a runtime repeat what it is asked for."""
+
+
+def test_raw_outputs_that_the_arithmetic_does_not_allow_make_a_row_invalid(matrices: Path, tmp_path: Path) -> None:
+    """ONNX Runtime says half precision of float32 weights, and float32 of weights that were rounded to half."""
+    folder = shutil.copytree(matrices, tmp_path / "matrices")
+    guest = shutil.copytree(GUEST, tmp_path / GUEST.name)
+    with (guest / "runtimes" / "onnx_runtime.py").open("a", encoding="utf-8") as adapter:
+        adapter.write(ECHO)
+    options = folder / "options" / "onnx.toml"
+    text, begin, end = options.read_text(encoding="utf-8"), "[precisions.fp32]", "[precisions.int8]"
+    claimed = '[precisions.fp32]\ncompute = "f16"\n\n[precisions.fp16]\ncompute = "f32"\n\n'
+    options.write_text(text[: text.index(begin)] + claimed + text[text.index(end) :], encoding="utf-8")
+    code, said, directory = run(folder, tmp_path, "--precisions", "fp32,fp16", "-k", "parity or attestation")
     assert code == 1, said
-    table = cells(directory).set_index("option")
-    assert table.loc["pytorch"].status == "measured"  # it differs from itself by nothing
-    onnx = table.loc["onnx"]
-    assert (onnx.status, onnx.reason_code) == ("invalid", "parity_exceeded")
-    assert "f32 stays within 1e-07 px" in onnx.reason
-    assert onnx.compute == "f32"  # what it says of itself is kept beside that
-    assert onnx.parity_box_max > 1e-7
+    rows: dict[Any, Any] = {(row.option, row.precision): row for row in cells(directory).itertuples()}
+    assert rows["pytorch", "fp32"].status == "measured"  # it differs from itself by nothing
+    near, far = rows["onnx", "fp32"], rows["onnx", "fp16"]
+    assert (near.status, near.reason_code) == ("invalid", "parity_too_near")
+    assert "f16 moves them by 0.003 px at least. So something finer was computed, whatever ONNX says" in near.reason
+    assert (far.status, far.reason_code) == ("invalid", "parity_exceeded")
+    assert "f32 stays within 0.005 px. So something else was computed, whatever ONNX says" in far.reason
+    assert (near.compute, far.compute) == ("f16", "f32")  # what it says of itself is kept beside that
+    assert near.parity_box_mean < 0.003
+    assert far.parity_box_mean > 0.005
 
 
 def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) -> None:
@@ -308,10 +335,10 @@ def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) 
 
 
 def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Path, tmp_path: Path) -> None:
-    """On a real file system of 80 kB: rows fit, but not beside the first detections."""
+    """On a real file system of 112 kB: rows fit, but not beside the first detections."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", str(disk)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=112k", "tmpfs", str(disk)], check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from bench import store
 from bench.grid import matrix
 from bench.measure.instruments.parity import KINDS
-from bench.reasons import CellProblem, Reason
+from bench.reasons import CellProblem, Collector, Reason
 from bench.stats import Interval
 from bench.store import metrics
 from bench.store.metrics import Figure
 from bench.store.writing import RunStore
-from bench.tasks.dataset import DataFile, Dataset, Image, Labels, load
+from bench.tasks.datafile import DataFile
+from bench.tasks.dataset import Dataset, Image, Labels, read
 from bench.tasks.detect.task import DETECT
 from bench.tasks.registry import TASKS
 from bench.tasks.task import AnyTask, Metric, Output, Outputs, ParityGroup, Score, Task, Tensor, require_outputs
@@ -65,8 +66,16 @@ class Outline:
     table = "detections"
     resampled = "image_id"
 
-    def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
-        return load(path, _reader, split, limit)
+    def read(
+        self,
+        path: Path,
+        problems: Collector,
+        *,
+        split: str = "val",
+        limit: int | None = None,
+        kept: Path | None = None,
+    ) -> Dataset | None:
+        return read(path, _reader, problems, split=split, limit=limit, kept=kept)
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Crop]:
         left = (image.shape[1] - imgsz) // 2
@@ -94,7 +103,7 @@ def _reader(source: DataFile) -> Any:
     """Reads the corners of outlines, of which every object may have another number; the data file says from where."""
     origin = float(source.content.get("origin", 0))
 
-    def read(path: Path, classes: int, image: Image) -> Labels:
+    def labels(path: Path, classes: int, image: Image) -> Labels:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
         rows = np.empty(len(lines), OBJECTS)
         for row, (category, *numbers) in zip(rows, lines, strict=True):
@@ -103,7 +112,7 @@ def _reader(source: DataFile) -> Any:
             row["corners"] = np.array(numbers, float).reshape(-1, 2) * (image.width, image.height) + origin
         return Labels(rows, path.read_bytes())
 
-    return read
+    return labels
 
 
 OUTLINE: Task[Crop, Found] = Outline()
@@ -204,7 +213,10 @@ def test_labels_of_any_length_are_read_as_the_data_file_describes_them(tmp_path:
         corners = "0.5 0.5 " * (3 + number)
         (tmp_path / "labels" / f"{number}.txt").write_text(f"0 {corners}\n", encoding="utf-8")
     (tmp_path / "data.yaml").write_text("val: images\nnames: [thing]\norigin: 1\n", encoding="utf-8")
-    data = OUTLINE.load(tmp_path / "data.yaml")
+    problems = Collector()
+    data = OUTLINE.read(tmp_path / "data.yaml", problems)
+    assert data is not None
+    assert problems.found == ()
     assert [len(corners) for corners in data.boxes["corners"]] == [3, 4, 5]
     assert data.boxes["corners"][0].tolist() == [[11.0, 6.0]] * 3
     assert [len(corners) for corners in data.subset(2).boxes["corners"]] == [3, 4]

@@ -86,12 +86,12 @@ def test_an_inference_whose_output_is_looked_at_is_a_sample() -> None:
         sample = guest.sample(images())
         assert np.array_equal(sample.outputs["output"], guest.outputs(images())["output"])
         assert sample.ms >= 20
-        assert sample.wall_s == sample.ms / 1e3, "nothing but the inference"
+        assert sample.ms / 1e3 <= sample.wall_s < 2 * sample.ms / 1e3, "the inference, and a look at two clocks"
         assert sample.cpu_s < sample.wall_s / 2, "it sleeps"
         assert guest.time(1).samples_ms.shape == (1,), "its input stays for more of the same"
 
 
-def test_a_sample_of_inference_elsewhere_is_another_one_by_the_clock_there() -> None:
+def test_a_sample_of_inference_elsewhere_is_by_the_clock_there() -> None:
     with worker("elsewhere") as guest:
         guest.load(spec() | {"manifest": {"output": {"layout": "channels_first", "units": "px"}}})
         sample = guest.sample(images())

@@ -78,7 +78,7 @@ def check(wanted: Plan, directory: Path, minutes: float, *, huge: bool, started:
         base, candidate = (_tables(state, names, directory, console) for state in (wanted.base, wanted.candidate))
         found.candidate = candidate
         allowed = tolerances.load(wanted.candidate.request.matrices)
-        before, now = gate.tables(base), gate.tables(candidate)
+        before, now = gate.tables(base, names), gate.tables(candidate, names)
         rungs = {name: gate.ladder(name, before, now, allowed) for name in names}
         found.lines += [line for lines in rungs.values() for line in lines]
         margins = {name: allowed[name].margin for name in tolerances.TIMED}

@@ -122,11 +122,12 @@ class SelfCheck:
             swept = engine.sweep(request, Reporter(console), "test_accuracy")
             if swept.interrupted:
                 raise KeyboardInterrupt
-            cells, rows, truth = (read_table(swept.directory, name) for name in ("cells", "detections", "ground_truth"))
-        measured = cells[cells.status == Status.MEASURED.value]
-        best = measured.sort_values("map50_95", ascending=False).to_dict("records")[0]
+            cells, truth = (read_table(swept.directory, name) for name in ("cells", "ground_truth"))
+            measured = cells[cells.status == Status.MEASURED.value]
+            best = measured.sort_values("map50_95", ascending=False).to_dict("records")[0]
+            rows = read_table(swept.directory, "detections", {"cell_id": [best["cell_id"]]})
         plan, margin = self.plan.accuracy, self.allowed[SCORE].margin
-        predictions = Predictions(rows[rows.cell_id == best["cell_id"]].drop(columns="cell_id"), truth)
+        predictions = Predictions(rows.drop(columns="cell_id"), truth)
         with Reporter(console) as progress, progress.timed("", f"planting drops, {draws} draws"), workers() as spread:
             found = drops.judge(predictions, plan.drops, plan.images, draws, margin, spread)
         self._facts["accuracy"] = {

@@ -7,6 +7,7 @@ it, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import atexit
 import io
 import signal
 import sys
@@ -20,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import calibrate, gate, guide, selfcheck
+from bench.cli import calibrate, gate, guide, inputs, selfcheck
 from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
@@ -30,7 +31,8 @@ NAME = "yolo11-bench"
 
 app = typer.Typer(
     name=NAME,
-    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `run`; `show` prints a past run.",
+    help="Measure every way to deploy a YOLO11 model. Start with `doctor`, then `inspect` your model and data, then "
+    "`run`; `show` prints a past run.",
     no_args_is_help=True,
     rich_markup_mode=None,  # rich takes longer to import than `--help` may take
     pretty_exceptions_enable=False,
@@ -94,7 +96,8 @@ def run(
 
 
 def _conclude(directory: Path, spoken: Literal["en", "zh"]) -> None:
-    from bench.report.terminal import print_run, words
+    from bench.report.outcomes import words
+    from bench.report.terminal import print_run
 
     console, t = Console(), words(spoken)
     print_run(directory, console, t)
@@ -217,6 +220,7 @@ def report_command(
     Console().print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
 
 
+app.add_typer(inputs.app)
 app.add_typer(gate.app)
 app.add_typer(calibrate.app)
 app.add_typer(selfcheck.app)
@@ -289,6 +293,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _forgive_encodings()
     # A stop signal then ends a run like Ctrl-C does: guests are ended and what was measured is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whatever is ending is not interrupted again: guests are ended there, and their files removed.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     command: Callable[..., Any] = app
     try:
         command(translated(sys.argv[1:] if arguments is None else arguments))

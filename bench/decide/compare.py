@@ -18,10 +18,10 @@ from bench.reasons import Status, UsageError, did_you_mean
 from bench.stats import Interval
 from bench.stats.contrast import against, ratio
 from bench.store import metrics
-from bench.store.reading import optional
+from bench.store.reading import optional, task_of
 from bench.store.tables import read_table
 from bench.tasks.dataset import evenly_spaced
-from bench.tasks.registry import TASKS
+from bench.tasks.registry import TASKS, recorded
 from bench.tasks.task import AnyTask
 
 TIME = "time"
@@ -63,7 +63,7 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     first, second = (_named(states, name, directory) for name in (one, other))
     pair = cells.loc[[first, second]]
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
-    task = TASKS[_task(directory)]
+    task = recorded(task_of(directory))
     scores = {metric.name for metric in (*task.metrics, task.delta)}
     # The score on some of the images is no measure of the score on all of them.
     apart = scores if cells.images[first] != cells.images[second] else set()
@@ -94,12 +94,6 @@ def _named(states: Mapping[str, str], name: str, directory: Path) -> str:
     shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
     hint = did_you_mean([name], [*short, *known])
     raise UsageError(f"{directory.name} has no cell {name!r}{hint}; it has {shown or 'none'}")
-
-
-def _task(directory: Path) -> str:
-    """The task that a run was of, as it recorded it."""
-    facts = read_table(directory, "environment")
-    return next(iter(facts.value[(facts.scope == "run") & (facts.key == "task")]), "detect")
 
 
 def time(samples: pd.DataFrame, pair: pd.DataFrame) -> Comparison:
@@ -138,7 +132,8 @@ def _paired(figure: Comparison, directory: Path, task: AnyTask, pair: pd.DataFra
 
     `pair` holds the two rows of `cells`.
     """
-    rows, truth = read_table(directory, task.table), read_table(directory, "ground_truth")
+    rows = read_table(directory, task.table, {"cell_id": [str(name) for name in pair.index]})
+    truth = read_table(directory, "ground_truth")
     sides = [rows[rows.cell_id == name] for name in pair.index]
     # A cell of a slow target is evaluated on some of the images, always the same (`Dataset.subset`).
     every = tuple(sorted(set(truth[task.resampled])))

@@ -22,9 +22,9 @@ from bench.reasons import Reason, Status
 from bench.stats import Interval
 from bench.stats.change import CONFIRM_ALPHA, Change, Decided, both, p_value, suspects
 from bench.store.operators import Operator
-from bench.store.reading import optional
+from bench.store.reading import optional, task_of
 from bench.store.tables import read_table
-from bench.tasks.registry import TASKS
+from bench.tasks.registry import recorded
 from bench.tasks.task import AnyTask
 
 STATUS, ATTESTED, OPERATORS = "status", "attested", "operators"
@@ -83,13 +83,11 @@ class Tables:
     task: AnyTask
 
 
-def tables(run: Path) -> Tables:
-    """Read a run.  Raises StoreError for a table that cannot be read."""
-    facts = read_table(run, "environment")
-    named = facts.value[(facts.scope == "run") & (facts.key == "task")]
-    task = TASKS[next(iter(named), "detect")]
+def tables(run: Path, names: Sequence[str]) -> Tables:
+    """Read a run, and the predictions of those of its cells.  Raises StoreError for a table that cannot be read."""
+    task = recorded(task_of(run))
     cells = {str(row.cell_id): row for row in read_table(run, "cells").itertuples(index=False)}
-    return Tables(cells, optional(run, task.table), read_table(run, "ground_truth"), task)
+    return Tables(cells, optional(run, task.table, {"cell_id": names}), read_table(run, "ground_truth"), task)
 
 
 def vanished(cell: str) -> Line:

@@ -44,13 +44,20 @@ class EmulatedEnvironments(Environments):
         self.system.ensure(on_output or _ignore)
         return super().ensure(family, on_output)
 
+    def identity(self, family: str) -> str:
+        """As for this machine, and the system under it, whose folder is called by what it is made of."""
+        return f"{super().identity(family)} {self.system.directory.name}"
+
     def _external(self, family: str) -> Env | None:
         """Nothing: an interpreter that the user brings is of this machine."""
         del family
         return None
 
-    def _platform(self) -> tuple[str, ...]:
-        return "linux", self.system.emulator.machine, str(self.system.directory)
+    def _platform(self) -> tuple[str, str]:
+        return "linux", self.system.emulator.machine
+
+    def _beneath(self) -> tuple[str, ...]:
+        return (str(self.system.directory),)
 
     def _install(self, family: str, directory: Path, text: str, backend: str, say: OnOutput, requirements: Path) -> str:
         """Lay out a venv as the venv module does, and put the lock's wheels into it; `backend` has no counterpart."""

@@ -10,6 +10,7 @@ import hashlib
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from bench.reasons import UsageError
 
 MATRICES = "matrices"
 _WANTED = ("envs", "options", "sweeps", "targets.toml", "parity.toml", "tolerances.toml", "emulators.toml")
+_UNPACKED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises for an archive that was damaged, by where it was."""
 # A zip file's time of a file, the same always, so that one house gives one archive.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -36,7 +39,7 @@ def pack(matrices: Path) -> bytes:
 def unpack(archive: bytes, cache: Path) -> Path:
     """The folder of a packed house, in the cache; returns its matrices.
 
-    Raises UsageError for what is no such archive.
+    Raises UsageError for what is no such archive, and for a cache that cannot be written.
     """
     folder = cache / "houses" / hashlib.sha256(archive).hexdigest()[:16]
     with locked(folder):
@@ -46,8 +49,10 @@ def unpack(archive: bytes, cache: Path) -> Path:
             try:
                 with zipfile.ZipFile(io.BytesIO(archive)) as source:
                     source.extractall(temporary)
-            except zipfile.BadZipFile as error:
-                raise UsageError(f"not a packed house: {error}") from error
+            except _UNPACKED as error:
+                raise UsageError(f"not a packed house: {error}; restore it from a copy, or promote again") from error
+            except OSError as error:
+                raise UsageError(f"cannot unpack a house into {folder}: {error}; choose another --cache") from error
             inside = temporary / PACKAGE.name / GUEST.name
             if inside.is_dir():  # a revision's, as git packs it
                 inside.rename(temporary / GUEST.name)

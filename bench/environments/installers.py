@@ -136,6 +136,23 @@ def torch_backend(text: str, asked: str) -> list[str]:
     return [] if offered or sys.platform != "linux" else ["--torch-backend", "cpu"]
 
 
+def torch_build(text: str, asked: str) -> str:
+    """Version of torch, with the label of its build, that installing a lock gives; empty for a lock without torch.
+
+    As `install_venv` chooses it: what is asked for, else the build that a find-links folder offers.  PyPI's builds have
+    no label, whatever they are for.
+    """
+    pin = TORCH_PIN.search(text)
+    if pin is None:
+        return ""
+    chosen = torch_backend(text, asked) if find_uv() is not None else []
+    if chosen:
+        return f"{pin[1]}+{chosen[-1]}"
+    folders = uv_variables(text).get("UV_FIND_LINKS", "").split(",")
+    offered = [path.name.split("-")[1] for folder in folders for path in _wheels(folder, f"torch-{pin[1]}[+-]*.whl")]
+    return max(offered, default=pin[1])
+
+
 def version(*command: str) -> str:
     """What a tool prints about its version."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -56,15 +56,7 @@ class JsEnvironments:
         Raises UsageError (no lock, or more than one), CellProblem(ENVIRONMENT_FAILED): skipped where there is no npm,
         failed where npm fails, with its last lines.
         """
-        lock = outside.the_one(self._locks, f"{family}/{_LOCK}") or self._locks[0] / family / _LOCK
-        source = lock.parent
-        try:
-            texts = {name: (source / name).read_bytes() for name in ("package.json", _LOCK)}
-        except OSError as error:
-            raise UsageError(
-                f"{error.filename}: cannot be read: {error.strerror}. An option asks for the JavaScript packages "
-                f"'{family}'; write package.json and run `python -m bench lock {family}`."
-            ) from error
+        texts = self._texts(family)
         digest = hashlib.sha256(texts[_LOCK]).hexdigest()
         directory = self._cache / f"{family}-{digest[:12]}"
         try:
@@ -74,6 +66,21 @@ class JsEnvironments:
         except OSError as error:
             text = f"cannot install '{family}' in {directory}: {error}"
             raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
+
+    def identity(self, family: str) -> str:
+        """SHA-256 of what decides the content of a folder, its lock; nothing is installed.  Raises UsageError."""
+        return hashlib.sha256(self._texts(family)[_LOCK]).hexdigest()
+
+    def _texts(self, family: str) -> dict[str, bytes]:
+        """What a family asks for and its lock, by file name.  Raises UsageError."""
+        lock = outside.the_one(self._locks, f"{family}/{_LOCK}") or self._locks[0] / family / _LOCK
+        try:
+            return {name: (lock.parent / name).read_bytes() for name in ("package.json", _LOCK)}
+        except OSError as error:
+            raise UsageError(
+                f"{error.filename}: cannot be read: {error.strerror}. An option asks for the JavaScript packages "
+                f"'{family}'; write package.json and run `python -m bench lock {family}`."
+            ) from error
 
 
 def _install(family: str, directory: Path, digest: str, texts: dict[str, bytes]) -> JsEnv:
@@ -102,8 +109,8 @@ def _read_marker(family: str, directory: Path, digest: str) -> JsEnv | None:
     try:
         marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
         whole = marker["lock_sha256"] == digest and marker["contents"] == _contents(directory / "node_modules")[1]
-        return JsEnv(family, directory / "node_modules", digest, marker["bytes"]) if whole else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return JsEnv(family, directory / "node_modules", digest, int(marker["bytes"])) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

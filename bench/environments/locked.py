@@ -38,6 +38,7 @@ from bench.environments.installers import (
     find_uv,
     install_venv,
     torch_backend,
+    torch_build,
     uv_variables,
     version,
 )
@@ -78,13 +79,15 @@ class Env:
             return {"external": True, "python": self.external.version, "packages": packages}
         return {"lock_sha256": self.lock_sha256, "bytes": self.bytes, "packages": packages}
 
-    def identity(self) -> str:
-        """SHA-256 of what decides the environment's content: its lock, or what the user's interpreter holds."""
-        return _sha256("\n".join((self.external.version, *self.freeze()))) if self.external else self.lock_sha256
-
     def packages(self) -> tuple[str, ...]:
         """Installed distributions as sorted `name==version`, read from the names of the *.dist-info directories."""
         return tuple(sorted("==".join(path.stem.split("-", 1)) for path in self._dist_infos()))
+
+    @property
+    def torch(self) -> str:
+        """Version of the torch it holds, with the label of its build (2.13.0+cpu); empty where it holds none."""
+        pin = next((name for name in self.packages() if name.startswith("torch==")), "")
+        return pin.removeprefix("torch==")
 
     def freeze(self) -> tuple[str, ...]:
         """`packages()` after one comment line with a fingerprint of their RECORD files.
@@ -126,6 +129,7 @@ class Environments:
         self._cache = cache_dir
         self._built: dict[str, Env] = {}
         self._brought: dict[str, Env | None] = {}
+        self._foreseen: dict[tuple[str, str], str] = {}
 
     def lock_text(self, family: str) -> str:
         """The lock of `family`.  Raises UsageError when there is none, or several, or it holds more than versions."""
@@ -191,9 +195,26 @@ class Environments:
         return _read_marker(family, directory, text)
 
     def identity(self, family: str) -> str:
-        """SHA-256 of what decides the content of a family's environment; nothing is built.  Raises as `existing`."""
+        """SHA-256 of what decides the content of a family's environment; nothing is built.  Raises as `existing`.
+
+        Beside the lock that is the Python that it is for, the platform whose wheels it takes, and the build of torch,
+        which one index serves for the CPU and another for CUDA under one version.  Of Python the minor version: wheels
+        are built for it, and no exporter writes another file under another patch of it.  Of an interpreter of the
+        user's it is all that it holds.
+        """
         own = self._external(family)
-        return own.identity() if own is not None else _sha256(self.lock_text(family))
+        if own is not None and own.external is not None:
+            return _sha256("\0".join((own.external.version, *self._platform(), *own.freeze())))
+        text, backend, directory = self._locate(family)
+        env = self._built.get(family) or _read_marker(family, directory, text)
+        torch = env.torch if env is not None else self._torch_to_be(text, backend)
+        return _sha256("\0".join((text, PYTHON_VERSION, *self._platform(), torch)))
+
+    def _torch_to_be(self, text: str, backend: str) -> str:
+        """The build of torch that installing a lock would give; what that depends on is asked for once."""
+        if (text, backend) not in self._foreseen:
+            self._foreseen[text, backend] = torch_build(text, backend)
+        return self._foreseen[text, backend]
 
     def _external(self, family: str) -> Env | None:
         """The user's interpreter for `family`, looked at once."""
@@ -210,13 +231,17 @@ class Environments:
         """Lock, explicitly chosen build of torch, and directory of a family."""
         text = self.lock_text(family)
         backend = os.environ.get("BENCH_TORCH_BACKEND", "") if TORCH_PIN.search(text) else ""
-        facts = (text, PYTHON_VERSION, *self._platform(), backend)
+        facts = (text, PYTHON_VERSION, *self._platform(), *self._beneath(), backend)
         key = hashlib.sha256("\0".join(facts).encode()).hexdigest()
         return text, backend, self._cache / "envs" / f"{family}-{key[:12]}"
 
-    def _platform(self) -> tuple[str, ...]:
-        """What an environment holds wheels for."""
+    def _platform(self) -> tuple[str, str]:
+        """System and processor that an environment holds wheels for."""
         return sys.platform, platform.machine()
+
+    def _beneath(self) -> tuple[str, ...]:
+        """Where the system under it lies, if that is not this machine's own."""
+        return ()
 
     def _install(self, family: str, directory: Path, text: str, backend: str, say: OnOutput, requirements: Path) -> str:
         """Install a lock into a new venv in `directory`; returns the installer's version."""
@@ -228,7 +253,29 @@ class Environments:
         The user's PYTHONPATH, thread settings and home stay outside, PATH begins with a `pip` that refuses (one
         exporter calls it), ultralytics neither looks hosts up, installs anything nor unpickles what is no checkpoint
         of its own, and OpenVINO reports nothing to its makers.  The worker adds the thread settings.
+        Raises UsageError for a cache that cannot be written.
         """
+        try:
+            refusing, home = self._refusing(), self._home()
+        except OSError as error:
+            raise UsageError(f"cannot write the cache {self._cache}: {error}; choose another --cache") from error
+        return {
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "HOME": str(home),
+            "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
+            "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
+            "LANG": "C.UTF-8",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs are counted as their driver counts them, not the fastest first
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "YOLO_OFFLINE": "true",
+            "YOLO_AUTOINSTALL": "false",
+            "ULTRALYTICS_SAFE_LOAD": "true",
+        }
+
+    def _refusing(self) -> Path:
+        """The folder of tools that refuse, made now."""
         refusing = self._cache / "envs" / "bin"
         refusing.mkdir(parents=True, exist_ok=True)
         for name in ("pip", "pip3", "uv"):
@@ -238,19 +285,7 @@ class Environments:
                 temporary.write_text(_REFUSAL, encoding="utf-8")
                 temporary.chmod(0o755)
                 temporary.replace(tool)
-        return {
-            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            "HOME": str(self._home()),
-            "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
-            "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
-            "LANG": "C.UTF-8",
-            "PYTHONNOUSERSITE": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",
-            "YOLO_OFFLINE": "true",
-            "YOLO_AUTOINSTALL": "false",
-            "ULTRALYTICS_SAFE_LOAD": "true",
-        }
+        return refusing
 
     def _home(self) -> Path:
         """The home of all guests, made now: where their libraries keep settings and caches, none of the user's."""
@@ -321,9 +356,11 @@ def _read_marker(family: str, directory: Path, text: str) -> Env | None:
     """The environment in `directory` when it was built to the end and still holds what was installed, else None."""
     try:
         marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
-        env = Env(family, _python_in(directory), _site_packages_in(directory), marker["lock_sha256"], marker["bytes"])
+        env = Env(
+            family, _python_in(directory), _site_packages_in(directory), marker["lock_sha256"], int(marker["bytes"])
+        )
         whole = env.python.exists() and list(env.freeze()) == marker["freeze"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return env if whole and env.lock_sha256 == _sha256(text) else None
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from glob import glob
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
 
@@ -70,7 +71,7 @@ def _command(signs: Signs) -> str:
         done = subprocess.run(signs.command, capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
         return f"!{signs.command[0]} is not installed"
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # a NUL in a word, an output that is no text
         return f"!`{line}` failed: {error}"
     match = re.search(signs.prints, done.stdout)
     if done.returncode or not match:
@@ -85,23 +86,78 @@ def _files(signs: Signs) -> str:
     for name in (name for pattern in signs.files for name in sorted(glob(pattern))):  # noqa: PTH207 - absolute patterns
         path = Path(name)
         # A device node proves itself by being there; a regular file must hold the text.
-        if not signs.contains or path.is_char_device() or signs.contains in path.read_text(errors="replace"):
+        if not signs.contains or path.is_char_device() or signs.contains in _text(path):
             return name
     return f"!no {' or '.join(signs.files)}" + (f" with {signs.contains}" if signs.contains else "")
 
 
+def _text(path: Path) -> str:
+    """What a file holds; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def driver(target: Target) -> str:
-    """Version of the driver behind a target's device, as the kernel tells it; empty where it tells none."""
+    """Version of the driver behind a target's device, as the kernel tells it; empty where it tells none.
+
+    A device that the kernel's own files tell of, or that comes with the system, is driven by the kernel itself.
+    """
     told = Path("/proc/driver/nvidia/version")
-    return told.read_text(encoding="utf-8").partition("\n")[0] if target.device == "cuda" and told.is_file() else ""
+    if target.device == "cuda":
+        return told.read_text(encoding="utf-8").partition("\n")[0] if told.is_file() else ""
+    built_in = target.detect.contains or target.detect.system == ["Darwin"]
+    return f"{platform.system()} {platform.release()}" if built_in else ""
+
+
+def device(target: Target) -> str:
+    """What tells a target's device here from another's: what was found of it, and what it says of itself.
+
+    The latter is what the program that finds it answers to the target's `describe`; its driver's version stands for
+    that where there is none.  Two that differ may share neither a figure nor an artifact that is built for a device.
+    """
+    described = _described(target)
+    parts = [detect(target).text, "; ".join(described) or driver(target)]
+    if len(described) > 1 and target.chosen_by:  # which of several kinds it is, the user's variable says
+        parts.append(f"{target.chosen_by}={os.environ.get(target.chosen_by, '')}")
+    return ", ".join(part for part in parts if part)
+
+
+def _described(target: Target) -> tuple[str, ...]:
+    """Each kind of device once, in the words of the program that finds it; nothing where it does not answer."""
+    signs = target.detect
+    names = signs.command[:1] or signs.executable
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    return _answered((found, *target.describe)) if found and target.describe else ()
+
+
+def program(name: str) -> str:
+    """What a program on PATH says its version is, or just that it is there; empty where it is not."""
+    path = shutil.which(name)
+    return "" if path is None else "; ".join(_answered((path, "--version"))) or name
+
+
+@cache
+def _answered(command: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return () if done.returncode else tuple(dict.fromkeys(line for line in lines if line))
 
 
 def accelerators(targets: Iterable[Target]) -> str:
-    """Devices beside the processor that are found here, each with its driver's version where that is told.
+    """Devices beside the processor that are found here, each with its driver's version where that is told."""
+    return "; ".join(f"{name}, driver {version}" if version else name for name, version in _accelerators(targets))
+
+
+def _accelerators(targets: Iterable[Target]) -> Iterator[tuple[str, str]]:
+    """Name and driver's version of each.
 
     Those count that name themselves or their maker: a browser, or a driver that draws in software, is no device.
     """
-    found = []
     for target in targets:
         signs = target.detect
         if target.device == "cpu" or not (signs.command or signs.contains):
@@ -109,19 +165,20 @@ def accelerators(targets: Iterable[Target]) -> str:
         presence = detect(target)
         if presence.found:
             version = re.search(r"\d+(\.\d+)+", driver(target))
-            name = presence.text if signs.command else target.name
-            found.append(f"{name}, driver {version[0]}" if version else name)
-    return "; ".join(found)
+            yield presence.text if signs.command else target.name, version[0] if version else ""
 
 
 def machine_id() -> str:
     """A name for machines that times may be compared between: processor, CPUs, memory, and a hash of what else counts.
 
-    Equal for machines of one kind, so that a fleet of them may share a baseline's folder.
+    Equal for machines of one kind, so that a fleet of them may share a baseline's folder.  Accelerators count, as the
+    project's own matrices find them; their drivers do not: a check has to find its baseline after an update, and the
+    driver is in the identity of each cell.
     """
     memory = round(psutil.virtual_memory().total / 2**30)
     word = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", cpu_name()).lower()).strip("-")
-    facts = (platform.system(), platform.machine(), *cpu_flags())
+    devices = (name for name, _ in _accelerators(matrix.load_targets().values()))
+    facts = (platform.system(), platform.machine(), *cpu_flags(), *devices)
     digest = hashlib.sha256(" ".join(facts).encode()).hexdigest()[:6]
     return f"{word or platform.machine()}-{psutil.cpu_count() or 1}cpu-{memory}gb-{digest}"
 
@@ -166,6 +223,20 @@ def short_name(facts: Mapping[str, str]) -> str:
     return ", ".join([*words, system.partition("-")[0] or "unknown system"])
 
 
+_UNNAMED = ("machine", "cpu_flags", "cpu_cores_physical")
+
+
+def unnamed(facts: Mapping[str, str]) -> str:
+    """Hash of what a machine's name leaves out of its identity: architecture, features of the processor, real cores.
+
+    Tells machines of one name apart, as where a hypervisor hides AVX-512 from one of them.  Empty where one of these is
+    not among the `facts`, as in what a hand has written: then nothing is known of it.
+    """
+    if any(name not in facts for name in _UNNAMED):
+        return ""
+    return hashlib.sha256("\n".join(facts[name] for name in _UNNAMED).encode()).hexdigest()
+
+
 def processor_of(name: str) -> str:
     """The processor in a machine's name."""
     return name.partition(", ")[0]
@@ -189,7 +260,7 @@ def last_cpus(number: int) -> list[int]:
 
 
 def cpu_name() -> str:
-    """Marketing name of the processor."""
+    """Marketing name of the processor; of an Arm one, which seldom has any, those of its board and its cores."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
@@ -198,7 +269,23 @@ def cpu_name() -> str:
     if platform.system() == "Darwin":
         line = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor() or platform.machine()
+    board = Path("/proc/device-tree/model")
+    # Its words are asked for in English.
+    told = _answered(("env", "LC_ALL=C", "lscpu")) if shutil.which("lscpu") else ()
+    named = board_name(board.read_text(errors="replace") if board.is_file() else "", told)
+    return named or platform.processor() or platform.machine()
+
+
+def board_name(model: str, lscpu: Iterable[str]) -> str:
+    """Kinds of core and their board, `Cortex-A76 (Raspberry Pi 5 Model B Rev 1.0)`; empty where neither is told.
+
+    `model` is what the device tree says, which ends in a NUL; `lscpu` are that program's lines: of a processor with two
+    kinds of cores it names both, and one that it does not know it calls `-`.
+    """
+    told = (line.partition(":")[2].strip() for line in lscpu if line.startswith("Model name:"))
+    cores = " + ".join(dict.fromkeys(core for core in told if core.strip("-")))
+    board = model.rstrip("\0").strip()
+    return f"{cores} ({board})" if cores and board else cores or board
 
 
 @cache

@@ -23,6 +23,7 @@ from bench.reasons import UsageError, did_you_mean
 REFERENCE_OPTION, REFERENCE_PRECISION = "pytorch", "fp32"
 ASKED = (("nvidia-smi", "-L"), ("xpu_smi",))
 """Commands that list devices and do nothing else: all that a file of targets may have run to find one."""
+TARGETS = "targets.toml"
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,8 @@ def load(directory: Path = MATRICES) -> Matrix:
 
     Raises UsageError naming file, key and allowed values when an entry is wrong or refers to something absent.
     """
-    targets_file = directory / "targets.toml"
-    targets = {
-        name: entries.parse(Target, value, targets_file, prefix=name)
-        for name, value in entries.read(targets_file).items()
-    }
+    targets_file = directory / TARGETS
+    targets = load_targets(directory)
     options: dict[str, Option] = {}
     homes: dict[str, Path] = {}
     for home in (directory, *outside.folders().values()):
@@ -216,6 +214,8 @@ def load(directory: Path = MATRICES) -> Matrix:
         _pick(f"{name}.reference", target.reference, list(targets), targets_file)
         if target.emulates:
             _pick(f"{name}.emulates", [target.emulates], list(targets), targets_file)
+        if target.imitates:
+            _pick(f"{name}.imitates", [target.imitates], list(targets), targets_file)
     ordered = dict(sorted(options.items(), key=lambda item: (item[1].order, item[0])))
     sweeps = {path.stem: path for path in sorted((directory / "sweeps").glob("*.toml"))}
     limits, own = _parity_limits(directory / "parity.toml"), directory.parent / GUEST.name
@@ -237,6 +237,12 @@ def _require_asked(target: str, command: Sequence[str], path: Path) -> None:
         )
 
 
+def load_targets(directory: Path = MATRICES) -> dict[str, Target]:
+    """The targets of a matrices folder, each by itself.  Raises UsageError for an entry that is wrong."""
+    path = directory / TARGETS
+    return {name: entries.parse(Target, value, path, prefix=name) for name, value in entries.read(path).items()}
+
+
 def _parity_limits(path: Path) -> dict[str, ParityLimit]:
     """Limits by arithmetic.  Raises UsageError for an arithmetic that is none."""
     found = entries.read(path)
@@ -250,6 +256,8 @@ def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option
     if option.id != path.stem:
         raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
     _pick("targets", option.targets, targets, path)
+    if option.export.device is not None:
+        _pick("export.device", [option.export.device], targets, path)
     families = {"environment": option.environment, "export.environment": option.export.environment}
     families |= {f"environments.{target}": family for target, family in option.environments.items()}
     families |= {f"export, before it {exporter}": family for exporter, family in option.export.chain}

@@ -5,14 +5,18 @@ A model says what a key means and what it may hold; `bench/grid/matrix.py` reads
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from bench.grid.entries import Entry
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+LARGEST = 65_536
+"""No side of an input, batch or number of threads is larger: far beyond any of them, and the tables hold it."""
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Compute = Literal["f32", "tf32", "f16", "bf16", "i8"]
 
 
@@ -41,6 +45,10 @@ class Export(Entry):
     sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$")]] = Field(
         default_factory=list, description="where more than one leads here: <exporter>:<environment family>, in order"
     )
+    device: Identifier | None = Field(
+        default=None, description="target whose very device an artifact is built for and works on; absent: any's"
+    )
+    program: str = Field(default="", description="program on PATH that the exporter uses where it is installed")
     without_target: bool = Field(default=False, description="export also where the target is absent: exported only")
 
     @model_validator(mode="after")
@@ -117,11 +125,24 @@ class Signs(Entry):
         """Whether `machine`, in the words of platform.machine(), is one of those asked for; any where none is."""
         return not self.machine or machine.lower() in [name.lower() for name in self.machine]
 
+    @field_validator("prints")
+    @classmethod
+    def _is_a_pattern(cls, prints: str) -> str:
+        try:
+            re.compile(prints)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"{prints!r} is no regular expression: {error}") from error
+        return prints
+
     @model_validator(mode="after")
     def _some_condition(self) -> Signs:
         if not any(getattr(self, name) for name in type(self).model_fields):
             raise ValueError(f"needs at least one condition of: {', '.join(type(self).model_fields)}")
         return self
+
+
+_PROCESSORS = ("cpu", "wasm")
+"""Devices, as targets and attestations name them, that are the processor itself."""
 
 
 class Target(Entry):
@@ -132,6 +153,11 @@ class Target(Entry):
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
     detect: Signs
+    describe: list[str] = Field(
+        default_factory=list,
+        description="arguments with which the command or executable of `detect` names the device, a line a kind",
+    )
+    chosen_by: str = Field(default="", description="variable with which a user chooses among several such devices")
     timed: bool = Field(default=True, description="whether a latency here says anything about the target")
     threaded: bool = Field(default=True, description="whether threads are asked for here, and so must be attested")
     cpu_bound: bool = Field(default=False, description="whether an inference keeps a CPU busy from beginning to end")
@@ -146,12 +172,27 @@ class Target(Entry):
     )
     emulator: str = Field(default="", description="table of emulators.toml; then it is measured only when asked for")
     emulates: str = Field(default="", description="target that its guests are told to be")
+    imitates: str = Field(
+        default="", description="target of which results here are an indication and no more, though nothing is emulated"
+    )
 
     @model_validator(mode="after")
     def _emulation_is_whole(self) -> Target:
         if bool(self.emulator) != bool(self.emulates) or (self.emulator and self.timed):
             raise ValueError("emulator and emulates belong together, and with timed = false")
+        if self.imitates and (self.emulates or self.timed):
+            raise ValueError("imitates belongs with timed = false, and not with an emulator")
         return self
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether the processor itself infers, in a browser or not, and no device beside it."""
+        return self.device in _PROCESSORS
+
+    @property
+    def stands_in_for(self) -> str:
+        """The target that results here say something of, emulated or imitated; empty: this one itself."""
+        return self.emulates or self.imitates
 
     def lacks(self, compute: Compute, flags: Collection[str]) -> bool:
         """Whether a processor with these features cannot compute so; features that are not known lack nothing."""
@@ -159,11 +200,29 @@ class Target(Entry):
         return bool(flags and feature) and feature not in flags
 
 
-class ParityLimit(Entry):
-    """How far raw outputs may be from PyTorch FP32's on the same inputs, where an arithmetic allows for no more."""
+class ParityFigures(Entry):
+    """Differences of raw outputs from PyTorch FP32's on the same inputs: boxes in px of the network input, scores."""
 
-    box_max: PositiveFloat = Field(description="largest difference of a raw box coordinate, px of the network input")
-    reason: str = Field(min_length=1, description="why this much and no more")
+    box_max: PositiveFloat | None = None
+    box_mean: PositiveFloat | None = None
+    box_p999: PositiveFloat | None = None
+    score_max: PositiveFloat | None = None
+    score_mean: PositiveFloat | None = None
+    score_p999: PositiveFloat | None = None
+
+    def given(self) -> dict[str, float]:
+        """Those that were given, by name."""
+        named = {name: getattr(self, name) for name in ParityFigures.model_fields}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class ParityLimit(ParityFigures):
+    """How far raw outputs may be from PyTorch FP32's at most, by an arithmetic, and how far they must be at least."""
+
+    least: ParityFigures = Field(
+        default=ParityFigures(), description="nearer than that something finer was computed than this arithmetic"
+    )
+    reason: str = Field(min_length=1, description="why this much and no more, and no less")
 
 
 class Parity(Entry):
@@ -221,9 +280,9 @@ class Sweep(Entry):
     exclude: list[str] = Field(
         default=[], description="what to leave out: <option>-<precision>, or <option>-<precision>-<target>"
     )
-    imgsz: list[Annotated[int, Field(ge=32, multiple_of=32)]] = Field(default=[320])
-    batch: list[PositiveInt] = Field(default=[1])
-    threads: list[PositiveInt] = Field(default=[1])
+    imgsz: list[Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32)]] = Field(default=[320])
+    batch: list[Count] = Field(default=[1])
+    threads: list[Count] = Field(default=[1])
     images: PositiveInt | None = Field(default=None, description="validation images; absent: all")
     calibration_images: PositiveInt = 64
     parity: Parity = Parity()

@@ -13,9 +13,12 @@ An adapter of a runtime is a module with four functions:
 `load(spec) -> model`; `prepare(model, x) -> prepared` puts float32 (B, 3, S, S), RGB 0..1, into the runtime's own host
 layout and is not timed; `infer(model, prepared) -> array` returns numpy on the host and is what is timed, or a mapping
 of names to such arrays where the network has several outputs;
-`attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras).
+`attest(model) -> dict` says what ran (device, provider, compute, threads, input_shape, version, and extras); its key
+`declared` lists those keys that only repeat what was asked for, or what the file says, and are read from nothing that
+ran.
 Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
-with the nanoseconds of n inferences by the clock over there, `cpu_ns(model)` with what those processes have used, and
+with the nanoseconds of n inferences by the clock over there, `infer_inside(model, prepared) -> (array, nanoseconds)`
+which gives what `infer` does and the time of that inference by the same clock, `cpu_ns(model)` with what those processes have used, and
 `footprint(model) -> dict` with their peak_rss_bytes and threads.  `emulated(model) -> str` names what stands in for a
 device that is not there.  `profile(model, prepared, n) -> list` gives every operator that an inference executes as
 {"name", "type", "ms"}: what the runtime calls it, and its time in n inferences with the runtime's profiler on, after
@@ -23,6 +26,7 @@ some that are not counted: the median, or the mean where the runtime tells no mo
 wherever a profiler would stay in the one that is timed, names an operator alike each time, and may return None where
 the operators of this model cannot be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
+Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
@@ -34,6 +38,7 @@ import importlib
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import sys
@@ -44,10 +49,12 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 4
+PROTOCOL = 6
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
+_MOVES = (1 << 17,) * 20 + (1 << 18,)
+"""Bytes that each of the blocks has at most which move the next load to other addresses: from a cache line to pages."""
 _TRACEBACK_LINES = 20
 _REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
 
@@ -108,10 +115,17 @@ class Served:
         self._imgsz = 0
         self._share = 0.0
         self._planted: Any = None
+        self._moved: list[bytearray] = []
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load the artifact that `spec` describes; times in ms."""
+        """Load the artifact that `spec` describes; times in ms.
+
+        `elsewhere`: at other addresses than what is loaded.  That lies where it is until this is done, and blocks of
+        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on.
+        """
         spec = request["spec"]
+        if request.get("elsewhere"):
+            self._moved += [bytearray(random.randrange(most)) for most in _MOVES]  # noqa: S311 - sizes, not secrets
         self._outputs = described_outputs(spec["manifest"])
         self._imgsz = int(spec["imgsz"])
         self._prepared = None
@@ -122,33 +136,27 @@ class Served:
         self._model = self._adapter.load(spec)
         elapsed = (time.perf_counter_ns() - started) / 1e6
         emulated = self._adapter.emulated(self._model) if hasattr(self._adapter, "emulated") else ""
-        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated}
+        movable = not hasattr(self._adapter, "time_inside")
+        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated, "movable": movable}
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One inference of the mapped input; the mapped replies are always float32, in the units of the core.
 
         Where `timed` is true its figures are those that `time` would give of it: an inference whose output is looked at
-        is then a sample.  Where inference happens elsewhere, whose clock `infer` does not tell, another of the same
-        input is the sample.
+        is then a sample.
         """
         x = read_tensor(request["request"])
         self._prepared = self._adapter.prepare(self._model, x)
         if self._share:
             self._planted = importlib.import_module(f"{PACKAGE}.planting").Planted(self._share, x)
+        run = getattr(self._adapter, "infer_inside", self._infer_here) if request["timed"] else self._infer_here
         gc.disable()
         try:
-            cpu, started = self._cpu_ns(), time.perf_counter_ns()
-            raw = self._adapter.infer(self._model, self._prepared)
-            elapsed = time.perf_counter_ns() - started
-            cpu = self._cpu_ns() - cpu
+            cpu, wall = self._cpu_ns(), time.perf_counter_ns()
+            raw, sample = run(self._model, self._prepared)
+            cpu, wall = self._cpu_ns() - cpu, time.perf_counter_ns() - wall
         finally:
             gc.enable()
-        sample, wall = elapsed, elapsed
-        if request["timed"] and hasattr(self._adapter, "time_inside"):
-            cpu, started = self._cpu_ns(), time.perf_counter_ns()
-            sample = self._adapter.time_inside(self._model, self._prepared, 1)[0]
-            wall = time.perf_counter_ns() - started
-            cpu = self._cpu_ns() - cpu
         named = raw if isinstance(raw, dict) else {OUTPUT: raw}
         if named.keys() != self._outputs.keys():
             raise ValueError(f"the outputs {sorted(named)} are not those of the manifest, {sorted(self._outputs)}")
@@ -191,6 +199,16 @@ class Served:
         if not hasattr(self._adapter, "profile"):
             return {"operators": None}
         return {"operators": self._adapter.profile(self._model, self._prepared, request["n"])}
+
+    def _infer_here(self, model: Any, prepared: Any) -> tuple[Any, int]:
+        """The raw output of an inference in this process, and its nanoseconds."""
+        if self._planted is not None:
+            raw: list[Any] = []
+            elapsed = self._planted.time(lambda: raw.append(self._adapter.infer(model, prepared)))
+            return raw[0], elapsed
+        started = time.perf_counter_ns()
+        found = self._adapter.infer(model, prepared)
+        return found, time.perf_counter_ns() - started
 
     def _time_here(self, model: Any, prepared: Any, n: int) -> list[int]:
         """Nanoseconds of `n` inferences in this process."""

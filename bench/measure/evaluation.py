@@ -40,7 +40,10 @@ class Evaluation:
         wanted: Collection[str],
         guest_of: Callable[[str], Worker],
     ) -> None:
-        """`wanted` are the cells whose predictions are; `guest_of` gives a cell's guest.  Nothing is read yet."""
+        """`cells` infer the images, and of them `wanted` are those whose predictions are; nothing is read yet.
+
+        `guest_of` gives a cell's guest, also of the window's others, which are timed on what they were given last.
+        """
         self.predictions: dict[str, dict[int, Any]] = {name: {} for name in wanted}
         self._workshop = workshop
         self._cells = cells
@@ -52,14 +55,14 @@ class Evaluation:
 
     def left(self, names: Collection[str]) -> int:
         """Batches that one of these cells has still to infer: the one that has most."""
-        return max((len(self._left[name]) for name in names), default=0)
+        return max((len(self._left[name]) for name in names if name in self._left), default=0)
 
     def prepare(self, names: Collection[str], n: int) -> None:
         """Read and prepare the next `n` batches of these cells, each image once a size; those before are let go.
 
         Raises UsageError for an image that is no longer what the set was.
         """
-        self._ready = {name: self._left[name][:n] for name in names}
+        self._ready = {name: self._left[name][:n] for name in names if name in self._left}
         wanted = {
             (self._cells[name].imgsz, image.id): image
             for name, ready in self._ready.items()
@@ -81,7 +84,10 @@ class Evaluation:
         The first untimed one is of the first batch and gives its predictions; the sample of that batch is then another
         inference of it.  Who has several turns in a round infers the same batches in each.  Raises CellProblem.
         """
-        cell, guest = self._cells[name], self._guest_of(name)
+        guest = self._guest_of(name)
+        if name not in self._cells:
+            return guest.time(n, warmup)
+        cell = self._cells[name]
         deadline = self._workshop.deadlines(cell).infer
         taken: list[Timing] = []
         self._undecoded = []

@@ -1,4 +1,4 @@
-"""What a cell's runtime must say that it ran, and whether it did."""
+"""What a cell's runtime must say that it ran, how far its outputs may be from PyTorch FP32's, and whether it did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.grid import machine
 from bench.grid.matrix import Cell
-from bench.grid.schema import Target
+from bench.grid.schema import ParityLimit, Target
 from bench.reasons import CellProblem, Reason, Status
 
 
@@ -34,3 +34,34 @@ def require(cell: Cell, wanted: Mapping[str, Any], attested: Mapping[str, Any]) 
         raise CellProblem(
             Reason.ATTESTATION_MISMATCH, f"{cell.option.name} ran something else: {pairs}.", Status.INVALID
         )
+
+
+def beyond(found: Mapping[str, float], limits: Mapping[str, ParityLimit], rounding: str) -> str:
+    """In words, the first limit that differences of raw outputs are beyond; empty where they are beyond none.
+
+    `found` are the differences by name ("box_max"), `rounding` is the coarsest type that numbers pass through.
+    """
+    most = limits[rounding].given() if rounding in limits else {}
+    for name, limit in most.items():
+        if found.get(name, 0.0) > limit:
+            return (
+                f"Raw outputs are {_amount(name, found[name])} from PyTorch FP32's on the same inputs ({name}); "
+                f"{rounding} stays within {_amount(name, limit)}. So something else was computed"
+            )
+    return ""
+
+
+def too_near(found: Mapping[str, float], limits: Mapping[str, ParityLimit], arithmetic: str) -> str:
+    """Likewise, the first limit that they do not reach though they were computed in `arithmetic`."""
+    least = limits[arithmetic].least.given() if arithmetic in limits else {}
+    for name, limit in least.items():
+        if name in found and found[name] < limit:
+            return (
+                f"Raw outputs are {_amount(name, found[name])} from PyTorch FP32's on the same inputs ({name}); "
+                f"{arithmetic} moves them by {_amount(name, limit)} at least. So something finer was computed"
+            )
+    return ""
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{value:.3g}" + (" px" if name.startswith("box") else "")

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.grid import machine
 from bench.grid.matrix import REFERENCE_PRECISION, Cell, Matrix
 from bench.grid.schema import Sweep
 from bench.tasks.dataset import Dataset
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
 
 
+def calibrated(cell: Cell) -> bool:
+    """Whether the exporter of a cell's artifact is given images to calibrate with."""
+    return cell.option.precisions[cell.spec.artifact or cell.precision].calibrate
+
+
 def calibration(cell: Cell, dataset: Dataset, sweep: Sweep) -> tuple[Path, ...]:
     """The images that calibrate a cell's artifact; none where its precision takes none.  Raises UsageError."""
-    precision = cell.option.precisions[cell.spec.artifact or cell.precision]
-    return dataset.calibration_images(sweep.calibration_images) if precision.calibrate else ()
+    return dataset.calibration_images(sweep.calibration_images) if calibrated(cell) else ()
 
 
 def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) -> list[ExportRequest]:
@@ -30,6 +35,8 @@ def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) ->
         exporter=matrix.exporter(cell.option, spec.exporter),
         environment=spec.environment,
         calibration=tuple(images),
+        device=machine.device(matrix.targets[spec.device]) if spec.device is not None else "",
+        program=machine.program(spec.program) if spec.program else "",
     )
     before = [
         replace(
@@ -39,6 +46,8 @@ def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) ->
             exporter=matrix.exporter(cell.option, exporter),
             environment=family,
             calibration=(),
+            device="",
+            program="",
         )
         for exporter, family in spec.chain
     ]

@@ -95,8 +95,8 @@ class Outfit:
 
         Where the target is an emulated machine, it is that machine's.
         """
-        emulator = self.matrix.targets[target].emulator if target else ""
-        environments = self._emulators[emulator] if emulator else self.running
+        emulator = self._emulator(target)
+        environments = self._environments_on(target)
         name = f"{family}-{emulator}" if emulator else family
         with self.progress.timed("", f"environment {name}", "environment"):
             env = environments.ensure(family)
@@ -104,6 +104,24 @@ class Outfit:
         if emulator:
             self.note(f"emulator:{emulator}", self._emulators[emulator].system.facts)
         return env
+
+    def lock(self, cell: Cell) -> str:
+        """What decides which packages a cell runs with, those of its page too; nothing is installed.
+
+        Raises UsageError for a lock that cannot be read, CellProblem for an interpreter of the user's that cannot run.
+        """
+        identities = [self._environments_on(cell.target).identity(cell.environment)]
+        if cell.option.javascript is not None:
+            identities.append(self._javascript.identity(cell.option.javascript))
+        return " ".join(identities)
+
+    def _emulator(self, target: str) -> str:
+        """The emulator that makes a target; empty where it is of this machine, or none is named."""
+        return self.matrix.targets[target].emulator if target else ""
+
+    def _environments_on(self, target: str) -> Environments:
+        emulator = self._emulator(target)
+        return self._emulators[emulator] if emulator else self.running
 
     def load_spec(self, cell: Cell, artifact: Artifact) -> dict[str, Any]:
         """What a runtime adapter's `load` is given.  Raises CellProblem where its JavaScript cannot be had."""

@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bench import demo
 from bench.environments.locked import Environments
 from bench.grid.request import Grid, Request
+from bench.measure.inspection import TASK, inspect
 from bench.measure.outfit import Ingredients
 from bench.measure.session import Session
 from bench.measure.workshop import Settings, Workshop
@@ -17,9 +17,6 @@ from bench.progress import Reporter
 from bench.reasons import UsageError
 from bench.store.writing import RunStore
 from bench.tasks.registry import TASKS
-from bench.wall import checkpoint as checkpoints
-
-TASK = "detect"
 
 
 def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
@@ -62,21 +59,20 @@ def _taken(directory: Path) -> Iterator[Path]:
 
 def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredients:
     """What the cells of a request are made from: checkpoint, images, environments.  Raises as `prepare` does."""
-    task = TASKS[TASK]
-    environments = Environments(request.matrices, request.cache)
-    data = data_file(request, progress)
-    with progress.timed("", "reading the images", "data"):
-        validation = task.load(data, limit=wanted.sweep.images)
-    with progress.timed("", "reading the checkpoint", "data"):
-        given = request.text("model") or str(demo.CHECKPOINT)
-        checkpoint = checkpoints.resolve(given, environments, request.cache)
-    checkpoint.require_classes(validation.names, data)
-    checkpoint.require_sizes({cell.imgsz for cell in wanted.cells})
-    if renamed := checkpoint.renamed(validation.names):
-        validation = replace(validation, notes=(*validation.notes, renamed))
-    for note in validation.notes:
-        progress.message(note)
-    return Ingredients(wanted.matrix, wanted.sweep, request.cache, task, checkpoint, validation, environments, progress)
+    found = inspect(request, wanted, progress, wanted.sweep.images)
+    checkpoint, validation = found.required()
+    for remark in found.remarks:
+        progress.message(remark.text)
+    return Ingredients(
+        wanted.matrix,
+        wanted.sweep,
+        request.cache,
+        TASKS[TASK],
+        checkpoint,
+        replace(validation, remarks=found.remarks),
+        Environments(request.matrices, request.cache),
+        progress,
+    )
 
 
 def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
@@ -84,18 +80,3 @@ def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
     return replace(
         given, matrix=grid.matrix, sweep=grid.sweep, environments=Environments(matrices, given.cache), running=None
     )
-
-
-def data_file(request: Request, progress: Reporter) -> Path:
-    """The data file asked for, or that of the embedded set, rendered now if need be.  Raises UsageError."""
-    given = request.text("data")
-    if given is not None:
-        return Path(given)
-    if request.text("model") is not None:
-        raise UsageError("--model needs --data: a model can only be judged on images of the classes it knows")
-
-    def show(done: int, total: int) -> None:
-        progress.phase("", f"rendering images {done}/{total}")
-
-    with progress.timed("", "rendering the demo images", "data"):
-        return demo.prepare(request.cache / "demo", on_progress=show)

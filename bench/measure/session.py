@@ -136,16 +136,21 @@ class Session:
                     subject = replace(subject, running=Running(guest, env))
                 instrument.measure(subject)
                 if subject.running is not None:
-                    workshop.note_process(cell, peak_rss_bytes=subject.guest.stats().peak_rss_bytes)
+                    gpu, guest = workshop.gpu(cell), subject.guest
+                    held = None if gpu is None else gpu.held_bytes(guest.pid)
+                    workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
                     subject.running.env.require_unchanged(packages)
                 yield instrument.name
 
     def _joining(self, cell: Cell) -> list[str]:
         """Instruments that join one of runs in measuring a cell, whose artifact was loaded.
 
+        None on a device beside the processor: it would rest whenever an output is fetched, and be timed as who rests.
         Of a reference only where all that is compared with it does for sure: what is measured alone needs it before.
         Whether a device other than a CPU is imitated, so that no latency is taken, is not known before the cell's turn.
         """
+        if not self.workshop.matrix.targets[cell.target].is_processor:
+            return []
         joining = []
         for name in self.wanted[cell.cell_id]:
             run = INSTRUMENTS.get(INSTRUMENTS[name].joins)

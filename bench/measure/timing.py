@@ -6,7 +6,7 @@ Cells that are evaluated as well are so by the inferences that are timed.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
-from bench.stats.turns import Turn
+from bench.stats.turns import Turn, energies
 from bench.wall.worker import Loaded, Worker
 
 # Share of the memory that is free when the campaign starts which its guests may fill.
@@ -34,24 +34,35 @@ SEED = 20260101
 BUSY_THREADS = 1.0
 INTERRUPTED = "interrupted"
 """What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
+FAILED = "failed"
+"""What stopped a cell whose guest failed while it was timed, or whose accuracy did: its times are no result."""
 _STOPPED = "The run was stopped before the latency of this cell was measured{}; the rest was."
 UNTIMED = CellProblem(Reason.INTERRUPTED, _STOPPED.format(""), Status.MEASURED)
 """What the row of a cell says until it is timed ..."""
 NEITHER = CellProblem(Reason.INTERRUPTED, _STOPPED.format(", and its accuracy with it"), Status.MEASURED)
-"""... or, where it is evaluated at the same time, until it is evaluated."""
+"""... or, where it is evaluated at the same time, until it is."""
 _CUT_SHORT = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed. Its times are of the rounds until then, and the last of its "
     "processes was not asked what it ran; the rest was measured.",
     Status.MEASURED,
 )
+"""What the row of a cell says as long as it is timed ..."""
 _UNSCORED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, it has no "
+    "accuracy, and the last of its processes was not asked what it ran; the rest was measured.",
+    Status.MEASURED,
+)
+"""... or timed and evaluated ..."""
+_PARTLY_EVALUATED = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, and so are "
     "its detections, on as many images as the row says, without a mAP, which would be that of another set; the last of "
     "its processes was not asked what it ran; the rest was measured.",
     Status.MEASURED,
 )
+"""... and where there was still time to store what it had detected."""
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
 
 
@@ -90,12 +101,21 @@ class Campaign:
         for name in self._cells.keys() - timed.keys():
             text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
             self._problems[name] = CellProblem(Reason.REFERENCE_FAILED, text)
-        rss = {name: int(self._workshop.store.row(cell).get("peak_rss_bytes") or 0) for name, cell in timed.items()}
-        budget = int(psutil.virtual_memory().available * MEMORY_SHARE)
-        for number, names in enumerate(windows(rss, self._references, budget)):
+        references = {name: self._references[name] for name in timed}
+        for number, names in enumerate(windows(references, *self._memories(timed))):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
         return self._problems, {name: self._problems[name] for name in self._unscored} | self._unscorable
+
+    def _memories(self, timed: Mapping[str, Cell]) -> Iterator[tuple[dict[str, int], int]]:
+        """What each cell's guest needs of the machine's memory and of the GPU's, with what it may have of either."""
+        free = {"peak_rss_bytes": psutil.virtual_memory().available}
+        gpu = next(filter(None, map(self._workshop.gpu, timed.values())), None)
+        if gpu is not None and (told := gpu.free_bytes()) is not None:
+            free["gpu_bytes"] = told
+        for column, there in free.items():
+            needed = {name: int(self._workshop.store.row(cell).get(column) or 0) for name, cell in timed.items()}
+            yield needed, int(there * MEMORY_SHARE)
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         workshop = self._workshop
@@ -103,6 +123,7 @@ class Campaign:
         references = {name: self._references[name] for name in names}
         wanted = self._unscored.intersection(names)
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
+        watches = {name: gpu.watch for name in names if (gpu := workshop.gpu(self._cells[name])) is not None}
         with ExitStack() as stack:
             running: dict[str, _Launched] = {}
 
@@ -116,10 +137,12 @@ class Campaign:
             def guest_of(name: str) -> Worker:
                 return running[name].guest if name in running else launch(name)
 
-            # All of them infer the images where any has to: turns of a round are alike, or could not be compared.
-            evaluation = Evaluation(workshop, {name: self._cells[name] for name in names}, wanted, guest_of)
-            inputs = evaluation if wanted else None
-            window = Window(number, launch, references, workshop.sweep.latency, cpus, SEED, bound, self._keep, inputs)
+            def keep(turns: Sequence[Turn]) -> None:
+                self._keep(window, turns)
+
+            evaluation = Evaluation(workshop, self._inferring(references, wanted), wanted, guest_of)
+            plan, inputs = workshop.sweep.latency, evaluation if wanted else None
+            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs)
             try:
                 self._rounds(window)
                 for name in sorted(wanted, key=lambda name: (references[name] != name, names.index(name))):
@@ -134,9 +157,30 @@ class Campaign:
                 self._write_launches()
         self._warn(names)
 
-    def _keep(self, turns: Sequence[Turn]) -> None:
-        """Write what a round has given, with the launches that ended before it."""
-        self._workshop.store.add_turns(turns)
+    def _inferring(self, references: Mapping[str, str], wanted: Collection[str]) -> dict[str, Cell]:
+        """Cells of a window that infer the images in their turns: those to be evaluated and what they are held against.
+
+        So do others on processors that share a reference with them: turns of a round are alike, or could not be
+        compared.  A device beside the processor would rest whenever an output is fetched, and is timed without.
+        """
+        through = {references[name] for name in wanted}
+        targets = self._workshop.matrix.targets
+        return {
+            name: self._cells[name]
+            for name, reference in references.items()
+            if reference in through and targets[self._cells[name].target].is_processor
+        }
+
+    def _keep(self, window: Window, turns: Sequence[Turn]) -> None:
+        """Write what a round has given, the launches that ended before it, and what its cells amount to so far.
+
+        Whoever is killed then leaves figures behind, and not only what they could be made of.
+        """
+        store, names = self._workshop.store, dict.fromkeys(turn.cell_id for turn in turns)
+        state = {name: _state(_UNSCORED if name in self._unscored else _CUT_SHORT) for name in names}
+        # Before the turns themselves: no turn is on disk then that the figures do not count.
+        store.update_all({name: {**_columns(window.summary(name)), **state[name]} for name in names})
+        store.add_turns(turns)
         self._write_launches()
 
     def _write_launches(self) -> None:
@@ -206,7 +250,7 @@ class Campaign:
             else:
                 window.problems[name] = found
         self._unscored.remove(name)
-        self._workshop.store.conclude(cell, problem or UNTIMED)
+        self._workshop.store.conclude(cell, problem or _CUT_SHORT)
         if problem is not None:
             self._unscorable[name] = problem
             if cell.is_reference:
@@ -215,7 +259,9 @@ class Campaign:
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
         store, name = self._workshop.store, cell.cell_id
-        if name not in window.problems:
+        if name in window.problems:
+            self._sum_up(cell, window, FAILED)
+        else:
             summary = self._sum_up(cell, window, window.stop.get(name, ""))
             if summary is not None and summary.disturbed:
                 self._disturbed.append(name)
@@ -236,7 +282,8 @@ class Campaign:
         if not window.turns[cell.cell_id]:
             return None
         summary = window.summary(cell.cell_id)
-        self._workshop.store.update(cell, **_columns(summary), latency_stop=stop)
+        energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
+        self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
         return summary
 
     def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
@@ -262,9 +309,17 @@ class Campaign:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
                 store.update(cell, **_process_columns(self._launches[name]))
-                if name in self._unscored and evaluation.predictions[name]:
-                    scoring.keep(self._workshop, cell, evaluation.predictions[name])
-                store.conclude(cell, _UNSCORED if name in self._unscored else _CUT_SHORT)
+                store.conclude(cell, self._cut_short_among_images(cell, evaluation))
+
+    def _cut_short_among_images(self, cell: Cell, evaluation: Evaluation) -> CellProblem:
+        """What a cell that was stopped says, once what it predicts of the images that it came to is stored."""
+        if cell.cell_id not in self._unscored:
+            return _CUT_SHORT
+        predictions = evaluation.predictions[cell.cell_id]
+        if not predictions:
+            return _UNSCORED
+        scoring.keep(self._workshop, cell, predictions)
+        return _PARTLY_EVALUATED
 
     def _warn(self, names: Sequence[str]) -> None:
         """Say of which cells of a window the times are no result, because the machine was not theirs."""
@@ -275,9 +330,19 @@ class Campaign:
         shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
         self._workshop.progress.message(
             f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "
-            f"by a machine that gives less than a whole one: {shown}. Their times are in the tables without an "
-            "interval and decide nothing; measure them again on a quiet machine."
+            f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the "
+            "tables without an interval and decide nothing; measure them again on a quiet machine."
         )
+
+
+def _state(problem: CellProblem) -> dict[str, str]:
+    """What stands in the row of a cell that may be cut short."""
+    return {
+        "status": problem.status.value,
+        "reason_code": problem.reason.value,
+        "reason": problem.text,
+        "latency_stop": INTERRUPTED,
+    }
 
 
 def _columns(summary: Summary) -> dict[str, float | int | None]:
@@ -294,6 +359,15 @@ def _columns(summary: Summary) -> dict[str, float | int | None]:
         "latency_rounds": summary.rounds,
         "latency_rounds_contaminated": summary.contaminated,
     }
+
+
+def _energy_columns(turns: Sequence[Turn], batch: int) -> dict[str, float | None]:
+    """What an image took on the GPU, in the columns of `cells`; none where it told too little."""
+    found = energies(turns)
+    if not found:
+        return {}
+    energy = median_interval([joules / batch for joules in found])
+    return {"energy_image_j": energy.value, "energy_image_j_low": energy.low, "energy_image_j_high": energy.high}
 
 
 def _process_columns(launches: Sequence[Launch]) -> dict[str, float | int | None]:

@@ -16,6 +16,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from bench.grid.schema import Latency
 from bench.reasons import CellProblem
 from bench.stats.change import pairs_needed
 from bench.stats.summary import Summary, compare, summarise
-from bench.stats.turns import Turn
+from bench.stats.turns import OnGpu, Turn
 from bench.wall.worker import Timing
 
 REFERENCE_EVERY = 10
@@ -36,6 +37,9 @@ REFERENCE_LOST = "reference"
 """What stops a cell whose reference failed, as `latency_stop` says it."""
 LONGEST_TURN = 2
 """Inferences of a turn at most, as a multiple of the plan's samples; of more inputs, a launch has more rounds."""
+
+Watch = Callable[[], Callable[[int], OnGpu]]
+"""Begins to watch the GPU that a turn is on, and ends that, as bench.measure.gpu.Gpu.watch does."""
 
 
 class TimedGuest(Protocol):
@@ -82,6 +86,7 @@ class Window:
         seed: int,
         cpu_due: Mapping[str, float] | None = None,
         keep: Callable[[Sequence[Turn]], None] | None = None,
+        watches: Mapping[str, Watch] | None = None,
         inputs: Inputs | None = None,
     ) -> None:
         """Start with no turn taken and no number of launches fixed.
@@ -89,7 +94,8 @@ class Window:
         `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
         of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
         `Turn`, for those cells that have it.  `keep` is given the turns of each round, also of one that is cut short.
-        `inputs` are dealt out to the rounds; without any, every inference is of what `launch` left in its guest.
+        `watches` has a watch for those cells whose GPU tells of itself.  `inputs` are dealt out to the rounds; without
+        any, every inference is of what `launch` left in its guest.
         """
         self.number = number
         self.plan = plan
@@ -102,6 +108,7 @@ class Window:
         self._cpus = cpus
         self._cpu_due = cpu_due or {}
         self._keep = keep
+        self._watches = watches or {}
         self._inputs = inputs
         self._rounds_taken = 0
         self._seconds = dict.fromkeys(reference_of, 0.0)
@@ -231,11 +238,14 @@ class Window:
 
     def _turn(self, name: str, guest: TimedGuest, launch: int, order: int, share: int) -> list[Turn]:
         """Let a cell take its turn, of `share` inferences unless it is slow; nothing where its guest fails."""
-        n, warmup = self._inferences(name, guest)
-        n = share if n == self.plan.samples else n
+        timed, untimed = self._inferences(name, guest)
+        timed = share if timed == self.plan.samples else timed
+        take = guest.time if self._inputs is None else partial(self._inputs.infer, name)
+        watch = self._watches.get(name)
+        end = None if watch is None else watch()
         started, before = time.monotonic(), _cpu_times(self._cpus)
         try:
-            timing = guest.time(n, warmup) if self._inputs is None else self._inputs.infer(name, n, warmup)
+            timing = take(timed, untimed)
         except CellProblem as problem:
             self.problems[name] = problem
             return []
@@ -252,6 +262,7 @@ class Window:
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
             (after[1] - before[1]) / total if total else 0.0,
             self._cpu_due.get(name),
+            None if end is None else end(len(timing.samples_ms) + untimed),
         )
         self.turns[name].append(turn)
         return [turn]
@@ -310,20 +321,21 @@ def _cpu_times(cpus: Iterable[int]) -> tuple[float, float]:
     return sum(sum(entry) for entry in chosen), sum(getattr(entry, "steal", 0.0) for entry in chosen)
 
 
-def windows(peak_rss: Mapping[str, int], references: Mapping[str, str], memory_bytes: int) -> list[list[str]]:
-    """Split cells into time windows whose guests fit into `memory_bytes` together with their references.
+def windows(references: Mapping[str, str], *memories: tuple[Mapping[str, int], int]) -> list[list[str]]:
+    """Split cells into time windows whose guests fit into memory together with their references.
 
-    `peak_rss` maps each cell to the peak resident bytes of its guest, in the order wanted.  A cell too large for
-    the budget still gets a window of its own.
+    `references` maps each cell to its own, in the order wanted.  `memories` are those that guests fill, the machine's
+    and a GPU's: the bytes that each cell's guest needs there, and how many there are.  A cell that is too large still
+    gets a window of its own.
     """
     result: list[list[str]] = []
     current: list[str] = []
-    for name in peak_rss:
-        if references[name] == name:
+    for name, reference in references.items():
+        if reference == name:
             continue
         candidate = [*current, name]
         members = set(candidate) | {references[member] for member in candidate}
-        if current and sum(peak_rss.get(member, 0) for member in members) > memory_bytes:
+        if current and any(sum(held.get(one, 0) for one in members) > there for held, there in memories):
             result.append(current)
             candidate = [name]
         current = candidate
@@ -331,5 +343,5 @@ def windows(peak_rss: Mapping[str, int], references: Mapping[str, str], memory_b
         result.append(current)
     with_references = [list(dict.fromkeys([references[name] for name in group] + group)) for group in result]
     covered = {name for group in with_references for name in group}
-    alone = [name for name in peak_rss if name not in covered]
+    alone = [name for name in references if name not in covered]
     return with_references + ([alone] if alone else [])

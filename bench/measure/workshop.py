@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.expectation import expected
+from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
@@ -85,6 +87,14 @@ class Workshop(Outfit):
             cpus=self.cpus(cell),
             log_path=self.store.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log",
         )
+
+    def gpu(self, cell: Cell) -> Gpu | None:
+        """The GPU that a cell runs on, where it is one that tells of itself."""
+        return self._gpu if self.matrix.targets[cell.target].device == "cuda" else None
+
+    @cached_property
+    def _gpu(self) -> Gpu | None:
+        return first_gpu()
 
     # -- what it is given, and what it is held against -------------------------------------------------------------
 

@@ -92,7 +92,7 @@ def build(context: Context, env: Env) -> Path:
     if not (torch / "include" / "torch").is_dir():
         raise Unavailable(f"The torch package in {env.family} comes without libtorch's headers.")
     # The libraries are bound by path, so the environment's folder belongs to the key.
-    key = hashlib.sha256(SOURCE.read_bytes() + str(torch).encode() + env.identity().encode()).hexdigest()[:16]
+    key = hashlib.sha256(SOURCE.read_bytes() + str(torch).encode() + "\n".join(env.freeze()).encode()).hexdigest()[:16]
     program = context.cache / "probes" / f"detect-{key}"
     if program.is_file():
         return program

@@ -37,7 +37,7 @@ def read(run_dir: Path) -> Checked | None:
         return None
     try:
         return _checked(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
 
 

@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.reasons import EXPLANATIONS, Status
+from bench.places import REPORTS
+from bench.reasons import Status
 from bench.store.reading import Run, StoredCell
+from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, clean
+
+TEXTS = REPORTS / "locale" / "terminal"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,12 @@ class ProblemGroup:
         return sum(len(problem.cells) for problem in self.problems)
 
 
-def problems(run: Run) -> tuple[ProblemGroup, ...]:
+def words(language: str) -> Locale:
+    """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
+    return load(TEXTS)[language]
+
+
+def problems(run: Run, locale: Locale) -> tuple[ProblemGroup, ...]:
     """Cells that lack numbers, by status and reason code, equal texts together; measured ones if they have a reason."""
     groups = []
     for status in (Status.INVALID, Status.FAILED, Status.SKIPPED, Status.MEASURED):
@@ -51,14 +60,13 @@ def problems(run: Run) -> tuple[ProblemGroup, ...]:
                 Problem(same[0].reason, tuple(same), differences(same[0]) if status is Status.INVALID else ())
                 for same in by_text.values()
             )
-            groups.append(ProblemGroup(status.value, code, explanation(code), listed))
+            groups.append(ProblemGroup(status.value, code, explanation(code, locale), listed))
     return tuple(groups)
 
 
-def explanation(code: str) -> str:
+def explanation(code: str, locale: Locale) -> str:
     """What a reason code means; a code of a later version is named as unknown."""
-    known = {reason.value: text for reason, text in EXPLANATIONS.items()}
-    return known.get(code, "This version of the report does not know this reason code.")
+    return locale.strings.get(f"reason.{code}", locale("unknown"))
 
 
 def differences(cell: StoredCell) -> tuple[tuple[str, str, str], ...]:
@@ -78,24 +86,23 @@ def confirms(asked: str, ran: str | None) -> bool:
 def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tuple[tuple[str, str], ...]], ...]]:
     """Keys, and per cell the (text, mark) of each key; mark is yes, no or empty where nothing was asked.
 
-    Keys that something was asked of come first, then the others in the order in which they first appear.
+    Keys that something was asked of come first, then the others in the order in which they first appear.  A value that
+    the runtime only declares says so, and confirms nothing: it has no mark, unless it is another than was asked.
     """
     cells = tuple(cell for cell in run.cells if cell.attested or cell.expected)
     keys = dict.fromkeys(key for cell in cells for key in cell.expected)
-    keys |= dict.fromkeys(key for cell in cells for key in cell.attested)
-    rows = []
-    for cell in cells:
-        values = []
-        for key in keys:
-            ran, asked = cell.attested.get(key), cell.expected.get(key)
-            if asked is None:
-                values.append((ran or MISSING, ""))
-            elif confirms(asked, ran):
-                values.append((ran or "", "yes"))
-            else:
-                values.append((f"{ran or 'not reported'}, asked {asked}", "no"))
-        rows.append((cell, tuple(values)))
-    return tuple(keys), tuple(rows)
+    keys |= dict.fromkeys(key for cell in cells for key in cell.attested if key != "declared")
+    return tuple(keys), tuple((cell, tuple(_attested(cell, key) for key in keys)) for cell in cells)
+
+
+def _attested(cell: StoredCell, key: str) -> tuple[str, str]:
+    """Text and mark of a key of a cell's attestation."""
+    ran, asked = cell.attested.get(key), cell.expected.get(key)
+    if asked is not None and not confirms(asked, ran):
+        return f"{ran or 'not reported'}, asked {asked}", "no"
+    if key in cell.declared:
+        return f"{ran or ''} (declared)".lstrip(), ""
+    return ran or MISSING, "" if asked is None else "yes"
 
 
 def environment(run: Run, hidden: Mapping[str, frozenset[str]]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

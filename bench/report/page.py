@@ -104,7 +104,7 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         classes=tables.classes(data),
         photo=photo.build(data, image, min_score),
         min_score=min_score,
-        problems=outcomes.problems(data),
+        problems=outcomes.problems(data, outcomes.words("en")),
         attestation_keys=keys,
         attestation=attested,
         environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _LEFT_OUT],

@@ -79,10 +79,11 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
         return None
     image_id, file_name = _choose(run, image)
     path = _find(run, image, file_name)
-    chosen = run.detections[(run.detections["image_id"] == image_id) & (run.detections["score"] >= min_score)]
+    every = run.detections(image_id)
+    chosen = every[every["score"] >= min_score]
     picture = _read(path) if path is not None else None
     if picture is None:
-        height, width = _extent(run.detections[run.detections["image_id"] == image_id])
+        height, width = _extent(every)
         uri, note = (
             "",
             "The image itself was not found, so the boxes are drawn on a plain canvas of about its proportions.",

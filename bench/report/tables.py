@@ -29,6 +29,7 @@ from bench.words.numbers import (
 
 SHARED = "ratios to it share that error, and the intervals beside them leave it out."
 """What is said of a reference's own error."""
+_COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: taken from the request or the file, not read"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def comparison(run: Run, own: Own) -> Table:
         _words(
             "What ran", "Precision", "Precision asked for", lambda cell: precision_name(cell.precision), choices=True
         ),
-        _words("What ran", "Compute", "Arithmetic the runtime says its convolutions ran in", _compute, choices=True),
+        _words("What ran", "Compute", _COMPUTE, _compute, choices=True),
         _words("What ran", "Target", "Hardware the cell ran on", lambda cell: cell.target, choices=True),
         *([_words("What ran", "Model", "Checkpoint", lambda cell: cell.model, choices=True)] if True in varies else []),
         _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
@@ -188,6 +189,7 @@ def latency_detail(run: Run) -> Table:
             lambda cell: cell.latency_stop,
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
+        *(_on_gpu() if any(cell.gpu_bytes is not None for cell in run.measured) else []),
     ]
     return _table(columns, run.measured)
 
@@ -292,7 +294,7 @@ def _mb(name: str) -> Callable[[StoredCell], float | None]:
 
 
 def _compute(cell: StoredCell) -> str:
-    return cell.compute or MISSING
+    return cell.computed_in or MISSING
 
 
 def _threads(cell: StoredCell) -> float:
@@ -315,6 +317,14 @@ def per_image_ms(cell: StoredCell) -> float | None:
 
 def _per_image(group: str) -> Column:
     return _figure(group, "p50", "ms per image", "The same over the images of a call", per_image_ms, 2)
+
+
+def _on_gpu() -> list[Column]:
+    """What NVIDIA's library tells of the cells of a run that had such a GPU."""
+    return [
+        _figure("", "GPU memory", "MB", "Memory of the GPU that the guest held", _mb("gpu_bytes"), 0),
+        _figure("", "Energy", "J per image", "Energy of the whole GPU board", lambda cell: cell.energy_image_j, 3),
+    ]
 
 
 def _delta(cell: StoredCell) -> Value:

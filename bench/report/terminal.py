@@ -10,23 +10,16 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bench.decide.timings import Own, own, timings
-from bench.places import REPORTS
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
 from bench.report.fitted import Column, print_fitted
 from bench.store import reading as runs
 from bench.store.reading import Run, StoredCell
-from bench.words.locale import Locale, load
+from bench.words.locale import Locale
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name
 
-TEXTS = REPORTS / "locale" / "terminal"
 _MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
-
-
-def words(language: str) -> Locale:
-    """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
-    return load(TEXTS)[language]
 
 
 def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> None:
@@ -35,11 +28,13 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     Columns that do not fit the console are left out whole and named below the table; a number is never broken.  In
     English where no `locale` is given.  Raises bench.reasons.StoreError when the run cannot be read.
     """
-    t = locale or words("en")
+    t = locale or outcomes.words("en")
     run = runs.load(run_dir)
     counts = tables.overview(run)
     parts = ", ".join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
     console.print(Text(t("run", run=run.run_id, counts=parts)))
+    if model := run.named("model"):
+        console.print(Text(t("of", model=model, data=run.named("data") or MISSING), style="dim"))
     errors = own(run, timings(run.samples))
     if run.measured:
         print_fitted(
@@ -56,11 +51,11 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
         console.print(Text(f"{_MARK} {t('outside')}", style="dim"))
     for note in run.data_notes:
         console.print(Text(t("data", note=note)))
-    for group in outcomes.problems(run):
+    for group in outcomes.problems(run, t):
         console.print()
         cells = t("one_cell") if group.count == 1 else t("cells", n=group.count)
         console.print(Text(f"{t(f'status.{group.status}')} · {group.code} ({cells})", style="bold"))
-        console.print(Text(t.strings.get(f"reason.{group.code}", t("unknown")), style="dim"))
+        console.print(Text(group.explanation, style="dim"))
         for problem in group.problems:
             names = ", ".join(run.labels[cell.cell_id] for cell in problem.cells)
             console.print(Padding(Text(f"{names}: {problem.text}"), (0, 0, 0, 2), expand=False))
@@ -77,7 +72,7 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
     columns = [
         left(t("column.option"), lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
         left(t("column.precision"), lambda cell: precision_name(cell.precision)),
-        left(t("column.compute"), lambda cell: cell.compute or MISSING, 6),
+        left(t("column.compute"), lambda cell: cell.computed_in or MISSING, 6),
         left(t("column.target"), lambda cell: cell.target, 0 if several["target"] else 5),
         Column(t("column.imgsz"), lambda cell: str(cell.imgsz), 0 if several["imgsz"] else 8),
     ]

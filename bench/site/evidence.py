@@ -12,7 +12,7 @@ from bench.decide.claims import published
 from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.judge import Judgement, judge
 from bench.decide.claims.published import Page
-from bench.decide.claims.registry import GENERAL
+from bench.decide.claims.statements import GENERAL
 from bench.store import reading as run
 from bench.store.reading import Run
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bench.decide.claims.published import Hardware, Page
 from bench.decide.deploy.candidates import Field, fields
 from bench.decide.deploy.recommend import Candidate, Choice, Figure, Recommendation, Standing, limits, recommend
-from bench.decide.timings import own, timings
+from bench.decide.timings import Own, own, timings
 from bench.grid.matrix import Matrix
 from bench.places import DEMO_CHECKPOINT
 from bench.report import figures
@@ -93,9 +93,10 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
             run,
             field,
             recommend(field.candidates, limits(), field.pairs),
-            _drawing(run, field),
+            _drawing(run, field, errors),
         )
         for run in runs
+        for errors in [own(run, timings(run.samples))]
         for field in fields(run)
     ]
     # The demo model is the least that a reader wants to deploy.
@@ -226,12 +227,12 @@ def _is_demo(decided: Decided) -> bool:
     return decided.field.point[0] == DEMO_CHECKPOINT.stem
 
 
-def _drawing(run: Run, field: Field) -> Drawing | None:
+def _drawing(run: Run, field: Field, errors: Own) -> Drawing | None:
     cells = [cell for cell in run.cells if cell.cell_id in {one.cell_id for one in field.candidates}]
     labels = reading.label(cells)
     name = _key(run.run_id, *map(str, field.point))
     look = figures.styles(run.cells)
-    return figures.scatter(cells, labels, look, name, own(run, timings(run.samples)), titled=False)
+    return figures.scatter(cells, labels, look, name, errors, titled=False)
 
 
 def _key(*parts: str) -> str:

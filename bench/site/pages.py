@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from bench.decide.claims.evaluate import counts
-from bench.decide.claims.registry import GENERAL, Claim
-from bench.decide.claims.verdicts import DECIDED, NAMES, Finding, Verdict
+from bench.decide.claims.statements import GENERAL, Claim
+from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding, Kind, Verdict
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
 from bench.report.page import vendored
@@ -136,8 +136,15 @@ def _language(
         columns=home.COLUMNS,
         scripts=[*look["scripts"], "home.js"],
     )
-    decided = sum(one.verdict.verdict in DECIDED for one in about_options)
-    yield page("guide.html", "guide", counts=_counts(about_options), decided=decided)
+    found = [one.verdict.verdict for one in about_options]
+    totals = {
+        "decided": sum(verdict in DECIDED for verdict in found),
+        "partly": found.count(Verdict.PARTLY_SUPPORTED),
+        "indicated": sum(KINDS[verdict] is Kind.PROXY for verdict in found),
+        "coded": found.count(Verdict.UNTESTED_HERE),
+    }
+    finds = [(one.claim, find) for one in evidence.judged for find in one.finds]
+    yield page("guide.html", "guide", counts=_counts(about_options), totals=totals, finds=finds)
     options = list(evidence.facts.options)
     for index, option in enumerate(options):
         yield page(
@@ -179,6 +186,8 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "t": t,
         "pick": t.pick,
         "name": lambda verdict: t.pick(NAMES[Verdict(verdict)]),
+        "basis": lambda verdict: kind.value if (kind := KINDS[verdict]) else "open",
+        "bases": [(kind.value if kind else "open", [one.value for one in group]) for kind, group in GROUPS.items()],
         "figure": figure,
         "amount": amount,
         "spans": spans,
@@ -230,8 +239,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _counts(judged: Iterable[Any]) -> dict[str, int]:
-    found = counts(list(judged))
-    return {verdict.value: found[verdict] for verdict in Verdict}
+    return {verdict.value: number for verdict, number in counts(judged).items()}
 
 
 def _by_rule(evidence: Evidence) -> list[tuple[str, list[Any]]]:

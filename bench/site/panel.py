@@ -17,8 +17,9 @@ from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
 from bench.report.recommendation import Language, caveats, names_of, shown, times, words
 from bench.stats.contrast import Contrasts, ratio
-from bench.store.reading import Run
+from bench.store.reading import MODEL_SHA256, Run
 from bench.words.locale import Locale
+from bench.words.names import apart
 from bench.words.numbers import MISSING
 
 TEMPLATES = REPORTS / "templates"
@@ -41,6 +42,7 @@ def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bo
     `several` names the run of each.
     """
     locale = words(language)
+    models = apart((field.point[0], run.fact(MODEL_SHA256)) for run, field in known)
     if not known:
         return Markup("")
     environment = jinja2.Environment(
@@ -51,7 +53,10 @@ def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bo
         lstrip_blocks=True,
     )
     data = {
-        "fields": [_field(run, field, locale, several=several) for run, field in known],
+        "fields": [
+            _field(run, field, locale, models[field.point[0], run.fact(MODEL_SHA256)], several=several)
+            for run, field in known
+        ],
         "quantities": [
             {
                 "id": one.id, "side": one.side, "option": one.option, "most": one.most, "step": _STEPS[one.id],
@@ -78,12 +83,13 @@ def style() -> str:
     return (TEMPLATES / "recommend.css").read_text("utf-8")
 
 
-def _field(run: Run, field: Field, locale: Locale, several: bool) -> dict[str, Any]:
+def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool) -> dict[str, Any]:
     names = names_of(field, locale)
     model, imgsz, batch, target, threads = field.point
     arguments = {"target": target, "model": model, "imgsz": imgsz, "batch": batch, "threads": threads}
     options = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
-    parts = [locale("panel.place", machine=field.machine or MISSING, **arguments), run.run_id if several else ""]
+    place = locale("panel.place", machine=field.machine or MISSING, **{**arguments, "model": called})
+    parts = [place, run.run_id if several else ""]
     return {
         "label": " ".join(part for part in parts if part),
         "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),

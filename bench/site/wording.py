@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.decide.claims.registry import Check
-from bench.decide.claims.verdicts import DECIDED, Finding, Verdict
+from bench.decide.claims.statements import Check
+from bench.decide.claims.verdicts import KINDS, Finding, Verdict
 from bench.words.locale import Locale
 from bench.words.numbers import number, significant
 
@@ -23,11 +23,15 @@ _UNITS = {
 ORDER = (
     Verdict.REFUTED,
     Verdict.MIXED,
+    Verdict.INDICATED_AGAINST,
     Verdict.INCONCLUSIVE,
     Verdict.SUPPORTED,
+    Verdict.PARTLY_SUPPORTED,
+    Verdict.INDICATED_FOR,
     Verdict.UNTESTED_HERE,
     Verdict.NOT_MEASURABLE,
     Verdict.STALE,
+    Verdict.FACT,
 )
 
 
@@ -60,8 +64,15 @@ def deciding(findings: tuple[tuple[Check, Finding], ...], verdict: Finding) -> C
 
 
 def ordered(findings: Iterable[tuple[Check, Finding]]) -> list[tuple[Check, Finding]]:
-    """Findings that decide before those that are open, otherwise as they come."""
-    return sorted(findings, key=lambda pair: ORDER.index(pair[1].verdict) if pair[1].verdict in DECIDED else len(ORDER))
+    """Findings that decide or indicate before those that are open, facts last, otherwise as they come."""
+
+    def place(pair: tuple[Check, Finding]) -> int:
+        verdict = pair[1].verdict
+        if verdict is Verdict.FACT:
+            return len(ORDER) + 1
+        return len(ORDER) if KINDS[verdict] is None else ORDER.index(verdict)
+
+    return sorted(findings, key=place)
 
 
 def parameters(check: Check) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 from bench.files import locked
 from bench.reasons import StoreError, UsageError, did_you_mean
-from bench.store.tables import read_table
+from bench.store import parts
+from bench.store.tables import SCHEMA_VERSION, TABLES, read_table
 
 FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
 _LEFT_OUT = ("samples", "launches")
@@ -31,6 +32,15 @@ IDENTITY = "identity"
 """Scope of the table `environment` with the identity of each cell, as JSON by the cell's id."""
 _SAME = ("model_sha256", "images", "data_sha256")  # the hash of data is that of its images
 """Facts of a run without which two runs cannot be compared."""
+_BY_CONTENT = 3
+"""The version of the schema since which the hash of data is one of what its files hold."""
+_RECORDED = (*_SAME, "sweep", "model", "data", "task", "commit", "house")
+"""Facts that a run must have recorded before it can be a baseline."""
+_PROMOTED = ("name", "machine", "who", "when", "why", "run_id")
+"""What is kept of a promotion."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What a file that is not what it should be gives, json's own errors among them."""
+_REMEDY = "restore it from a copy, or delete its folder and promote again"
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,15 @@ class Baseline:
 
     @property
     def house(self) -> bytes:
-        """The packed house of then.  Raises StoreError when it cannot be read."""
+        """The packed house of then, whose code will run.  Raises StoreError unless it is the one that was promoted."""
+        path = self.directory / HOUSE
         try:
-            return (self.directory / HOUSE).read_bytes()
+            packed = path.read_bytes()
         except OSError as error:
-            raise StoreError(f"{self.directory / HOUSE}: cannot be read: {error}") from error
+            raise StoreError(f"{path}: cannot be read: {error}; {_REMEDY}") from error
+        if hashlib.sha256(packed).hexdigest() != self.facts["house"]:
+            raise StoreError(f"{path}: is not the house that was promoted: its sha256 differs; {_REMEDY}")
+        return packed
 
     @property
     def identities(self) -> dict[str, dict[str, str]]:
@@ -71,16 +85,24 @@ def facts_of(run: Path) -> dict[str, Any]:
     """
     table = read_table(run, "environment")
     facts = {(scope, key): value for scope, key, value in table[["scope", "key", "value"]].itertuples(index=False)}
-    identities = {key: json.loads(value) for (scope, key), value in facts.items() if scope == IDENTITY}
-    wanted = (*_SAME, "sweep", "model", "data", "task", "commit", "house")
-    if not identities or any(("run", name) not in facts for name in wanted):
+    try:
+        identities = {key: _identity(json.loads(value)) for (scope, key), value in facts.items() if scope == IDENTITY}
+    except _UNREADABLE as error:
+        raise StoreError(f"{run}: the identities of its cells cannot be read: {error!r}; make the run again") from error
+    if not identities or any(("run", name) not in facts for name in _RECORDED):
         raise UsageError(f"{run}: records no identities of its cells; make it again with this version of the bench")
-    known = {name: facts["run", name] for name in wanted}
+    known = {name: facts["run", name] for name in _RECORDED}
     return {**known, "run_id": run.name, "cpu": facts.get(("machine", "cpu"), ""), "identities": identities}
 
 
 def require_comparable(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
-    """Raise UsageError where model, data or number of images of two runs differ."""
+    """Raise UsageError where model, data or number of images of a baseline and a candidate differ, or may differ."""
+    if base.get("schema", 0) < _BY_CONTENT:
+        raise UsageError(
+            f"the baseline {base['name']} was promoted by an older bench, whose hash of the data left the pixels out, "
+            "so that nobody can say whether it was this data: promote a run of the present one (yolo11-bench run, then "
+            'yolo11-bench baseline promote RUN --name NAME --why "...")'
+        )
     for name in _SAME:
         if base[name] != candidate[name]:
             what = {"model_sha256": "model", "data_sha256": "data"}.get(name, name)
@@ -116,6 +138,7 @@ def promote(run: Path, root: Path, machine: str, name: str, why: str, house: byt
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "why": why.strip(),
         "run_id": facts["run_id"],
+        "schema": SCHEMA_VERSION,
     }
     directory = root / machine / name
     try:
@@ -139,9 +162,10 @@ def promote(run: Path, root: Path, machine: str, name: str, why: str, house: byt
 
 def _fill(folder: Path, run: Path, facts: Mapping[str, Any], house: bytes) -> None:
     (folder / RUN).mkdir()
-    for path in run.glob("*.parquet"):
-        if path.stem not in _LEFT_OUT:
-            shutil.copyfile(path, folder / RUN / path.name)
+    for path in (path for name in TABLES if name not in _LEFT_OUT for path in parts.files(run, name)):
+        copy = folder / RUN / path.relative_to(run)
+        copy.parent.mkdir(exist_ok=True)  # of the parts, which a run that was killed left its predictions in
+        shutil.copyfile(path, copy)
     (folder / HOUSE).write_bytes(house)
     (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
@@ -149,37 +173,54 @@ def _fill(folder: Path, run: Path, facts: Mapping[str, Any], house: bytes) -> No
 def load(root: Path, machine: str, name: str) -> Baseline:
     """The baseline `name` of a machine.  Raises UsageError where there is none, saying how to make one."""
     directory = root / machine / name
-    known = [one.name for one in every(root, machine)]
-    try:
-        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = f"there are: {', '.join(known)}" if known else "there is none yet"
+    there = _files(root, machine)
+    if directory / FACTS not in there:
+        known = [path.parent.name for path in there]
+        told = f"there are: {', '.join(known)}" if known else "there is none yet"
         raise UsageError(
-            f"no baseline {name!r} of this machine in {root / machine}{did_you_mean([name], known)}; {there}. "
+            f"no baseline {name!r} of this machine in {root / machine}{did_you_mean([name], known)}; {told}. "
             f'Make one: yolo11-bench run, then yolo11-bench baseline promote RUN --name {name} --why "..."'
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{directory / FACTS}: cannot be read: {error}") from error
-    return Baseline(directory, facts)
+        )
+    return Baseline(directory, _facts(directory / FACTS))
 
 
 def every(root: Path, machine: str | None = None) -> list[Baseline]:
     """All baselines, of one machine or of all, in order of machine and name.  Raises StoreError for a broken file."""
-    found = []
-    for path in sorted(root.glob(f"{machine or '*'}/*/{FACTS}")):
-        try:
-            found.append(Baseline(path.parent, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read: {error}") from error
-    return found
+    return [Baseline(path.parent, _facts(path)) for path in _files(root, machine or "*")]
 
 
 def history(baseline: Baseline) -> list[dict[str, str]]:
-    """Every promotion under a baseline's name, oldest first."""
-    lines = (baseline.directory / PROMOTIONS).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    """Every promotion under a baseline's name, oldest first.  Raises StoreError for a broken file."""
+    path = baseline.directory / PROMOTIONS
+    try:
+        told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [{name: str(one[name]) for name in _PROMOTED} for one in told]
+    except _UNREADABLE as error:
+        raise StoreError(f"{path}: cannot be read: {error!r}; {_REMEDY}") from error
+
+
+def _files(root: Path, machine: str) -> list[Path]:
+    return sorted(root.glob(f"{machine}/*/{FACTS}"))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The facts of a baseline, all there.  Raises StoreError."""
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        texts = {name: str(facts[name]) for name in (*_PROMOTED, *_RECORDED)}
+        identities = {cell: _identity(own) for cell, own in dict(facts["identities"]).items()}
+    except _UNREADABLE as error:
+        raise StoreError(f"{path}: cannot be read: {error!r}; {_REMEDY}") from error
+    return facts | texts | {"identities": identities}
+
+
+def _identity(own: Any) -> dict[str, str]:
+    return {str(part): str(one) for part, one in dict(own).items()}
 
 
 def _who() -> str:
     """The user's name; that of whoever started a workflow, where one did."""
-    return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
+    try:
+        return os.environ.get("GITHUB_ACTOR") or getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"user {os.getuid()}"

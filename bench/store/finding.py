@@ -28,7 +28,7 @@ def find(run: str | Path | None, results: Path) -> Path:
                 f"cannot look for the run in {candidate}: {error.strerror}; correct the name, or the permissions there"
             ) from error
     for path in sorted(RECORDED.glob("*/cells.parquet")):  # a recorded run's folder has a name of its own
-        if str(run) in set(read_table(path.parent, "cells").run_id):
+        if str(run) in set(read_table(path.parent, "cells", columns=["run_id"]).run_id):
             return path.parent
     known = [path.parent.name for folder in (results, RECORDED) for path in folder.glob("*/cells.parquet")]
     raise UsageError(

@@ -99,6 +99,6 @@ def past_noise(checks: Path) -> dict[str, Noise]:
         try:
             told = json.loads(path.read_text(encoding="utf-8"))["noise"]
             found |= {cell: Noise(float(one["deviation"]), float(one["seconds"])) for cell, one in told.items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path}: no facts of a check: {error!r}; delete its folder") from error
     return found

@@ -7,7 +7,14 @@ behind, and nothing is read twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pyarrow as pa
+
+from bench.reasons import StoreError
+from bench.store import parquet
+from bench.store.parquet import Only
 
 FOLDER = "parts"
 
@@ -28,14 +35,25 @@ def upcoming(directory: Path, name: str) -> Path:
     return directory / FOLDER / f"{name}-{len(_parts(directory, name)):05d}.parquet"
 
 
+def read(directory: Path, name: str, only: Only | None = None, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """What is there of a table of a run, as it was written; None where nothing is.  Raises StoreError.
+
+    `only` and `columns` are those of `bench.store.parquet.read`.
+    """
+    found = [parquet.read(path, only, columns) for path in files(directory, name)]
+    return pa.concat_tables(found).unify_dictionaries() if len(found) > 1 else found[0] if found else None
+
+
 def remove(directory: Path, name: str) -> None:
-    """Delete the parts of a table, and the folder with the last ones of the run.  Raises OSError."""
-    parts = _parts(directory, name)
-    for path in parts:
-        path.unlink()
-    folder = directory / FOLDER
-    if parts and not any(folder.iterdir()):
-        folder.rmdir()
+    """Delete the parts of a table, and the folder with the last ones of the run.  Raises StoreError."""
+    parts, folder = _parts(directory, name), directory / FOLDER
+    try:
+        for path in parts:
+            path.unlink()
+        if parts and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise StoreError(f"cannot delete the parts of {whole(directory, name)}: {error}") from error
 
 
 def _parts(directory: Path, name: str) -> list[Path]:

@@ -16,13 +16,18 @@ import pandas as pd
 from bench.grid import matrix
 from bench.reasons import Status
 from bench.store import tables
+from bench.store.parquet import Only
 from bench.store.parts import files
+from bench.words.names import short
 from bench.words.numbers import clean, precision_name
 
 Point = tuple[str, int, int, str, int]
 """Model, image size in px, batch, target and threads: where cells may be compared with each other."""
 
 REFERENCE = ("pytorch", "fp32")
+
+MODEL_SHA256 = "model_sha256"
+"""Fact of a run: the hash of its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class StoredCell:
     peak_rss_bytes: float | None
     peak_rss_bytes_low: float | None
     peak_rss_bytes_high: float | None
+    gpu_bytes: float | None
+    energy_image_j: float | None
     parity_images: float | None
     parity_box_max: float | None
     parity_box_p999: float | None
@@ -116,6 +123,20 @@ class StoredCell:
         """Option and precision as a reader knows them, without the scope."""
         return f"{self.option_name} {precision_name(self.precision)}"
 
+    @property
+    def declared(self) -> frozenset[str]:
+        """Keys of the attestation that only repeat what was asked for, or what the file says."""
+        try:
+            listed = json.loads(self.attested.get("declared", "[]"))
+        except json.JSONDecodeError:
+            return frozenset()
+        return frozenset(map(str, listed)) if isinstance(listed, list) else frozenset()
+
+    @property
+    def computed_in(self) -> str:
+        """The arithmetic attested, and whether the runtime only declares it; empty where nothing was attested."""
+        return f"{self.compute} (declared)" if self.compute and "compute" in self.declared else self.compute
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -128,15 +149,18 @@ class Fact:
 
 @dataclass(frozen=True)
 class Run:
-    """A whole run.  `labels` names each cell as briefly as this run allows without two cells sharing a name."""
+    """A run, without its predictions, which are read image by image.
+
+    `labels` names each cell as briefly as this run allows without two cells sharing a name.
+    """
 
     run_id: str
     cells: tuple[StoredCell, ...]
     labels: Mapping[str, str]
     facts: tuple[Fact, ...]
     samples: pd.DataFrame
-    detections: pd.DataFrame
     ground_truth: pd.DataFrame
+    directory: Path
 
     @property
     def measured(self) -> tuple[StoredCell, ...]:
@@ -153,6 +177,10 @@ class Run:
         for cell in self.measured:
             groups.setdefault(cell.point, []).append(cell)
         return {point: tuple(cells) for point, cells in groups.items()}
+
+    def detections(self, image_id: int) -> pd.DataFrame:
+        """What every cell detected in an image, rows of that table.  Raises StoreError for one that cannot be read."""
+        return optional(self.directory, "detections", {"image_id": [image_id]})
 
     def reference_for(self, cell: StoredCell) -> StoredCell | None:
         """The PyTorch FP32 cell that `cell` was compared with, when it was measured."""
@@ -171,14 +199,22 @@ class Run:
 
     @cached_property
     def _outside_guide(self) -> frozenset[str]:
-        recorded = self.fact("outside_guide")
-        return frozenset(json.loads(recorded)) if recorded else frozenset()
+        return frozenset(_items(self.fact("outside_guide")))
 
     @property
     def data_notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know of the data set, a sentence each."""
-        recorded = self.fact("data_notes")
-        return tuple(clean(str(note)) for note in json.loads(recorded)) if recorded else ()
+        return tuple(clean(note) for note in _items(self.fact("data_notes")))
+
+    def named(self, what: str) -> str:
+        """Model or data by name and the beginning of its hash, `best (1a2b3c4)`; empty where the run does not say."""
+        name, digest = self.fact(what), short(self.fact(f"{what}_sha256"))
+        return f"{name} ({digest})" if name and digest else name
+
+    @property
+    def subject(self) -> str:
+        """Model and data as the report names them; what the run does not say is left out."""
+        return ", ".join(f"{what} {name}" for what in ("model", "data") if (name := self.named(what)))
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
@@ -207,8 +243,8 @@ def load(run_dir: Path) -> Run:
         labels=label(cells) | label(cell for cell in cells if cell.measured),
         facts=facts,
         samples=optional(run_dir, "samples"),
-        detections=optional(run_dir, "detections"),
         ground_truth=optional(run_dir, "ground_truth"),
+        directory=run_dir,
     )
 
 
@@ -229,10 +265,20 @@ def label(cells: Iterable[StoredCell]) -> dict[str, str]:
     return {cell_id: name if shared[name] == 1 else f"{name} ({cell_id})" for cell_id, name in names.items()}
 
 
-def optional(run_dir: Path, name: str) -> pd.DataFrame:
-    """A table that a run may lack: it is then empty.  Raises StoreError for one that cannot be read."""
+def task_of(run_dir: Path) -> str:
+    """The task that a run was of; detection where it says none.  Raises StoreError where it cannot be read."""
+    facts = tables.read_table(run_dir, "environment")
+    told = facts.value[(facts.scope == "run") & (facts.key == "task")]
+    return str(next(iter(told), "detect"))
+
+
+def optional(run_dir: Path, name: str, only: Only | None = None) -> pd.DataFrame:
+    """A table that a run may lack: it is then empty.  `only` is that of `read_table`.
+
+    Raises StoreError for one that cannot be read.
+    """
     if files(run_dir, name):
-        return tables.read_table(run_dir, name)
+        return tables.read_table(run_dir, name, only)
     empty: pd.DataFrame = tables.TABLES[name].empty_table().to_pandas()
     return empty
 
@@ -240,8 +286,9 @@ def optional(run_dir: Path, name: str) -> pd.DataFrame:
 def _option_names(facts: Iterable[Fact]) -> Mapping[str, str]:
     """What options are called: as the run recorded it; a run of before it did takes the matrix's names."""
     recorded = next((fact.value for fact in facts if (fact.scope, fact.key) == ("run", "option_names")), "")
-    names: Mapping[str, str] = json.loads(recorded) if recorded else matrix.option_names()
-    return {option: clean(str(name)) for option, name in names.items()}
+    if recorded:
+        return _json_object(recorded)
+    return {option: clean(name) for option, name in matrix.option_names().items()}
 
 
 def _cell(record: Mapping[Any, Any], names: Mapping[str, str]) -> StoredCell:
@@ -282,13 +329,24 @@ def _per_class(value: object) -> dict[str, float]:
     return {clean(str(name)): score for name, raw in value if (score := _number(raw)) is not None}
 
 
+def _items(recorded: str) -> list[str]:
+    """The items of a JSON list as text.  What is no list is kept whole as its only item, so that it is seen."""
+    if not recorded:
+        return []
+    try:
+        parsed = json.loads(recorded)
+    except (ValueError, RecursionError):
+        return [recorded]
+    return [str(item) for item in parsed] if isinstance(parsed, list) else [recorded]
+
+
 def _json_object(value: object) -> dict[str, str]:
     """A JSON object as text per key.  What is not an object is kept whole under one key, so that it is seen."""
     if not isinstance(value, str) or not value.strip():
         return {}
     try:
         parsed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {"unreadable": clean(value)}
     if not isinstance(parsed, dict):
         return {"value": clean(value)}

@@ -5,12 +5,13 @@
 `docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot exist
 without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last
 complete version and never half a file.  What grows as a run goes on (`samples`, and the predictions of its task) is
-kept in parts until the end (`bench/store/parts.py`).
+kept in parts until the end (`bench/store/parts.py`).  Runs of older versions are brought to the present one as they are
+read (`bench/store/migration.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ import pandas as pd
 import pyarrow as pa
 
 from bench.reasons import StoreError
-from bench.store import parquet, parts
-from bench.store.parquet import field
+from bench.store import migration, parquet, parts, sound
+from bench.store.merging import merged
+from bench.store.parquet import Only, field
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = migration.VERSION
+_PIECE = 2**16
+"""Rows in a group of a part: as many of each part are in memory while they are joined."""
+_LARGE = 2**22
+"""Rows from which a table is converted column by column."""
 
 _DICT = pa.dictionary(pa.int32(), pa.string())
 
@@ -126,7 +132,7 @@ CELLS = pa.schema(
             pa.string(),
             "",
             "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
-            "(it failed), interrupted (the run was stopped); or why no latency was taken",
+            "(it failed), failed (its own process did), interrupted (the run was stopped); or why no latency was taken",
         ),
         field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
@@ -135,6 +141,8 @@ CELLS = pa.schema(
         *_over_launches("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
         field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
         *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
+        field("gpu_bytes", pa.int64(), "bytes", "Memory of the NVIDIA GPU that the guest held after it", "lower"),
+        *_over_launches("energy_image_j", pa.float64(), "J", "Energy of the whole GPU board per image, clean rounds"),
         field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
         field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
@@ -150,9 +158,20 @@ CELLS = pa.schema(
             "99.9th percentile of the difference of raw class scores",
             "lower",
         ),
-        field("attested", pa.string(), "JSON", "What the runtime itself says it ran"),
+        field(
+            "attested",
+            pa.string(),
+            "JSON",
+            "What the runtime itself says it ran; its key declared lists the keys that only repeat what was asked for "
+            "or what the file says, read from nothing that ran (docs/attestation.md)",
+        ),
         field("expected", pa.string(), "JSON", "What was asked for, in the same keys"),
-        field("compute", pa.string(), "", "Arithmetic the runtime says its convolutions ran in"),
+        field(
+            "compute",
+            pa.string(),
+            "",
+            "Arithmetic the runtime says its convolutions ran in; read from what ran, unless attested declares it",
+        ),
         field(
             "network",
             pa.string(),
@@ -191,6 +210,12 @@ SAMPLES = pa.schema(
             "cpu_due", pa.float32(), "", "What that is at least if nothing disturbs; null where an inference may rest"
         ),
         field("steal", pa.float32(), "0..1", "Share of CPU time stolen by the hypervisor during the turn"),
+        field("gpu_sm_mhz", pa.float32(), "MHz", "Clock of the GPU's multiprocessors at the end; null off a GPU"),
+        field("gpu_temperature_c", pa.float32(), "degrees C", "Temperature of the GPU then"),
+        field("gpu_power_w", pa.float32(), "W", "What the GPU's board drew then; on newer cards the mean of a second"),
+        field("gpu_energy_j", pa.float32(), "J", "What it took per inference of the turn; null of turns under 0.3 s"),
+        field("gpu_slowed", pa.bool_(), "", "Whether heat or the hardware's protection held the GPU back then"),
+        field("gpu_others", pa.float32(), "", "Share of the time for which others' processes kept the GPU busy"),
         field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
     ]
 )
@@ -292,6 +317,15 @@ CLAIMS = pa.schema(
         field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
         field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
         field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
+        field(
+            "kind", pa.string(), "", "measured, proxy or fact: what the finding is worth; empty where nothing decided"
+        ),
+        field(
+            "part",
+            pa.string(),
+            "",
+            "Part of the statement that the check is about; empty where it has one, and of a fact",
+        ),
         # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
         field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
         field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
@@ -303,7 +337,6 @@ CLAIMS = pa.schema(
         field("machine", pa.string(), "", "Machine the figures are from"),
         field("reason", pa.string(), "", "The finding in words, English"),
         field("reason_zh", pa.string(), "", "The same in Chinese"),
-        field("proxy", pa.bool_(), "", "Whether the check stands in for what is said"),
         field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
         field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
         field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
@@ -330,51 +363,96 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     `rows` are mappings keyed by column (absent columns become null) or a ready Arrow table.
     Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
     """
-    path = _write(parts.whole(directory, name), name, rows)
-    try:
-        parts.remove(directory, name)
-    except OSError as error:
-        raise StoreError(f"cannot delete the parts of {path}: {error}") from error
+    path = parts.whole(directory, name)
+    parquet.write(path, rows, _stamped(name), **_encoding(name))
+    parts.remove(directory, name)
     return path
 
 
 def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
-    """Add rows to a table that `write_table` is to write as a whole in the end; readers see them from now on.
+    """Add rows to a table that is to be written as a whole in the end; readers see them from now on.
 
     Raises StoreError as `write_table` does; what was added before stays.
     """
-    return _write(parts.upcoming(directory, name), name, rows)
-
-
-def read_table(directory: Path, name: str) -> pd.DataFrame:
-    """Table `name` of a run as a DataFrame with the columns of its schema, in order.
-
-    A column that there was none of when the run was recorded is null.  Of a run that was killed, or goes on, the parts
-    that the table has grown by are read.
-    Raises StoreError when the file is missing, is not Parquet, or is of a schema version this code does not know.
-    """
-    files = parts.files(directory, name) or [parts.whole(directory, name)]
-    read = [_read(path, name) for path in files]
-    table = read[0] if len(read) == 1 else pa.concat_tables(read).unify_dictionaries()
-    # Without metadata: what the file says of itself, such as an index of pandas, is no part of the schema.
-    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
-    return frame
-
-
-def _write(path: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
-    schema = TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
-    # A dictionary of floats would hide from the compressor that cells repeat each other's.
-    low = [column.name for column in schema if not pa.types.is_floating(column.type)]
-    parquet.write(path, rows, schema, compression_level=9, use_dictionary=low)
+    path = parts.upcoming(directory, name)
+    parquet.write(path, rows, _stamped(name), group=_PIECE, **_encoding(name))
     return path
 
 
-def _read(path: Path, name: str) -> pa.Table:
-    table = parquet.read(path)
-    version = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
-    if version != str(SCHEMA_VERSION):
-        raise StoreError(f"{path} has schema version {version or 'none'}; this code reads version {SCHEMA_VERSION}")
-    for column in TABLES[name]:
-        if column.name not in table.column_names:
-            table = table.append_column(column, pa.nulls(len(table), column.type))
-    return table.select(TABLES[name].names)
+def join_parts(directory: Path, name: str, key: str) -> Path:
+    """Write a table as a whole from the parts that it has grown by, in order of its column `key`, as each part is.
+
+    Of each part a group of rows is in memory at a time, so what this takes grows with the number of parts and not with
+    their rows.  Raises StoreError for a part that cannot be read, or where the disk refuses; the parts then stay.
+    """
+    path = parts.whole(directory, name)
+    pieces = merged([parquet.groups(part) for part in parts.files(directory, name)], key)
+    parquet.write_pieces(path, pieces, _stamped(name), **_encoding(name))
+    parts.remove(directory, name)
+    return path
+
+
+def read_table(
+    directory: Path, name: str, only: Only | None = None, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Table `name` of a run as a DataFrame with the columns of its schema, in order, or some of them.
+
+    `only` leaves out rows that have other values than those it gives by column; what is left out is never in memory.
+    A run of an older version is read through `bench.store.migration`; a column that there was none of when it was
+    recorded is null.  Of a run that was killed, or goes on, the parts that the table has grown by are read.
+    Raises StoreError when the file is missing, is not Parquet, is of a newer version than this code, damaged, or holds
+    what cannot be meant (`bench/store/sound.py`).
+    """
+    path = parts.whole(directory, name)
+    wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
+    early = name not in migration.CHANGED  # a change may need what is not asked for
+
+    def stored(other: str) -> tuple[int, pa.Table] | None:
+        found = parts.read(directory, other, only, columns) if early and other == name else parts.read(directory, other)
+        return None if found is None else (migration.version_of(parts.whole(directory, other), found), found)
+
+    try:
+        if early and not only and path.is_file() and parquet.length(path) > _LARGE:
+            return _large(path, name, wanted)
+        table = migration.present(name, stored)
+        if table is None:
+            raise StoreError(f"cannot read {path}: there is no such file")
+        if only and not early:
+            table = parquet.matching(table, only)
+        table = pa.table({column.name: _column(table, column) for column in wanted})
+    except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
+    sound.require(path, name, table)
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame
+
+
+def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFrame:
+    """A large table: only of the column that is being converted are there two copies at a time."""
+    found = {}
+    for name, table in parquet.by_column(path, [column.name for column in wanted]):
+        migration.version_of(path, table)
+        (column,) = (column for column in wanted if column.name == name)
+        values = _column(table, column)
+        sound.require(path, table_name, pa.table({name: values}))
+        found[name] = values.to_pandas(use_threads=False)
+    return pd.DataFrame(found, columns=[column.name for column in wanted], copy=False)
+
+
+def _column(table: pa.Table, column: pa.Field) -> pa.ChunkedArray:
+    """A column in its type; null throughout where the table has none of the name."""
+    if column.name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), column.type)])
+    values = table[column.name]
+    # Arrow has no cast between the maps that it writes and those that it reads.
+    return values if pa.types.is_nested(column.type) else values.cast(column.type)
+
+
+def _stamped(name: str) -> pa.Schema:
+    return TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
+
+
+def _encoding(name: str) -> dict[str, Any]:
+    # A dictionary of floats would hide from the compressor that cells repeat each other's.
+    low = [column.name for column in TABLES[name] if not pa.types.is_floating(column.type)]
+    return {"compression_level": 9, "use_dictionary": low}

@@ -20,7 +20,7 @@ import pyarrow as pa
 from bench.grid.matrix import Cell
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
-from bench.stats.turns import Turn, contaminated
+from bench.stats.turns import OnGpu, Turn, contaminated
 from bench.store import metrics, tables
 from bench.store.metrics import Figure
 
@@ -50,12 +50,12 @@ class RunStore:
             }
             for cell in cells
         }
-        self._predictions: dict[str, list[pa.Table]] = {}
-        self._predicted: set[str] = set()
+        self._predicted: dict[str, set[str]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
-        self._unwritten = False
+        self._unwritten = True
+        self._write_environment()  # whoever finds the cells can show them
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -68,12 +68,18 @@ class RunStore:
 
     def update(self, cell: Cell, **columns: Any) -> None:
         """Set columns of a cell's row and write the table, unless it says all that already."""
-        unknown = columns.keys() - set(tables.CELLS.names)
-        if unknown:
-            raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-        row = self._rows[cell.cell_id]
-        if self._unwritten or any(name not in row or row[name] != value for name, value in columns.items()):
+        self.update_all({cell.cell_id: columns})
+
+    def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set columns of several rows, by cell id, and write the table once, unless it says all that already."""
+        for cell_id, columns in rows.items():
+            unknown = columns.keys() - set(tables.CELLS.names)
+            if unknown:
+                raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+            row = self._rows[cell_id]
+            self._unwritten |= any(name not in row or row[name] != value for name, value in columns.items())
             row.update(columns)
+        if self._unwritten:
             self._flush()
 
     def add_seconds(self, cell: Cell, seconds: float) -> None:
@@ -106,13 +112,16 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Add the predictions of a cell to the table of its task; what comes of a cell that has some is passed over."""
-        cells = set(rows["cell_id"].unique().to_pylist())
-        if cells & self._predicted:
+        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone.
+
+        What comes of a cell that has some already is passed over.
+        """
+        cells, there = set(rows["cell_id"].unique().to_pylist()), self._predicted.setdefault(table, set())
+        if cells & there:
             return
-        self._predicted |= cells
-        self._predictions.setdefault(table, []).append(rows)
-        tables.add_part(self.directory, table, rows)
+        order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
+        tables.add_part(self.directory, table, rows.take(order))
+        there |= cells
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
@@ -124,10 +133,8 @@ class RunStore:
 
         Cells of equal outputs repeat each other's boxes, and a compressor sees that only where they are close by.
         """
-        for table, parts in self._predictions.items():
-            rows = pa.concat_tables(parts).unify_dictionaries()
-            order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
-            self.write(table, rows.take(order))
+        for table in sorted(self._predicted):
+            tables.join_parts(self.directory, table, "image_id")
 
     def write(self, name: str, rows: pa.Table) -> None:
         """Write a whole table."""
@@ -163,6 +170,9 @@ class RunStore:
         if texts.items() <= self._environment.items():
             return  # told before: every cell of a family names the same environment
         self._environment |= texts
+        self._write_environment()
+
+    def _write_environment(self) -> None:
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
         tables.write_table(self.directory, "environment", rows)
 
@@ -173,6 +183,7 @@ class RunStore:
 
 def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
     """Rows of the table `samples` for a turn, contaminated where it is `bad`."""
+    gpu = {f"gpu_{name}": value for name, value in asdict(turn.gpu or OnGpu()).items()}
     return [
         {
             "cell_id": turn.cell_id,
@@ -185,6 +196,7 @@ def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
             "cpu_per_wall": turn.cpu_per_wall,
             "cpu_due": turn.cpu_due,
             "steal": turn.steal,
+            **gpu,
             "contaminated": bad,
         }
         for index, sample in enumerate(turn.samples_ms)

@@ -12,7 +12,7 @@ Thought through for those that Ultralytics has beside detection; what each puts 
   (`kpt_shape`), which the reader of labels is made of.
 * obb: as detection, with an angle in rad as a parity group; labels are four corners.
 * classify: one output (B, classes); images are cropped, not letterboxed, so decoding needs no geometry; the data set is
-  a folder per class, so `load` makes the `Dataset` itself; metrics are shares of the images, and images are resampled.
+  a folder per class, so `read` makes the `Dataset` itself; metrics are shares of the images, and images are resampled.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bench.reasons import CellProblem, Reason
+from bench.reasons import CellProblem, Collector, Reason
 from bench.stats import Interval
 from bench.tasks.dataset import Dataset
 
@@ -141,8 +141,20 @@ class Task(Protocol[Geometry, Prediction]):
         `image_id` for every task whose predictions are matched within an image.
         """
 
-    def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
-        """Images and labels of one split of a data file.  Raises UsageError naming file, line and remedy."""
+    def read(
+        self,
+        path: Path,
+        problems: Collector,
+        *,
+        split: str = "val",
+        limit: int | None = None,
+        kept: Path | None = None,
+    ) -> Dataset | None:
+        """Images and labels of one split of a data file, or of `limit` of its images, evenly spaced.
+
+        Whatever is wrong becomes one of the `problems`, naming file, line and remedy; the set lacks it, or is None.
+        `kept` is a file that remembers from one time to the next what has been looked at.
+        """
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Geometry]:
         """The network's input (1, 3, imgsz, imgsz), RGB 0..1, of an image (H, W, 3) BGR, and how it was fitted in."""

@@ -1,8 +1,10 @@
 """Exported artifacts in a content-addressed cache: the same inputs are exported once, and never half.
 
 An artifact lives in `<cache>/artifacts/<key>/`.  The key is the SHA-256 over everything that decides what comes out:
-the weights, option, precision, image size, batch, the export environment's lock, the exporter's source and the
-calibration images.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
+the weights, option, precision, image size, batch, the exporter's source and the calibration images; the export
+environment with its platform and its build of torch; and, where an artifact is of one kind of machine, that machine:
+the device that an engine is built for, the processor and the threads that an artifact was calibrated with, the compiler
+that is installed.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
 export happens in a temporary directory that is renamed when its manifest is written; what is found in the cache is
 checked against that manifest, sizes and hashes, each time it is used.
 """
@@ -22,14 +24,18 @@ from typing import Any
 
 from bench.environments.locked import Environments
 from bench.files import locked
+from bench.grid import machine
+from bench.guest.server import described_outputs
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall.confinement import Confinement
 from bench.wall.worker import SERVER, Worker
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LETTERBOX = GUEST / "letterbox.py"
+_TOLD = ("files", "entry", "input", "output", "versions", "reproduce")
+"""What an exporter tells of an artifact, whatever else it found out."""
 _LOG = "export.log"
 _LOG_LINES = 20
 
@@ -41,6 +47,8 @@ class ExportRequest:
     `exporter` is an exporter module, `environment` the family it runs in.  `calibration` are the images for a static
     quantisation, empty for other precisions, and `calibration_split` is the split they were taken from.
     `source` is the artifact that this one is converted from, for exporters that do not start at the checkpoint.
+    `device` tells the device it is built for from others, where it works on no other (`bench.grid.machine.device`), and
+    `program` the version of a program of this machine's that the exporter uses where it is installed.
     """
 
     weights: Path
@@ -53,6 +61,8 @@ class ExportRequest:
     calibration: tuple[Path, ...] = ()
     calibration_split: str = "train"
     source: Artifact | None = None
+    device: str = ""
+    program: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,12 @@ class Artifacts:
 
     def key(self, request: ExportRequest) -> str:
         """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
-        return hashlib.sha256(_canonical(self._inputs(request)).encode()).hexdigest()
+        return _address(self._inputs(request))
 
     def find(self, key: str) -> Artifact | None:
         """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
         directory = self._root / key
-        if not directory.is_dir() or damage(directory) is not None:
+        if not directory.is_dir() or _in_place(directory) is not None:
             return None
         return Artifact(key, directory, _read_manifest(directory))
 
@@ -107,24 +117,28 @@ class Artifacts:
         input), CellProblem(EXPORT_FAILED) or another reason the exporter had, with its last lines.
         """
         inputs = self._inputs(request)
-        key = hashlib.sha256(_canonical(inputs).encode()).hexdigest()
-        directory = self._root / key
         try:
+            if not (self._root / _address(inputs)).is_dir():
+                # Which build of a package an environment holds is known for sure once it is there.
+                self._environments.ensure(request.environment)
+                inputs = self._inputs(request)
+            key = _address(inputs)
+            directory = self._root / key
             with locked(directory):
                 warnings: tuple[str, ...] = ()
                 if directory.exists():
-                    found = damage(directory)
+                    found = _in_place(directory)
                     if found is None:
                         return Artifact(key, directory, _read_manifest(directory))
                     warnings = (f"The cached artifact {directory} was damaged ({found}) and is exported again.",)
-                    shutil.rmtree(directory)
+                    _remove(directory)
                 for leftover in self._root.glob(f".{key[:12]}-*"):  # of a run that was killed; the lock is ours
                     shutil.rmtree(leftover)
                 self._export(request, inputs, key, timeout)
                 return Artifact(key, directory, _read_manifest(directory), warnings)
         except OSError as error:
             raise CellProblem(
-                Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {directory}: {error}"
+                Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {self._root}: {error}"
             ) from error
 
     def _export(self, request: ExportRequest, inputs: Mapping[str, Any], key: str, timeout: float) -> None:
@@ -149,7 +163,7 @@ class Artifacts:
                 env.python,
                 request.exporter,
                 variables=self._environments.variables(),
-                threads=os.cpu_count() or 1,
+                threads=_threads(),
                 log_path=temporary / _LOG,
                 confinement=Confinement(writable=(output,)),
             ) as worker:
@@ -181,6 +195,9 @@ class Artifacts:
             "exporter": sorted(self._sha256(path, "exporter") for path in sources),  # wherever they lie
             "calibration": [self._sha256(path, "calibration image") for path in request.calibration],
             "source": request.source.key if request.source else None,
+            "device": request.device or None,
+            "program": request.program or None,
+            "calibrated": _calibrator() if request.calibration else None,
         }
 
     def _sha256(self, path: Path, what: str) -> str:
@@ -195,10 +212,27 @@ class Artifacts:
         return self._hashes[known]
 
 
+def _threads() -> int:
+    """Threads of an exporter: as many as this machine has CPUs."""
+    return os.cpu_count() or 1
+
+
+def _calibrator() -> dict[str, Any]:
+    """What of this machine goes into an artifact that is calibrated.
+
+    The network is run for it, with kernels that the processor's features choose and sums that are cut by threads: the
+    ranges of its activations, and so the scales that are stored, differ in their last digits by both.  All that other
+    exporters compute is one number at a time: they rewrite a graph, round weights, fold constants and batch
+    normalisation.  There neither threads nor processor can move a digit, and machines may share what was exported.
+    """
+    return {"processor": machine.cpu_name(), "features": machine.cpu_flags(), "threads": _threads()}
+
+
 def _manifest(
     request: ExportRequest, inputs: Mapping[str, Any], key: str, output: Path, reply: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The manifest of what an exporter wrote.  Raises CellProblem when it is not what it says it wrote."""
+    _require_reply(request, reply)
     files = []
     for name in sorted(reply["files"]):
         path = output / name
@@ -232,12 +266,22 @@ def _manifest(
     }
 
 
+def _require_reply(request: ExportRequest, reply: Mapping[str, Any]) -> None:
+    """Raise CellProblem(PROTOCOL) unless an exporter told all that a manifest is made of."""
+    lacking = [name for name in _TOLD if name not in reply]
+    if lacking or not isinstance(reply["files"], list) or not all(isinstance(name, str) for name in reply["files"]):
+        what = f"does not tell {', '.join(lacking)}" if lacking else "tells no list of file names"
+        raise CellProblem(Reason.PROTOCOL, f"the exporter {request.exporter.stem} {what}; it told: {str(reply)[:200]}")
+
+
 def damage(directory: Path) -> str | None:
     """What is wrong with an artifact's folder, or None when every file is in it and as its manifest says."""
     try:
         manifest = _read_manifest(directory)
+        _require_whole(manifest)
         for name in (manifest["entry"], *(file["path"] for file in manifest["files"])):
-            if not (directory / name).resolve().is_relative_to(directory.resolve()):
+            # Not Path.resolve, which before Python 3.13 raises RuntimeError on a link to itself.
+            if not Path(os.path.realpath(directory / name)).is_relative_to(os.path.realpath(directory)):
                 return f"{MANIFEST} names {name!r}, which is outside"
         for file in manifest["files"]:
             path = directory / file["path"]
@@ -250,9 +294,39 @@ def damage(directory: Path) -> str | None:
             return f"{MANIFEST} contradicts itself"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:  # a folder in the place of a file
+        return f"{Path(error.filename or directory).name} cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return f"{MANIFEST} cannot be read: {error!r}"
     return None
+
+
+def _in_place(directory: Path) -> str | None:
+    """What is wrong with what the cache holds at the content address that a folder is named by, or None."""
+    found = damage(directory)
+    if found is None and _read_manifest(directory)["key"] != directory.name:
+        return f"{MANIFEST} is that of another artifact"
+    return found
+
+
+def _require_whole(manifest: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError for a manifest that lacks something."""
+    told = {name: manifest[name] for name in (*_TOLD, "calibration", "key")}
+    if int(manifest["size_bytes"]) < 0 or float(manifest["seconds"]) < 0:
+        raise ValueError("less than nothing")
+    texts = [told["entry"]]
+    for about in described_outputs(dict(manifest)).values():
+        texts += [about["layout"], about["units"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"no names of files, layouts or units: {texts}")
+
+
+def _remove(path: Path) -> None:
+    """Delete what is in the place of a folder.  Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -270,5 +344,5 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def _address(inputs: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -7,14 +7,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.environments.locked import Env, Environments
+from bench.files import expanded, replacing
 from bench.places import EXPORTERS
-from bench.reasons import CellProblem, Reason, UsageError
+from bench.reasons import CellProblem, Problems, Reason, Remark, UsageError
 from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.worker import Worker
 
@@ -23,6 +25,9 @@ ENVIRONMENT = "export-torch"
 # What ultralytics publishes by name: yolo11n.pt, yolov8s.pt, yolov5mu.pt ...
 _OFFICIAL = re.compile(r"^yolo(v\d+|\d+)[a-z]{0,2}\d*[a-z]?\.pt$")
 _SECONDS = 300.0
+TASK, CHANNELS = "detect", 3
+"""What is benched: detection in images of red, green and blue."""
+_MOVES_TOLD = 8
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 # How the user's programs reach the network.  A proxy's variable is read in either case of letters.
 _NETWORK = (
@@ -34,10 +39,13 @@ _NETWORK = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An Ultralytics detect checkpoint.
+    """An Ultralytics checkpoint, and what it says of itself.
 
     `name` is its file stem, `names` its classes by index, `stride` the px of the network input that its coarsest
-    outputs are apart: an image size is a multiple of it.
+    outputs are apart: an image size is a multiple of it.  `raw` says whether its head gives boxes and scores per
+    anchor, `end2end` whether it chooses among them itself, `dual` whether it has a branch that would, `channels` those
+    of its images (None: no convolution takes them), `imgsz` the size it was trained at, `written` by which Ultralytics
+    and when, as far as it says.
     """
 
     path: Path
@@ -45,6 +53,36 @@ class Checkpoint:
     sha256: str
     names: Mapping[int, str]
     stride: int
+    task: str = TASK
+    head: str = "Detect"
+    raw: bool = True
+    end2end: bool = False
+    dual: bool = False
+    channels: int | None = CHANNELS
+    parameters: int = 0
+    architecture: str = ""
+    imgsz: int | None = None
+    written: str = ""
+
+    def require_usable(self) -> None:
+        """Raise Problems unless it is a detector of colour images whose raw outputs can be decoded here."""
+        found = []
+        if self.task != TASK:
+            found.append(f"is a model for '{self.task}'; this bench measures detection ('{TASK}') only")
+        elif self.end2end:
+            found.append(
+                "has an end-to-end head (YOLO26, YOLOv10), whose output is final detections, and the bench compares "
+                "raw outputs and decodes them itself; give a model without that head, such as YOLO11 or YOLOv8"
+            )
+        elif not self.raw:
+            found.append(f"has the head {self.head}; only Detect, as in YOLO11, can be decoded here")
+        if self.channels is not None and self.channels != CHANNELS:
+            found.append(
+                f"takes images of {self.channels} channel{'s' * (self.channels > 1)}; the bench gives every network "
+                f"{CHANNELS}, red, green and blue"
+            )
+        if found:
+            raise Problems(f"{self.path} {text}" for text in found)
 
     def require_classes(self, names: Mapping[int, str], data: Path) -> None:
         """Raise UsageError unless the data file names as many classes as the model has, none in another's place."""
@@ -68,24 +106,35 @@ class Checkpoint:
             raise UsageError(
                 f"{data} names classes of {self.path.name} {order}: '{self.names[own[first]]}' is class "
                 f"{own[first]} of the model and class {theirs[first]} of the data file, and {len(moved)} of "
-                f"{len(names)} are elsewhere. Labels would count for other classes: bring 'names', and labels that "
-                f"follow it, into the model's order ({_some(self.names)})"
+                f"{len(names)} are elsewhere ({_moves(own, theirs, moved)}). Labels would count for other classes: "
+                f"bring 'names', and labels that follow it, into the model's order ({_some(self.names)})"
             )
 
-    def renamed(self, names: Mapping[int, str]) -> str:
-        """A sentence on classes that a data file, whose `names` are told apart, calls something else; else nothing."""
+    def renamed(self, names: Mapping[int, str]) -> Remark | None:
+        """On classes that a data file, whose `names` are told apart, calls something else; None without any."""
         other = [
             index
             for index, name in sorted(self.names.items())
             if names[index].casefold() not in (name.casefold(), f"{name} ({index})".casefold())
         ]
         if not other:
-            return ""
+            return None
         first = other[0]
-        return (
+        text = (
             f"Classes are matched by index: {len(other)} of {len(names)} have another name in the data file than in "
             f"{self.path.name} (class {first} is '{names[first]}' there and '{self.names[first]}' in the model)."
         )
+        return Remark("renamed_classes", len(other), text)
+
+    def second_branch(self) -> Remark | None:
+        """On a head with a branch that is not benched; None for one without."""
+        if not self.dual or self.end2end:
+            return None
+        text = (
+            f"{self.path.name} has an end-to-end branch beside the one whose boxes are suppressed afterwards; the "
+            "latter is benched, as Ultralytics exports it unless told otherwise."
+        )
+        return Remark("dual_head", 1, text)
 
     def require_sizes(self, sizes: Iterable[int]) -> None:
         """Raise UsageError unless image sizes, in px, are multiples of the stride."""
@@ -98,13 +147,20 @@ class Checkpoint:
 
 
 def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
+    """The checkpoint `given` as `look` finds it.  Raises as that does, and Problems for one that cannot be benched."""
+    found = look(given, environments, cache)
+    found.require_usable()
+    return found
+
+
+def look(given: str, environments: Environments, cache: Path) -> Checkpoint:
     """The checkpoint `given` as a path or an official name; an official name is fetched by ultralytics.
 
     Reading a checkpoint runs Python code that is stored in it (pickle), so it happens in a guest, once per content.
-    Raises UsageError when there is no such file, it cannot be read or fetched, or it is no detect checkpoint;
+    Raises UsageError when there is no such file, it cannot be read or fetched, or it is no Ultralytics checkpoint;
     CellProblem where the guest that looks into it cannot be installed or dies, which is not the checkpoint's fault.
     """
-    path = Path(given).expanduser()
+    path = expanded("--model", given)
     content = _content(path)
     if content is None:
         if not _OFFICIAL.match(given):
@@ -115,9 +171,28 @@ def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
         path = _fetch(given, environments, cache)
         content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    facts = _inspect(path.resolve(), digest, environments, cache)
-    names = {int(index): str(name) for index, name in facts["names"].items()}
-    return Checkpoint(path.resolve(), path.stem, digest, names, max(facts["strides"]))
+    return described(path.resolve(), digest, _inspect(path.resolve(), digest, environments, cache))
+
+
+def described(path: Path, digest: str, facts: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint at `path`, whose SHA-256 is `digest`, by the facts that it says of itself."""
+    return Checkpoint(
+        path=path,
+        name=path.stem,
+        sha256=digest,
+        names={int(index): str(name) for index, name in facts["names"].items()},
+        stride=max(facts["strides"]),
+        task=facts["task"],
+        head=facts["head"],
+        raw=facts["raw"],
+        end2end=facts["end2end"],
+        dual=facts["dual"],
+        channels=facts["channels"],
+        parameters=facts["params"],
+        architecture=facts["architecture"],
+        imgsz=facts["imgsz"] if isinstance(facts["imgsz"], int) else None,
+        written=" ".join(filter(None, (facts["ultralytics"], facts["date"][:10]))),
+    )
 
 
 def _content(path: Path) -> bytes | None:
@@ -136,9 +211,9 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
     """What the checkpoint says of itself, kept in the cache by content and by the code that asked."""
     code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
     kept = cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
-    if kept.is_file():
-        facts: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return facts
+    known = _kept(kept)
+    if known is not None:
+        return known
     env = environments.ensure(ENVIRONMENT)
     try:
         facts = _call(env, environments.variables(), CONFINED, "inspect", {"weights": str(path)})
@@ -149,11 +224,20 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
             f"{path} cannot be used: {problem.text}\n"
             "Give an Ultralytics detect checkpoint (.pt), or leave --model and --data out for the embedded demo model"
         ) from problem
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts), encoding="utf-8")
-    temporary.replace(kept)
+    with suppress(OSError), replacing(kept) as sink:  # a cache that cannot be written costs the next run a minute
+        sink.write(json.dumps(facts).encode())
     return facts
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What the cache keeps of a checkpoint; None where there is nothing, or nothing of use."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(index): str(name) for index, name in facts["names"].items()}
+        strides = [int(stride) for stride in facts["strides"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return {**facts, "names": names, "strides": strides} if names and strides else None
 
 
 def _fetch(name: str, environments: Environments, cache: Path) -> Path:
@@ -161,7 +245,11 @@ def _fetch(name: str, environments: Environments, cache: Path) -> Path:
     target = cache / "checkpoints" / name
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"--model {name}: cannot make {target.parent}: {error.strerror}; choose another --cache"
+        raise UsageError(text) from error
     env = environments.ensure(ENVIRONMENT)
     network = {key: os.environ[key] for key in _NETWORK if key in os.environ}
     variables = environments.variables() | network | {"YOLO_OFFLINE": "false"}
@@ -189,8 +277,17 @@ def _some(names: Mapping[int, str]) -> str:
     return shown + (", ..." if len(names) > 4 else "")
 
 
+def _moves(own: Mapping[str, int], theirs: Mapping[str, int], moved: Sequence[str]) -> str:
+    """The permutation found, by index: model's 0, 1 = data file's 1, 0."""
+    told = moved[:_MOVES_TOLD]
+    more = ", ..." if len(moved) > len(told) else ""
+    ours, others = (", ".join(str(places[name]) for name in told) for places in (own, theirs))
+    order = "; the data file's names are in alphabetical order" * (list(theirs) == sorted(theirs))
+    return f"the model's {ours}{more} are the data file's {others}{more}{order}"
+
+
 def _places(names: Mapping[int, str]) -> dict[str, int]:
-    """Index of every name that only one class has, without regard to case."""
+    """Index of every name that only one class has, without regard to case, in their order."""
     folded = {index: name.strip().casefold() for index, name in names.items()}
     times = Counter(folded.values())
     return {name: index for index, name in sorted(folded.items()) if times[name] == 1}

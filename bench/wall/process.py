@@ -45,6 +45,7 @@ _MEMORY_WORDS = (
     "can't allocate memory",
     "cannot allocate memory",
     "out of memory",
+    "failed to allocate memory",
 )
 
 _LIVE: weakref.WeakSet[GuestProcess] = weakref.WeakSet()
@@ -92,7 +93,10 @@ class GuestProcess:
         answer = self._answer(0, "import", time.monotonic() + timeout, timeout, _oom_kills(), Reason.LOAD_FAILED)
         if answer.get("protocol") != PROTOCOL:
             self.fail(Reason.PROTOCOL, f"speaks protocol {answer.get('protocol')!r}, not {PROTOCOL}")
-        return {str(what): str(said) for what, said in answer["confined"].items()}
+        confined = answer.get("confined")
+        if not isinstance(confined, dict):
+            self.fail(Reason.PROTOCOL, f"does not say what it may reach, but {str(confined)[:200]}")
+        return {str(what): str(said) for what, said in confined.items()}
 
     def exchange(self, verb: str, fields: Mapping[str, Any], timeout: float, reason: Reason) -> dict[str, Any]:
         """Send one request and wait for its answer; `reason` is the code of an error that the guest reports."""
@@ -117,7 +121,7 @@ class GuestProcess:
             raise
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # a thousand brackets are one line too
             answer = None
         if not isinstance(answer, dict) or answer.get("id") != number:
             self.fail(Reason.PROTOCOL, f"answered '{verb}' with {line[:200]!r}")

@@ -47,11 +47,13 @@ class Loaded:
     """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
 
     `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
+    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses.
     """
 
     import_ms: float
     load_ms: float
     emulated: str = ""
+    movable: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,20 @@ class Worker:
         self.close()
 
     def start(self, timeout: float = 300.0) -> None:
-        """Start the process and import the adapter.  Raises CellProblem, LOAD_FAILED when the import raised."""
-        self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
-        _LIVE.add(self)
+        """Start the process and import the adapter.
+
+        Raises CellProblem: LOAD_FAILED when the import raised, ENVIRONMENT_FAILED where there is no room for its files.
+        """
+        try:
+            self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
+            _LIVE.add(self)
+            temporary = self._scratch / "tmp"
+            temporary.mkdir()
+        except OSError as error:
+            self.close()
+            text = f"cannot make a folder for the files of {self._name}: {error}; free some space, or set TMPDIR"
+            raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
         log = self._log_path or self._scratch / "stderr.log"
-        temporary = self._scratch / "tmp"
-        temporary.mkdir()
         variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(temporary))
         command = [*self._command, *self._confinement.arguments(own_folders(self._scratch, variables))]
         try:
@@ -167,14 +177,23 @@ class Worker:
             self.close()
             raise
 
-    def load(self, spec: Mapping[str, Any], timeout: float = 300.0) -> Loaded:
-        """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options."""
-        answer = self._exchange("load", {"spec": dict(spec)}, timeout, Reason.LOAD_FAILED)
+    def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
+        """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
+
+        `elsewhere` puts it at other addresses than the one that is loaded, which it replaces.
+        """
+        fields = {"spec": dict(spec), "elsewhere": elsewhere}
+        answer = self._exchange("load", fields, timeout, Reason.LOAD_FAILED)
         self.first_inference_ms = self.last_inference_ms = None
         described = described_outputs(spec["manifest"])
         self._expected = {name: tuple(about.get("shape") or ()) for name, about in described.items()}
         return self._read(
-            lambda: Loaded(float(answer["import_ms"]), float(answer["load_ms"]), str(answer.get("emulated", ""))),
+            lambda: Loaded(
+                _time(float(answer["import_ms"])),
+                _time(float(answer["load_ms"])),
+                str(answer.get("emulated", "")),
+                bool(answer.get("movable", False)),
+            ),
             answer,
         )
 
@@ -197,10 +216,7 @@ class Worker:
         return self._infer(x, timeout, timed=False).outputs
 
     def sample(self, x: NDArray[np.float32], timeout: float = 300.0) -> Sample:
-        """What `outputs` gives for `x`, and the time of that very inference as `time` would take it.
-
-        Of a guest whose inference happens elsewhere it is the time of another inference of `x`, by the clock there.
-        """
+        """What `outputs` gives for `x`, and the time of that very inference as `time` would take it."""
         return self._infer(x, timeout, timed=True)
 
     def _infer(self, x: NDArray[np.float32], timeout: float, *, timed: bool) -> Sample:
@@ -221,7 +237,7 @@ class Worker:
         sample = self._read(
             lambda: Sample(
                 self._replies(answer["replies"]),
-                int(answer["infer_ns"]) / 1e6,
+                _time(int(answer["infer_ns"]) / 1e6),
                 int(answer["cpu_ns"]) / 1e9,
                 int(answer["wall_ns"]) / 1e9,
             ),
@@ -260,8 +276,8 @@ class Worker:
 
         def timing() -> Timing:
             samples = np.asarray(answer["samples_ns"], dtype=np.float64) / 1e6
-            if samples.shape != (n,):
-                raise ValueError(f"{samples.size} samples for n={n}")
+            if samples.shape != (n,) or not (np.isfinite(samples) & (samples > 0)).all():
+                raise ValueError(f"{n} times above 0 were asked for")
             return Timing(samples, answer["cpu_ns"] / 1e9, answer["wall_ns"] / 1e9, int(answer["threads"]))
 
         return self._read(timing, answer)
@@ -269,7 +285,7 @@ class Worker:
     def once(self, timeout: float = 60.0) -> float:
         """Time of one inference of the last `infer`'s input, ms; for guests that take turns inference by inference."""
         answer = self._exchange("once", {}, timeout, Reason.INFERENCE_FAILED)
-        return self._read(lambda: int(answer["ns"]) / 1e6, answer)
+        return self._read(lambda: _time(int(answer["ns"]) / 1e6), answer)
 
     def profile(self, n: int, timeout: float | None = None) -> list[Operator] | None:
         """Every operator that an inference of the last `infer`'s input executes, timed in `n` of them.
@@ -295,7 +311,7 @@ class Worker:
             lambda: Stats(
                 int(answer["peak_rss_bytes"]),
                 int(answer["threads"]),
-                answer["attested"] | self.confined if attest else {},
+                dict(answer["attested"]) | self.confined if attest else {},
                 int(answer["huge_bytes"]),
             ),
             answer,
@@ -352,7 +368,7 @@ class Worker:
         """Build a result from an answer; a field that is missing or of another kind is a breach of the protocol."""
         try:
             return build()
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             self._running(Reason.PROTOCOL).fail(
                 Reason.PROTOCOL, f"sent an answer that does not fit ({error!r}): {str(dict(answer))[:200]}"
             )
@@ -367,6 +383,13 @@ def with_threads(variables: Mapping[str, str], threads: int) -> dict[str, str]:
 def own_folders(work: Path, variables: Mapping[str, str]) -> list[Path]:
     """Where a process behind the wall keeps its files: the folder it works in, and the home that it was given."""
     return [work, *(Path(variables[name]) for name in ("HOME",) if name in variables)]
+
+
+def _time(ms: float) -> float:
+    """A time above 0.  Raises ValueError."""
+    if not 0 < ms < math.inf:
+        raise ValueError(f"a time of {ms} ms")
+    return ms
 
 
 def _operators(told: Any) -> list[Operator]:

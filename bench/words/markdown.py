@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
+
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it stands, on one line."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in " ".join(text.split()))
+    """`text` as Markdown that shows it letter by letter, on one line: no markup of its own, no HTML."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _SPECIAL.sub(r"\\\1", text)

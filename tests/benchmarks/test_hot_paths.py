@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.store import read_table, write_table
-from bench.tasks.dataset import DataFile, Dataset, Image
+from bench.tasks.datafile import DataFile
+from bench.tasks.dataset import Dataset, Image
 from bench.tasks.detect.boxes import Detections, decode
 from bench.tasks.detect.labels import BOX_DTYPE
 from bench.tasks.detect.resampling import bootstrap_delta

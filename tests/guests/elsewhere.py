@@ -22,6 +22,12 @@ def infer(_model: dict[str, int], x: np.ndarray) -> np.ndarray:
     return np.zeros((len(x), 6, 8), np.float32)
 
 
+def infer_inside(model: dict[str, int], x: np.ndarray) -> tuple[np.ndarray, int]:
+    """The same, in 7 ms by the clock over there."""
+    model["timed"] += 1
+    return infer(model, x), 7_000_000
+
+
 def time_inside(model: dict[str, int], _prepared: np.ndarray, n: int) -> list[int]:
     """7 ms each by the clock over there."""
     model["timed"] += n

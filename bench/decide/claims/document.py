@@ -17,7 +17,8 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bench.decide.claims.registry import GENERAL, Claim, DocumentFacts, load_document_facts
+from bench.decide.claims.registry import load_document_facts
+from bench.decide.claims.statements import GENERAL, Claim, DocumentFacts
 from bench.reasons import UsageError
 
 _LABELLED = re.compile(r"\*\*(?P<label>[^*]+?)\*\*[：:]\s*(?P<quote>.+)", re.DOTALL)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import Results
 from bench.decide.claims.tables import Tables
 from bench.decide.claims.verdicts import Finding
@@ -48,7 +48,8 @@ class Registered:
             {
                 "id": f"{self.option}.performance", "option": self.option, "aspect": "performance", "section": "-",
                 "line": 1, "quote": "-", "english": "-", "reading": words, "supports": words, "refutes": words,
-                "checks": [{"check": self.name, "because": words, **self.asked}],
+                "parts": [{"id": "all", "says": words}],
+                "checks": [{"check": self.name, "kind": "measured", "because": words, **self.asked}],
             }
         )  # fmt: skip
 

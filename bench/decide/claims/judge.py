@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.decide.claims import document, evaluate, gate, published, registry, tables
 from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.lints import Lint, credible, lint
-from bench.decide.claims.registry import DocumentFacts
+from bench.decide.claims.statements import DocumentFacts
 from bench.decide.claims.tables import Tables
 from bench.grid import matrix
 from bench.grid.matrix import Matrix

@@ -11,144 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field
 
+from bench.decide.claims.statements import GENERAL, Check, Claim, DocumentFacts, Parameters, Scope
+from bench.decide.claims.verdicts import Kind
 from bench.grid import entries, matrix
 from bench.grid.entries import Entry
 from bench.grid.matrix import Matrix
 from bench.places import MATRICES
 from bench.reasons import UsageError
-from bench.words.text import Text, Words
 
 CLAIMS = MATRICES / "claims"
-GENERAL = "general"
 _DOCUMENT = "document.toml"
-
-Line = Annotated[int, Field(ge=1, description="line of the document, counted from 1")]
-
-
-class Scope(Entry):
-    """Which cells a check looks at; an empty list means all there are."""
-
-    options: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    imgsz: tuple[PositiveInt, ...] = ()
-    threads: tuple[PositiveInt, ...] = ()
-    batch: tuple[PositiveInt, ...] = ()
-    machines: tuple[str, ...] = Field(
-        default=(), description="texts, one of which the name of the machine's processor must contain"
-    )
-
-
-class Parameters(Entry):
-    """What every check is given; a check's own model derives from it and adds its threshold and further keys."""
-
-    scope: Scope = Field(default_factory=Scope)
-
-
-class Check(Entry):
-    """One condition of a claim: all of a claim's conditions must hold."""
-
-    check: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$", description="name under which bench/decide/claims/checks registers it"
-    )
-    because: Text = Field(description="why this check and this threshold, fixed before measuring")
-    proxy: bool = Field(default=False, description="whether it stands in for what is said, so the verdict says so")
-    parameters: Mapping[str, Any] = Field(
-        default_factory=dict, description="threshold, scope and whatever else the check's own model takes"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, value: Any) -> Any:
-        """Keys that are not ours are the check's own."""
-        if not isinstance(value, dict):
-            return value
-        ours = {"check", "because", "proxy"}
-        return {key: item for key, item in value.items() if key in ours} | {
-            "parameters": {key: item for key, item in value.items() if key not in ours}
-        }
-
-    @property
-    def scope(self) -> Scope:
-        """The cells the check looks at."""
-        return Scope.model_validate(self.parameters.get("scope", {}))
-
-
-class TableCell(Entry):
-    """The cell of the guide's comparison table that repeats a bullet."""
-
-    line: Line
-    quote: Words
-    english: Words
-    difference: Text | None = Field(default=None, description="where the cell says something else than the bullet")
-
-
-class Claim(Entry):
-    """One statement of the guide."""
-
-    id: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$", description="<option>.<aspect> or general.<slug>")
-    option: str = Field(description="option it speaks of; empty where it speaks of several")
-    aspect: str
-    section: Words = Field(description="heading of the document it stands under")
-    line: Line
-    quote: Words = Field(description="exact text of the document, links included")
-    english: Words
-    reading: Text = Field(description="the smallest thing the words can honestly mean")
-    supports: Text
-    refutes: Text
-    table: TableCell | None = None
-    checks: tuple[Check, ...] = ()
-    not_measurable: Text | None = Field(default=None, description="why no check can decide it")
-    needs: Text | None = Field(default=None, description="machine that would decide it, where not every machine can")
-
-    @model_validator(mode="after")
-    def _decided_or_not(self) -> Claim:
-        if bool(self.checks) == (self.not_measurable is not None):
-            raise ValueError("needs either checks or not_measurable, and not both")
-        return self
-
-    @property
-    def proxy(self) -> bool:
-        """Whether any of its checks stands in for what is said."""
-        return any(check.proxy for check in self.checks)
-
-
-class PassedOver(Entry):
-    """Sentences of the document that state nothing to check."""
-
-    why: Text
-    sections: tuple[Words, ...] = Field(default=(), description="headings of which every sentence is meant")
-    begins: tuple[Words, ...] = Field(default=(), description="words with which such sentences begin, anywhere")
-
-    @model_validator(mode="after")
-    def _names_some(self) -> PassedOver:
-        if not self.sections and not self.begins:
-            raise ValueError("needs sections or begins")
-        return self
-
-
-class DocumentFacts(Entry):
-    """Which document the quotes come from, and how it names options and aspects."""
-
-    title: Words
-    source: Words = Field(description="where its owners keep it: repository and path")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    lines: PositiveInt
-    columns: tuple[Words, ...] = Field(description="header row of its comparison table")
-    table_section: Words = Field(description="heading under which that table stands")
-    options: dict[str, Words] = Field(description="option id -> its heading and row, in the document's order")
-    aspects: dict[str, Words] = Field(description="aspect id -> its label and column, in the document's order")
-    passed_over: tuple[PassedOver, ...] = ()
-
-    @model_validator(mode="after")
-    def _columns_are_the_aspects(self) -> DocumentFacts:
-        if self.columns[1:] != tuple(self.aspects.values()):
-            raise ValueError(f"columns after the first must be the aspects: {', '.join(self.aspects.values())}")
-        return self
 
 
 class _File(Entry):
@@ -174,6 +50,11 @@ def load_claims(
     """
     facts = load_document_facts(directory)
     grid = grid or matrix.load(directory.parent)
+    absent = sorted({name for targets in facts.things.values() for name in targets} - set(grid.targets))
+    if absent:
+        raise UsageError(
+            f"{directory / _DOCUMENT}: things: unknown {', '.join(absent)}; allowed: {', '.join(grid.targets)}"
+        )
     claims: dict[str, Claim] = {}
     allowed = [*facts.options, GENERAL]
     for path in sorted(directory.glob("*.toml")):
@@ -187,6 +68,9 @@ def load_claims(
             if claim.id in claims:
                 raise UsageError(f"{path}: {claim.id}: id is taken; each claim needs its own")
             _check_parameters(path, claim, models, grid)
+            problem = _substituted(claim, facts, grid)
+            if problem:
+                raise UsageError(f"{path}: {claim.id}: {problem}")
             claims[claim.id] = claim
     if not claims:
         raise UsageError(f"{directory}: holds no claims; expected files such as {allowed[0]}.toml")
@@ -231,6 +115,47 @@ def _misplaced(claim: Claim, stem: str, facts: DocumentFacts) -> str:
     return ""
 
 
+def _substituted(claim: Claim, facts: DocumentFacts, grid: Matrix) -> str:
+    """Where another thing is measured than the one that the sentence names, or nothing.
+
+    What the sentence names, by the list of document.toml, some part of it must name; and what measures that part must
+    look at the targets that are that thing.  A thing that is no target cannot be measured.
+    """
+    for part in claim.parts:
+        unknown = [name for name in part.names if name not in facts.things]
+        if unknown:
+            return f"parts: {part.id}: names: unknown {', '.join(unknown)}; {_DOCUMENT} has: {', '.join(facts.things)}"
+    named = {name for part in claim.parts for name in part.names}
+    forgotten = [name for name in facts.things if claim.parts and name in claim.quote and name not in named]
+    if forgotten:
+        return f"parts: the words name {', '.join(forgotten)}; a part must have it among its names"
+    for part in claim.parts:
+        for check in claim.checks_of(part):
+            problem = _elsewhere(claim, check, grid) if check.kind is Kind.MEASURED else ""
+            for name in part.names if check.kind is Kind.MEASURED else ():
+                targets = facts.things[name]
+                others = [target for target in check.targets if target not in targets]
+                if not targets:
+                    problem = f"nothing here is {name}, which part {part.id!r} names; its kind is 'proxy' at most"
+                elif others or not check.targets:
+                    looked = ", ".join(others) or "every target"
+                    problem = f"looks at {looked}; part {part.id!r} names {name}, which is {', '.join(targets)}"
+            if problem:
+                return f"checks: {check.check}: {problem}"
+    return ""
+
+
+def _elsewhere(claim: Claim, check: Check, grid: Matrix) -> str:
+    """Where a check that measures looks at what only stands in for the thing, or leaves out the claim's own option."""
+    imitations = [name for name in check.targets if grid.targets[name].stands_in_for]
+    if imitations:
+        return f"{', '.join(imitations)} only stands in for another target; its kind is 'proxy' at most"
+    looked = check.scope.options or (claim.option,)
+    if claim.option not in ("", *looked):
+        return f"looks at {', '.join(looked)} and not at {claim.option}"
+    return ""
+
+
 # Parameters of checks that name something of the matrix.
 _NAMES = {"target": "targets", "baseline_target": "targets", "targets": "targets", "baseline": "options"}
 
@@ -260,3 +185,25 @@ def _check_parameters(path: Path, claim: Claim, models: Mapping[str, type[Parame
         if check.check not in models:
             raise UsageError(f"{path}: {where}.check: no check {check.check!r}; there are: {', '.join(sorted(models))}")
         entries.parse(models[check.check], dict(check.parameters), path, prefix=where)
+        problem = _beyond(check, models[check.check])
+        if problem:
+            raise UsageError(f"{path}: {where}.{problem}")
+
+
+_STRENGTH = (Kind.FACT, Kind.PROXY, Kind.MEASURED)
+
+
+def _beyond(check: Check, model: type[Parameters]) -> str:
+    """What a check claims to be and is not, or nothing: more than its like can be, or held against no threshold."""
+    if _STRENGTH.index(check.kind) > _STRENGTH.index(model.strongest):
+        return f"kind: is {check.kind.value!r}; {check.check} is {model.strongest.value!r} at most"
+    if "threshold" not in model.model_fields:
+        return ""
+    if check.kind is Kind.FACT and "threshold" in check.parameters:
+        return "threshold: a fact is held against none"
+    if (
+        check.kind is not Kind.FACT
+        and check.parameters.get("threshold", model.model_fields["threshold"].default) is None
+    ):
+        return "threshold: required, for a check that is no fact"
+    return ""

@@ -17,7 +17,8 @@ from bench.decide.timings import Timings, timings
 from bench.grid import machine
 from bench.grid.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
-from bench.store.reading import optional
+from bench.store.reading import MODEL_SHA256, optional
+from bench.words.names import Thing, apart
 from bench.words.text import Text
 
 Origin = Literal["measured", "published"]
@@ -41,13 +42,15 @@ class Vocabulary:
     """What the matrix says of options and targets.
 
     `options` maps the guide's options to the targets they exist on, `option_names` and `target_names` ids to what they
-    are called, `emulates` a target whose processor is emulated to the one it stands for.
+    are called, `emulates` a target whose processor is emulated to the one it stands for; `stand_ins` are all targets on
+    which results only indicate something of another.
     """
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
     option_names: Mapping[str, str] = field(default_factory=dict)
     target_names: Mapping[str, Text] = field(default_factory=dict)
     emulates: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, matrix: Matrix) -> Vocabulary:
@@ -58,6 +61,7 @@ class Vocabulary:
             {option.id: option.name for option in options},
             {name: Text(en=target.name, zh=target.name_zh or target.name) for name, target in targets},
             {name: target.emulates for name, target in targets if target.emulates},
+            frozenset(name for name, target in targets if target.stands_in_for),
         )
 
 
@@ -132,6 +136,14 @@ class Tables:
         """Targets and those that emulate them: results count there too, speed does not."""
         return [*targets, *(name for name, real in self.words.emulates.items() if real in targets)]
 
+    @cached_property
+    def _on_stand_ins(self) -> frozenset[str]:
+        return frozenset(f"{row.run_id}/{row.cell_id}" for row in self.rows if row.target in self.words.stand_ins)
+
+    def stands_in(self, evidence: Sequence[str]) -> bool:
+        """Whether rows, by the names that evidence has, were measured on something that stands in for a target."""
+        return not self._on_stand_ins.isdisjoint(evidence)
+
     def on(self, machines: Sequence[str]) -> Tables:
         """These tables with the cells of machines whose processor's name holds one of the texts; empty: of all."""
         if not machines:
@@ -153,6 +165,9 @@ class Tables:
 def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
     """Read runs from their folders.  `probes` and `packages` may be absent, `samples` too.
 
+    Models of one name whose files differ are told apart by the hash, and so are machines by what their names leave out:
+    what is taken together is of one model on one machine.
+
     Raises UsageError for no folder or two runs of one name, store.StoreError for a table that cannot be read.
     """
     folders = list(dict.fromkeys(path.resolve() for path in directories))
@@ -160,22 +175,22 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
         raise UsageError("no run given; name the folder of at least one run")
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ORDER}
     seen: dict[str, Path] = {}
-    for folder in folders:
-        cells = store.read_table(folder, "cells")
+    runs = [(folder, store.read_table(folder, "cells"), store.read_table(folder, "environment")) for folder in folders]
+    models = apart(thing for _, cells, environment in runs for thing in _models(cells, environment))
+    machines = apart(_machine(environment) for _, _, environment in runs)
+    for folder, cells, environment in runs:
         run_id = str(cells.run_id.iloc[0]) if len(cells) else folder.name
         if run_id in seen:
             raise UsageError(f"{folder} and {seen[run_id]} are both run {run_id!r}; name each run once")
         seen[run_id] = folder
-        environment = store.read_table(folder, "environment")
-        name_of_machine, former = machine_name(environment), _former_name(environment)
+        own = _machine(environment)
+        named = cells.assign(model=[models[thing] for thing in _models(cells, environment)])
         for name, frames in parts.items():
-            known = {"cells": cells, "environment": environment}.get(name)
+            known = {"cells": named, "environment": environment}.get(name)
             frame = known if known is not None else optional(folder, name)
-            if "machine" not in frame:
-                frame = frame.assign(machine=name_of_machine)
-            elif former != name_of_machine:
-                frame = frame.assign(machine=frame.machine.replace(former, name_of_machine))
-            frames.append(frame.assign(run_id=run_id))
+            # Probes name a machine themselves: this one, or another that they were made on.
+            where = frame.machine.replace(own[0], machines[own]) if "machine" in frame else machines[own]
+            frames.append(frame.assign(run_id=run_id, machine=where))
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
     tables["samples"]["cell_id"] = tables["samples"].cell_id.astype(str)
     return Tables(
@@ -190,17 +205,22 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
 
 def machine_name(environment: pd.DataFrame) -> str:
     """What a run's machine is called.  `environment` is the run's table."""
-    return machine.short_name(_machine_facts(environment))
+    return machine.short_name(_facts(environment, "machine"))
 
 
-def _former_name(environment: pd.DataFrame) -> str:
-    """What it was called by probes that were made when a name was processor and system alone."""
-    facts = _machine_facts(environment)
-    return machine.short_name({name: facts.get(name, "") for name in ("cpu", "system")})
+def _machine(environment: pd.DataFrame) -> Thing:
+    """A run's machine by its name, and the hash of what that leaves out."""
+    return machine_name(environment), machine.unnamed(_facts(environment, "machine"))
 
 
-def _machine_facts(environment: pd.DataFrame) -> dict[str, str]:
-    rows = environment[environment.scope == "machine"]
+def _models(cells: pd.DataFrame, environment: pd.DataFrame) -> list[Thing]:
+    """The model of each of a run's cells by its name, and the hash of its file."""
+    digest = _facts(environment, "run").get(MODEL_SHA256, "")
+    return [(str(name), digest) for name in cells.model.fillna("")]
+
+
+def _facts(environment: pd.DataFrame, scope: str) -> dict[str, str]:
+    rows = environment[environment.scope == scope]
     return dict(zip(rows.key, rows.value, strict=True))
 
 

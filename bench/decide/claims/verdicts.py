@@ -1,4 +1,4 @@
-"""Verdicts: how an estimate is held against a threshold, and how findings make up a statement's verdict.
+"""Verdicts, what they rest on, and how an estimate is held against a threshold; `whole.py` combines them.
 
 Pure rules; nothing here knows where a figure comes from.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import ge, gt, le, lt
@@ -15,34 +15,64 @@ from typing import Literal
 
 from scipy.stats import t
 
-from bench.stats.contrast import holm
 from bench.words.text import Text
 
 CONFIDENCE = 0.95
 
 
+class Kind(StrEnum):
+    """What a check is worth: it decides, it indicates, or it is told and neither."""
+
+    MEASURED = "measured"
+    PROXY = "proxy"
+    FACT = "fact"
+
+
 class Verdict(StrEnum):
-    """What became of a statement."""
+    """What became of a statement; `FACT` is what a finding is that decides nothing, and never a statement's verdict."""
 
     SUPPORTED = "supported"
+    PARTLY_SUPPORTED = "partly_supported"
     REFUTED = "refuted"
     MIXED = "mixed"
+    INDICATED_FOR = "indicated_for"
+    INDICATED_AGAINST = "indicated_against"
     INCONCLUSIVE = "inconclusive"
     UNTESTED_HERE = "untested_here"
     NOT_MEASURABLE = "not_measurable"
     STALE = "stale"
+    FACT = "fact"
 
 
 DECIDED = frozenset({Verdict.SUPPORTED, Verdict.REFUTED, Verdict.MIXED})
 
+GROUPS: Mapping[Kind | None, tuple[Verdict, ...]] = {
+    Kind.MEASURED: (Verdict.SUPPORTED, Verdict.PARTLY_SUPPORTED, Verdict.REFUTED, Verdict.MIXED),
+    Kind.PROXY: (Verdict.INDICATED_FOR, Verdict.INDICATED_AGAINST),
+    None: (Verdict.INCONCLUSIVE, Verdict.UNTESTED_HERE, Verdict.NOT_MEASURABLE, Verdict.STALE),
+}
+"""Verdicts of statements by what they rest on; None: on nothing, they are open."""
+
+KINDS: Mapping[Verdict, Kind | None] = {verdict: kind for kind, group in GROUPS.items() for verdict in group}
+
+DECISIVE: Mapping[Verdict, Verdict] = {
+    Verdict.MIXED: Verdict.REFUTED,
+    Verdict.PARTLY_SUPPORTED: Verdict.SUPPORTED,
+}
+"""Verdict of the finding whose figure a statement shows, where it is another than the statement's own."""
+
 NAMES: dict[Verdict, Text] = {
     Verdict.SUPPORTED: Text(en="supported", zh="成立"),
+    Verdict.PARTLY_SUPPORTED: Text(en="supported in part", zh="部分得到证实"),
     Verdict.REFUTED: Text(en="refuted", zh="不成立"),
-    Verdict.MIXED: Text(en="mixed", zh="部分成立"),
+    Verdict.MIXED: Text(en="mixed", zh="结果不一"),
+    Verdict.INDICATED_FOR: Text(en="indicated for", zh="有利迹象"),
+    Verdict.INDICATED_AGAINST: Text(en="indicated against", zh="不利迹象"),
     Verdict.INCONCLUSIVE: Text(en="inconclusive", zh="尚无定论"),
     Verdict.UNTESTED_HERE: Text(en="untested here", zh="此处未测"),
     Verdict.NOT_MEASURABLE: Text(en="not measurable", zh="无法测量"),
     Verdict.STALE: Text(en="stale", zh="已过期"),
+    Verdict.FACT: Text(en="fact", zh="事实"),
 }
 
 
@@ -63,12 +93,18 @@ class Estimate:
     date: datetime.date | None = None
     freedom: float | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether it has no interval because it needs none."""
+        return self.low is not None and self.low == self.high
+
 
 @dataclass(frozen=True)
 class Finding:
     """What one check says in one place.  `scope` names the place without words of any language.
 
-    `chance` is that of figures so far from the threshold if the truth lay on it; None where none is known.
+    `chance` is that of figures so far from the threshold if the truth lay on it; None where none is known.  `needed`
+    says that the statement names what this is about: it is not supported as a whole before this is.
     """
 
     verdict: Verdict
@@ -83,6 +119,21 @@ class Finding:
     rows: tuple[str, ...] = ()
     date: datetime.date | None = None
     chance: float | None = None
+    needed: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A part of a statement with what became of it.
+
+    `says` is the part in words; `findings` are those of the checks that decide or indicate, `why` is the reason where
+    there is no such check.
+    """
+
+    says: Text
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    why: Text | None = None
 
 
 Side = Literal["above", "at_least", "below", "at_most"]
@@ -122,113 +173,21 @@ def chance(estimate: Estimate, threshold: float) -> float | None:
     return 2 * float(t.sf(abs(value - limit) / abs(value - end) * quantile, estimate.freedom))
 
 
-def confirmed(by_check: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
-    """The same findings, of which those stay decided that all of a statement's findings together leave so.
+def simultaneous(estimate: Estimate, many: int) -> Estimate:
+    """The same figure with an interval that holds for all of `many` figures at once (Bonferroni).
 
-    A statement looks at several places with several checks, and each of them could decide by mere chance.  The chance
-    that any does is held at 5 % by Holm's rule (Holm 1979) over all findings of which a chance is known.  Others are
-    exact, or not of chance.
+    Whoever shows the largest of many shows luck as well: alone its interval leaves a threshold out too often.  Each
+    half of the interval grows as Student's t does from 5 % to 5 %/`many`, in logarithms where all is positive.  It
+    leaves a threshold out exactly where `many` times `chance` is at most 5 %.
     """
-    everything = [finding for findings in by_check for finding in findings]
-    known = [finding for finding in everything if finding.chance is not None]
-    adjusted = dict(zip(map(id, known), holm([one.chance for one in known if one.chance is not None]), strict=True))
-
-    def kept(finding: Finding) -> Finding:
-        if finding.verdict not in DECIDED or adjusted.get(id(finding), 0.0) <= 1 - CONFIDENCE:
-            return finding
-        reason = Text(
-            en=f"{finding.reason.en} Not decided: {len(known)} findings are looked at together (Holm).",
-            zh=f"{finding.reason.zh}（共同检视 {len(known)} 处结果（Holm 法），此处不足以下结论。）",
-        )
-        return replace(finding, verdict=Verdict.INCONCLUSIVE, reason=reason)
-
-    return [[kept(finding) for finding in findings] for findings in by_check]
-
-
-def every(verdicts: Iterable[Verdict]) -> Verdict:
-    """Verdict of "all of these hold" in one place: one refuted refutes, one open leaves it open."""
-    found = set(verdicts)
-    order = (Verdict.REFUTED, Verdict.MIXED, Verdict.UNTESTED_HERE, Verdict.INCONCLUSIVE, Verdict.SUPPORTED)
-    return next((verdict for verdict in order if verdict in found), Verdict.INCONCLUSIVE)
-
-
-def together(parts: Sequence[tuple[Verdict, float | None]]) -> tuple[Verdict, float | None]:
-    """Verdict and chance of "all of these hold" in one place, from those of each.
-
-    Confirming takes every part, so the largest chance is that of being wrong (intersection-union test, Berger 1982).
-    Any one part refutes, so the least counts once for each part (Bonferroni).
-    """
-    verdict = every(found for found, _ in parts)
-    chances = [known for found, known in parts if known is not None and (found is verdict or verdict not in DECIDED)]
-    if not chances:
-        return verdict, None
-    return verdict, min(1.0, len(parts) * min(chances)) if verdict is Verdict.REFUTED else max(chances)
-
-
-def over_scopes(findings: Sequence[Finding]) -> Verdict:
-    """Verdict of one check over all places it looked at.
-
-    Supported in one place and refuted in another is mixed.  Places that are open do not undo what others decide.
-    """
-    found = {finding.verdict for finding in findings}
-    if {Verdict.SUPPORTED, Verdict.REFUTED} <= found:
-        return Verdict.MIXED
-    order = (Verdict.MIXED, Verdict.REFUTED, Verdict.SUPPORTED, Verdict.INCONCLUSIVE, Verdict.UNTESTED_HERE)
-    return next((verdict for verdict in order if verdict in found), Verdict.INCONCLUSIVE)
-
-
-def over_checks(verdicts: Sequence[Verdict]) -> Verdict:
-    """Verdict of a statement from those of its checks, all of which must hold.
-
-    As over places, one part supported and another refuted is mixed.  But a part that is open keeps the whole from
-    being supported: a statement is not confirmed by that half of it which could be tested.
-    """
-    found = set(verdicts)
-    if Verdict.MIXED in found or {Verdict.SUPPORTED, Verdict.REFUTED} <= found:
-        return Verdict.MIXED
-    order = (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.UNTESTED_HERE, Verdict.SUPPORTED)
-    return next((verdict for verdict in order if verdict in found), Verdict.INCONCLUSIVE)
-
-
-def combine(by_check: Sequence[Sequence[Finding]]) -> Finding:
-    """The statement's own finding from those of its checks, one sequence per check.
-
-    Its figures are those of the finding that decided, the first in order with the combined verdict; its words count
-    the findings per verdict and name what was refuted or stayed open.  Raises ValueError without any check.
-    """
-    if not by_check:
-        raise ValueError("a statement without checks has no findings to combine")
-    verdict = over_checks([over_scopes(findings) for findings in by_check])
-    everything = [finding for findings in by_check for finding in findings]
-    dates = [finding.date for finding in everything if finding.date is not None]
-    wanted = Verdict.REFUTED if verdict is Verdict.MIXED else verdict
-    shown = next((finding for finding in everything if finding.verdict is wanted), None)
-    base = Finding(verdict, _summary(everything)) if shown is None else replace(shown, verdict=verdict, scope="")
-    return replace(
-        base,
-        machine="; ".join(sorted({finding.machine for finding in everything if finding.machine})),
-        reason=shown.reason if shown is not None and len(everything) == 1 else _summary(everything),
-        rows=tuple(sorted({row for finding in everything for row in finding.rows})),
-        date=max(dates, default=None),
-    )
-
-
-def _summary(findings: Sequence[Finding]) -> Text:
-    """All findings in words: how many of each verdict, then the first of each, those against the statement first."""
-    order = (Verdict.REFUTED, Verdict.SUPPORTED, Verdict.INCONCLUSIVE, Verdict.UNTESTED_HERE, Verdict.MIXED)
-    groups = [(verdict, [one for one in findings if one.verdict is verdict]) for verdict in order]
-    groups = [(verdict, group) for verdict, group in groups if group]
-    if not groups:
-        return Text(en="No check found anything to look at.", zh="没有任何检查找到可看的数据。")
-    several = len({finding.machine for finding in findings if finding.machine}) > 1
-    english = "; ".join(f"{NAMES[verdict].en} {len(group)}" for verdict, group in groups)
-    chinese = "；".join(f"{NAMES[verdict].zh} {len(group)} 处" for verdict, group in groups)
-    return Text(
-        en=f"Findings: {english}. " + " ".join(_placed(group[0], group[0].reason.en, several) for _, group in groups),
-        zh=f"共：{chinese}。" + "".join(_placed(group[0], group[0].reason.zh, several) for _, group in groups),
-    )
-
-
-def _placed(finding: Finding, words: str, with_machine: bool) -> str:
-    where = " · ".join(part for part in (finding.machine if with_machine else "", finding.scope) if part)
-    return f"({where}) {words}" if where else words
+    low, high, freedom = estimate.low, estimate.high, estimate.freedom
+    if many < 2 or freedom is None or low is None or high is None:
+        return estimate
+    alpha = 1 - CONFIDENCE
+    factor = float(t.isf(alpha / many / 2, freedom) / t.isf(alpha / 2, freedom))
+    if min(low, estimate.value) > 0:
+        ends = (estimate.value * (end / estimate.value) ** factor for end in (low, high))
+    else:
+        ends = (estimate.value + (end - estimate.value) * factor for end in (low, high))
+    wide_low, wide_high = ends
+    return replace(estimate, low=wide_low, high=wide_high)

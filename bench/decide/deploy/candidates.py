@@ -141,7 +141,7 @@ def _time(cell: StoredCell) -> Figure:
 
 def _latency(cell: StoredCell, errors: Own) -> Figure | None:
     """Milliseconds per image, with the interval of the cell's own error, or of its ratio where that is not known."""
-    if not cell.latency_p50_ms:
+    if not cell.latency_p50_ms or not cell.batch:  # of a damaged table it is 0
         return None
     value, time = cell.latency_p50_ms / cell.batch, _time(cell)
     error = errors.cells.get(cell.cell_id)

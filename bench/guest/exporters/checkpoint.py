@@ -8,20 +8,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import OBB, Detect, Pose, Segment
 from ultralytics.nn.tasks import load_checkpoint, torch_safe_load
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from ..refusals import CheckpointError
 
-CHANNELS = 3
-
 
 def inspect(request: dict[str, Any]) -> dict[str, Any]:
-    """Facts about the checkpoint `weights`: task, classes, strides in px, parameters, what wrote it.
+    """Facts about the checkpoint `weights`: task, classes, head, channels, strides in px, parameters, what wrote it.
 
-    Raises CheckpointError when it is no Ultralytics checkpoint, no detector, one with an end-to-end head, or one for
-    images that are not in three channels.
+    Whether it can be benched is not judged here.  Raises CheckpointError when it is no Ultralytics checkpoint.
     """
     path = Path(request["weights"])
     if not path.is_file():
@@ -52,31 +49,19 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
             f"{path} is not a checkpoint that Ultralytics can load ({cause}). Give a .pt file written by Ultralytics "
             f"training, such as best.pt; a plain state_dict or a TorchScript archive does not hold the network."
         ) from error
-    if model.task != "detect":
-        raise CheckpointError(f"{path} is a model for '{model.task}'; this bench measures detection ('detect') only.")
     head = model.model[-1]
-    if not isinstance(head, Detect):
-        raise CheckpointError(
-            f"{path} has the head {type(head).__name__}; only Detect, as in YOLO11, can be decoded here."
-        )
-    if getattr(head, "end2end", False):
-        raise CheckpointError(
-            f"{path} has an end-to-end head (YOLO26, YOLOv10), whose output is final detections. The bench compares "
-            f"raw outputs and decodes them itself; give a model without that head, such as YOLO11 or YOLOv8."
-        )
-    channels = int(next(model.parameters()).shape[1])  # the first convolution's input
-    if channels != CHANNELS:
-        raise CheckpointError(
-            f"{path} takes images of {channels} channel{'s' * (channels > 1)}; the bench gives every network "
-            f"{CHANNELS}, red, green and blue."
-        )
+    first = next(model.parameters())  # of the first convolution: (outputs, channels, height, width)
     return {
         "task": model.task,
         "nc": len(model.names),
         "names": {str(index): str(name) for index, name in model.names.items()},
         "strides": [int(stride) for stride in model.stride.tolist()],
         "params": sum(parameter.numel() for parameter in model.parameters()),
-        "end2end": False,
+        "head": type(head).__name__,
+        "raw": isinstance(head, Detect) and not isinstance(head, (Segment, Pose, OBB)),  # which are Detects as well
+        "end2end": bool(getattr(head, "end2end", False)),
+        "dual": getattr(head, "one2one_cv2", None) is not None,
+        "channels": int(first.shape[1]) if first.ndim == 4 else None,
         "imgsz": model.args.get("imgsz"),
         "architecture": Path(str(model.yaml.get("yaml_file", ""))).stem,
         "ultralytics": str(checkpoint.get("version") or ""),

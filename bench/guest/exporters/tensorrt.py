@@ -1,15 +1,16 @@
-"""TensorRT: the ONNX artifact, retyped or quantised, built into an engine for the GPU of this machine.
+"""TensorRT and TensorRT for RTX: the ONNX artifact, retyped or quantised, and built into an engine.
 
 TensorRT 11 builds strongly typed networks only, and 10 can: what each layer computes in is what the ONNX graph says.
 So the precision is put into the graph, on the processor, by `typed_graph`, and the builder chooses kernels, not types.
 int8 is explicit quantisation: pairs of QuantizeLinear and DequantizeLinear around the convolutions, symmetric and
-signed, weights per channel, since TensorRT takes no other.  An engine works with the TensorRT release and the kind of
-GPU it was built with.
+signed, weights per channel, since TensorRT takes no other.  An engine of TensorRT works with the release and the kind
+of GPU it was built with.  One of TensorRT for RTX is built without a GPU and compiled on the one that runs it.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ..refusals import require_precision
+from .. import tensorrts
+from ..refusals import PrecisionUnsupported, require_precision
 from ._calibration import batches
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+TYPES = {"FLOAT": "f32", "HALF": "f16"}
 # The convolution that turns a distribution over 16 distances into one: 16 numbers, whose rounding moves every box.
 KEPT = "/dfl/"
 
@@ -32,21 +35,23 @@ class EngineRefused(RuntimeError):
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Write model.engine in fp32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
+    """Write model.engine in fp32, tf32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
     output = Path(request["output_dir"])
     graph = typed_graph({**request, "output": str(output / "typed.onnx")})
-    (output / "model.engine").write_bytes(_build(Path(graph["path"])))
+    plan, parsed = _build(Path(graph["path"]), tf32=request["precision"] == "tf32")
+    (output / "model.engine").write_bytes(plan)
     Path(graph["path"]).unlink()
     source = request["source"]["manifest"]
-    names = ("tensorrt-cu13", "onnx", "onnxruntime")
-    versions = {name: importlib.metadata.version(name) for name in names}
+    built = tensorrts.versions()
+    versions = {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime")}
     return {
         "files": ["model.engine"],
         "entry": "model.engine",
         "input": source["input"],
         "output": source["output"],
-        "versions": {**source["versions"], **versions, "tensorrt": versions["tensorrt-cu13"]},
+        "versions": {**source["versions"], **versions, **built},
         "reproduce": f"{source['reproduce']}  # then bench/guest/exporters/tensorrt.py, {request['precision']}",
+        "details": {"parsed_convolutions": parsed},
     }
 
 
@@ -106,24 +111,40 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # the core has no o
         return None if batch is None else {self._name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
 
 
-def _build(graph: Path) -> bytes:
-    """The engine of a typed graph, with the details its inspector is asked for.  Raises EngineRefused."""
-    # Here and not above: what comes before it needs neither TensorRT nor a GPU, and is tested without them.
-    import tensorrt as trt
+def _build(graph: Path, *, tf32: bool) -> tuple[bytes, dict[str, int]]:
+    """The engine of a typed graph, with the details its inspector is asked for, and the convolutions that were parsed.
 
+    Where the graph says float32, `tf32` lets kernels round to that.  Raises PrecisionUnsupported or EngineRefused.
+    """
+    # Here and not above: what comes before it needs neither TensorRT nor a GPU, and is tested without them.
+    trt, name = tensorrts.library(), tensorrts.name()
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
+    if tf32 and not builder.platform_has_tf32:
+        raise PrecisionUnsupported("This GPU has no TF32, which came with compute capability 8.0: ask for fp32.")
     always_typed = int(trt.__version__.split(".")[0]) >= 11
     flags = 0 if always_typed else 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph.read_bytes()):
         said = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        raise EngineRefused(f"TensorRT {trt.__version__} cannot parse the graph: {said}")
+        raise EngineRefused(f"{name} {trt.__version__} cannot parse the graph: {said}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # its 10-bit mantissa is not FP32
+    if tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and its 10-bit mantissa is not FP32
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineRefused(f"TensorRT {trt.__version__} built no engine; the log says why.")
-    return bytes(plan)
+        raise EngineRefused(f"{name} {trt.__version__} built no engine; the log says why.")
+    return bytes(plan), _convolutions(trt, network)
+
+
+def _convolutions(trt: Any, network: Any) -> dict[str, int]:
+    """Convolutions of a parsed network by the type that they are to compute in: f32, f16, or i8 where quantised."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    quantised = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.DEQUANTIZE}
+    taken = [layer.get_input(0) for layer in layers if layer.type == trt.LayerType.CONVOLUTION]
+    counted = Counter("i8" if one.name in quantised else TYPES.get(one.dtype.name, one.dtype.name) for one in taken)
+    return dict(sorted(counted.items()))

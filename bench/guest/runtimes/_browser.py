@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,34 @@ class Page:
             raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
         self.version: str = self._browser.version
         self._page = self._browser.new_page()
-        self._complaints: list[str] = []
-        self._page.on("console", lambda message: print(message.text))  # noqa: T201 - into the guest's log
+        self._heard: list[str] | None = None
+        self._page.on("console", lambda message: self._note(message.text))
         self._page.on("pageerror", lambda error: print(error))  # noqa: T201, PLW0108 - playwright counts parameters
         self._page.goto(f"{self.server.url}/page/page.html?script={script}&processors={processors}")
 
     def ask(self, function: str, argument: Any = None) -> Any:
         """What the page's function `bench.<function>(argument)` resolves to.  Raises playwright's Error."""
         return self._page.evaluate(f"argument => ready.then(() => bench.{function}(argument))", argument)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        """What the page writes to its console meanwhile, which is then not written into the guest's log."""
+        self._heard = []
+        try:
+            yield self._heard
+        finally:
+            self._heard = None
+
+    def _note(self, text: str) -> None:
+        if self._heard is None:
+            print(text)  # noqa: T201 - into the guest's log
+        else:
+            self._heard.append(text)
+
+    @property
+    def workers(self) -> int:
+        """Web workers of the page: each is a thread of WebAssembly beside the page's own."""
+        return len(self._page.workers)
 
     def processes(self) -> list[psutil.Process]:
         """The browser's processes; the driver between them and this one is not counted."""

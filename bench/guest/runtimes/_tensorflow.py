@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port as port
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ._told import arithmetic, places
 
 TARGETS = ("cpu", "arm-cpu", "cuda")
 DEVICES = {"GPU": "cuda"}
@@ -43,8 +44,12 @@ def set_up(spec: dict[str, Any]) -> None:
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"TensorFlow is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
     if spec["target"] == "cuda":
-        if not tf.config.list_physical_devices("GPU"):
+        devices = tf.config.list_physical_devices("GPU")
+        if not devices:
             raise TargetAbsent("TensorFlow sees no CUDA device; install its CUDA build and a driver that fits it.")
+        for device in devices:
+            # It would take nearly all of the card's memory at once, which the guests beside it need.
+            tf.config.experimental.set_memory_growth(device, True)
         tf.config.experimental.enable_tensor_float_32_execution(False)
     else:
         tf.config.set_visible_devices([], "GPU")
@@ -93,19 +98,22 @@ def attest(model: Model) -> dict[str, Any]:
         for node in nodes
         if "Conv" in node.op
     )
-    by_compute = Counter[tuple[str, str]]()
+    tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    by_compute: Counter[str] = Counter()
+    by_device: Counter[str] = Counter()
     for (_, kind, device), count in convolutions.items():
-        by_compute[COMPUTE.get(kind, kind), device.lower()] += count
-    (compute, device), _ = by_compute.most_common(1)[0]
-    if device == "gpu" and compute == "f32" and tf.config.experimental.tensor_float_32_execution_enabled():
-        compute = "tf32"
+        rounded = tf32 and (kind, device) == ("DT_FLOAT", "GPU")
+        by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += count
+        by_device[DEVICES.get(device, device.lower())] += count
+    device = places(by_device)
     return {
-        "device": DEVICES.get(device.upper(), device),
+        "device": device,
         "provider": _provider(device, convolutions),
-        "compute": compute,
+        "compute": arithmetic(by_compute),
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "input_shape": model.input_shape,
         "version": tf.__version__,
+        "declared": ["threads"],
         "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
         "onednn_enabled": bool(port.IsMklEnabled()),
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
@@ -114,7 +122,7 @@ def attest(model: Model) -> dict[str, Any]:
 
 
 def _provider(device: str, convolutions: Counter[tuple[str, str, str]]) -> str:
-    if device == "gpu":
+    if device == "cuda":
         return f"cuDNN {tf.sysconfig.get_build_info().get('cudnn_version', '')}".strip()
     onednn = sum(count for (op, _, _), count in convolutions.items() if op.startswith("_Mkl"))
     return "oneDNN" if 2 * onednn > sum(convolutions.values()) else "Eigen"

@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from ..refusals import TargetUnsupported
+from ._tasks import started, tasks
+from ._told import arithmetic
 
 TARGETS = ("cpu", "arm-cpu", "edgetpu-proxy")
+BUILT_IN, XNNPACK = "built-in", "XNNPACK"
 # (activations, weights) of a convolution to its arithmetic. Float activations before int8 weights are quantised on
 # the fly, by XNNPACK as by the built-in "hybrid" kernels, and multiplied as integers.
 COMPUTE = {("float32", "float32"): "f32", ("float32", "int8"): "i8", ("int8", "int8"): "i8", ("uint8", "uint8"): "i8"}
@@ -29,13 +32,16 @@ COMPUTE = {("float32", "float32"): "f32", ("float32", "int8"): "i8", ("int8", "i
 
 @dataclass(frozen=True)
 class Model:
-    """An interpreter with its only input and output, and what building it said and started."""
+    """An interpreter with its only input and output, and what building it said.
+
+    `pool` is how many threads were started for it; None where that cannot be told.
+    """
 
     interpreter: Any
     source: dict[str, Any]
     target: dict[str, Any]
     threads: int
-    started: int | None
+    pool: int | None
     said: str
 
 
@@ -52,13 +58,12 @@ def load(
         raise TargetUnsupported(f"TF Lite is run on {', '.join(targets)} here, not on {spec['target']}.")
     path = Path(spec["artifact_dir"]) / (name or spec["manifest"]["entry"])
     threads = int(spec["threads"])
-    before = _tasks()
+    before = tasks()
     with _listening() as said:
         made = interpreter(model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None)
         made.allocate_tensors()
-    after = _tasks()
-    started = after - before if before and after else None
-    return Model(made, made.get_input_details()[0], made.get_output_details()[0], threads, started, "".join(said))
+    source, target = made.get_input_details()[0], made.get_output_details()[0]
+    return Model(made, source, target, threads, started(before, tasks()), "".join(said))
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:
@@ -85,7 +90,11 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 
 
 def attest(model: Model, version: str) -> dict[str, Any]:
-    """Which convolutions the delegate took over, the types they have, threads, input and output types."""
+    """Which convolutions the delegate took over, the types they have, threads, input and output types.
+
+    The threads of XNNPACK are made with the interpreter and can be counted; the built-in kernels have several pools of
+    their own, in which more are started than were asked for.
+    """
     nodes = model.interpreter._get_ops_details()
     executed = executed_nodes(nodes, [model.target["index"]])
     outside = Counter(node["op_name"] for node in nodes if node["index"] in executed)
@@ -95,7 +104,7 @@ def attest(model: Model, version: str) -> dict[str, Any]:
     for node in nodes:
         if "CONV" in node["op_name"]:
             activation, weight = (types[int(tensor)] for tensor in node["inputs"][:2])
-            where = "built-in" if node["index"] in executed else "XNNPACK" if xnnpack else "delegate"
+            where = BUILT_IN if node["index"] in executed else XNNPACK if xnnpack else "delegate"
             convolutions[node["op_name"], activation, weight, where] += 1
     by_compute: Counter[str] = Counter()
     by_provider: Counter[str] = Counter()
@@ -104,16 +113,16 @@ def attest(model: Model, version: str) -> dict[str, Any]:
         by_provider[where] += count
     half = sum(types[int(node["inputs"][0])] == "float16" for node in nodes if node["op_name"] == "DEQUANTIZE")
     batch, height, width, channels = (int(side) for side in model.source["shape"])
-    # XNNPACK's pool is made with the interpreter; the built-in kernels start theirs one by one when they first run.
-    counted = model.started is not None and "DELEGATE" in outside
+    provider = max(by_provider, key=by_provider.__getitem__, default="")
+    pool = model.pool if provider == XNNPACK else None
     return {
-        "device": "cpu",
-        "provider": max(by_provider, key=by_provider.__getitem__, default=""),
-        "compute": max(by_compute, key=by_compute.__getitem__, default=""),
-        "threads": 1 + (model.started or 0) if counted else model.threads,
+        "device": "cpu" if by_provider.keys() <= {BUILT_IN, XNNPACK} else "delegate",
+        "provider": provider,
+        "compute": arithmetic(by_compute),
+        "threads": model.threads if pool is None else 1 + pool,
         "input_shape": [batch, channels, height, width],
         "version": version,
-        "threads_source": "threads started by the interpreter" if counted else "option",
+        "declared": ["threads"] if pool is None else [],
         "convolutions": {f"{op} {a} x {w} in {where}": n for (op, a, w, where), n in sorted(convolutions.items())},
         "half_weights": half,
         "operators": dict(sorted(Counter(node["op_name"] for node in nodes).items())),
@@ -134,12 +143,6 @@ def executed_nodes(nodes: Sequence[dict[str, Any]], outputs: Sequence[int]) -> s
             executed.add(node["index"])
             pending += [int(tensor) for tensor in node["inputs"]]
     return executed
-
-
-def _tasks() -> int:
-    """Threads of this process, or 0 where the kernel does not list them."""
-    folder = Path("/proc/self/task")
-    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 @contextlib.contextmanager

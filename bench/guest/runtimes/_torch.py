@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..refusals import PrecisionUnsupported, TargetAbsent, TargetUnsupported
+from ..tf32 import require_tf32
+from ._told import arithmetic, places
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+_ROUNDABLE = (torch.float32, "cuda")
+"""What TF32 rounds: numbers of this dtype on this device."""
+_PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::matmul", "aten::linear")
+# Kernels that a convolution is handed to, as the profiler names them, and whose they are.
+_KERNELS = {
+    "aten::mkldnn_convolution": "oneDNN",
+    "aten::cudnn_convolution": "cuDNN",
+    "aten::miopen_convolution": "MIOpen",
+    "aten::_nnpack_spatial_convolution": "NNPACK",
+    "aten::_slow_conv2d_forward": "native",
+    "aten::_conv_depthwise2d": "native",
+}
 _UNCOUNTED = 3
 """Inferences before a profile; TorchScript's executor still changes the graph in the first two."""
 
@@ -35,17 +49,20 @@ def device_of(spec: Mapping[str, Any]) -> torch.device:
 
     TF32 is off unless `options.tf32` is true: PyTorch lets cuDNN use it by default, and its 10-bit mantissa is not
     FP32.  Where it is asked for it is that default: in convolutions, not in matrix products.  A trace keeps what was
-    set when it was made, whatever is set here.  Raises TargetAbsent or TargetUnsupported.
+    set when it was made, whatever is set here.  Raises TargetAbsent, TargetUnsupported, or PrecisionUnsupported where
+    TF32 is asked for and there is none.
     """
     torch.set_num_threads(int(spec["threads"]))
-    target = str(spec["target"])
+    target, tf32 = str(spec["target"]), bool(spec["options"].get("tf32", False))
+    if tf32:
+        require_tf32(target)
     if target.endswith("cpu"):
         return torch.device("cpu")
     if target != "cuda":
         raise TargetUnsupported(f"PyTorch runs on cpu and cuda here, not on {target}.")
     if not torch.cuda.is_available():
         raise TargetAbsent("PyTorch sees no CUDA device; install its CUDA build and a driver that fits it.")
-    torch.backends.cudnn.allow_tf32 = bool(spec["options"].get("tf32", False))
+    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", 0)
 
@@ -75,55 +92,88 @@ def infer(model: Model, prepared: torch.Tensor) -> np.ndarray:
     return result
 
 
-class _Convolutions(TorchDispatchMode):  # type: ignore[misc]  # the core has no torch to type it with
-    """Counts the convolutions that are dispatched, by dtype and device of their input and weight.
+@dataclass
+class Dispatched:
+    """What an inference handed to its kernels.
 
-    `traced` counts what those of a trace hold for allow_tf32: cuDNN is given that constant and not PyTorch's setting,
-    which was looked at once, when the trace was made.
+    `convolutions` by dtype of input and weight, device, and what a trace holds for allow_tf32 (None outside of one):
+    cuDNN is given that constant and not PyTorch's setting, which was looked at once, when the trace was made.
+    `products` are matrix products by dtype and device, `shape` that of the first convolution's input.
     """
+
+    convolutions: Counter[tuple[torch.dtype, torch.dtype, str, bool | None]] = field(default_factory=Counter)
+    products: Counter[tuple[torch.dtype, str]] = field(default_factory=Counter)
+    shape: list[int] = field(default_factory=list)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[misc]  # the core has no torch to type it with
+    """Notes the convolutions and matrix products that are dispatched while it is on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: Counter[tuple[torch.dtype, torch.dtype, str]] = Counter()
-        self.traced: Counter[bool] = Counter()
+        self.seen = Dispatched()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if "conv" in func.name():  # aten::conv2d under inference mode, aten::_convolution in TorchScript
-            self.seen[args[0].dtype, args[1].dtype, args[0].device.type] += 1
+        name = func.name().partition(".")[0]
+        if "conv" in name:  # aten::conv2d under inference mode, aten::_convolution in TorchScript
             given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
-            if "allow_tf32" in given:
-                self.traced[given["allow_tf32"]] += 1
+            device = args[0].device.type
+            self.seen.convolutions[args[0].dtype, args[1].dtype, device, given.get("allow_tf32")] += 1
+            self.seen.shape = self.seen.shape or list(args[0].shape)
+        elif name in _PRODUCTS:
+            self.seen.products[args[0].dtype, args[0].device.type] += 1
         return func(*args, **(kwargs or {}))
 
 
-def arithmetic(seen: Counter[tuple[torch.dtype, torch.dtype, str]], traced: Counter[bool], tf32_setting: bool) -> str:
-    """Arithmetic of most of the convolutions that were `seen`.
+def by_compute(seen: Dispatched, *, convolutions: bool, products: bool) -> Counter[str]:
+    """Convolutions by arithmetic; the two are PyTorch's settings, whether each may be rounded to TF32 on a GPU.
 
-    Float32 on CUDA is `tf32` when any of them may round its inputs to it: by the constant of its trace, which `traced`
-    counts, or, where it was not traced, by PyTorch's setting.
+    Matrix products are counted where they are rounded: what holds some is not computed in float32.
     """
-    (first, weight, device), _ = seen.most_common(1)[0]
-    if first != weight:
-        return f"{first} x {weight}"
-    rounds = traced[True] > 0 or (tf32_setting and seen.total() > traced.total())
-    return "tf32" if device == "cuda" and first == torch.float32 and rounds else NAMES.get(first, str(first))
+    counted: Counter[str] = Counter()
+    for (first, weight, device, traced), number in seen.convolutions.items():
+        rounded = (convolutions if traced is None else traced) and (first, device) == _ROUNDABLE
+        same = "tf32" if rounded else NAMES.get(first, str(first))
+        counted[same if first == weight else f"{first} x {weight}"] += number
+    if products:
+        counted["tf32"] += seen.products[_ROUNDABLE]
+    return +counted
+
+
+def dispatched(model: Model) -> Dispatched:
+    """What one more inference, of zeros, hands to its kernels."""
+    with _Watch() as watch:
+        infer(model, prepare(model, np.zeros(model.input_shape, np.float32)))
+    seen: Dispatched = watch.seen
+    return seen
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """What one more inference dispatched: arithmetic, device, threads, versions."""
-    x = np.zeros(model.input_shape, np.float32)
-    with _Convolutions() as convolutions:
-        infer(model, prepare(model, x))
-    (_, _, device), _ = convolutions.seen.most_common(1)[0]
+    """What one more inference dispatched: arithmetic, device, shape; threads, versions."""
+    seen = dispatched(model)
+    allowed = {
+        "convolutions": torch.backends.cudnn.allow_tf32,
+        "products": torch.backends.cuda.matmul.allow_tf32,
+    }
+    ran, traced, where = Counter[str](), Counter[str](), Counter[str]()
+    for (first, weight, on, held), number in seen.convolutions.items():
+        ran[f"{first} x {weight} on {on}"] += number
+        where[on] += number
+        if held is not None:
+            traced[str(held).lower()] += number
+    device = places(where)
     return {
         "device": device,
-        "provider": _provider(device),
-        "compute": arithmetic(convolutions.seen, convolutions.traced, torch.backends.cudnn.allow_tf32),
+        "provider": _provider(model),
+        "compute": arithmetic(by_compute(seen, **allowed)),
         "threads": torch.get_num_threads(),
-        "input_shape": list(model.input_shape),
+        "input_shape": seen.shape,
         "version": torch.__version__,
-        "convolutions": {f"{a} x {b} on {where}": n for (a, b, where), n in sorted(convolutions.seen.items(), key=str)},
-        "traced_allow_tf32": {str(allowed).lower(): n for allowed, n in sorted(convolutions.traced.items())},
+        "declared": [],
+        "convolutions": dict(sorted(ran.items())),
+        "matrix_products": {f"{kind} on {on}": n for (kind, on), n in sorted(seen.products.items(), key=str)},
+        "traced_allow_tf32": dict(sorted(traced.items())),
+        "tf32_allowed": allowed,
         "device_name": torch.cuda.get_device_name(model.device) if device == "cuda" else "",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
@@ -156,7 +206,10 @@ def profile(model: Model, prepared: torch.Tensor, n: int) -> list[dict[str, Any]
     ]
 
 
-def _provider(device: str) -> str:
-    if device == "cuda":
-        return f"cuDNN {torch.backends.cudnn.version()}"
-    return "oneDNN" if torch.backends.mkldnn.is_available() else "native"
+def _provider(model: Model) -> str:
+    """Whose kernels most convolutions of one more inference were handed to, as the profiler saw it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        infer(model, prepare(model, np.zeros(model.input_shape, np.float32)))
+    seen = Counter(_KERNELS[event.name] for event in profiler.events() if event.name in _KERNELS)
+    name = max(seen, key=seen.__getitem__, default="unknown")
+    return f"cuDNN {torch.backends.cudnn.version()}" if name == "cuDNN" else name

@@ -13,6 +13,7 @@ import numpy as np
 from coremltools.models.compute_plan import MLComputePlan
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ._told import arithmetic, places
 
 TARGET = "coreml"
 COMPUTE = {"float32": "f32", "fp32": "f32", "float16": "f16", "fp16": "f16"}
@@ -59,21 +60,23 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 def attest(model: Model) -> dict[str, Any]:
     """Types of the program's convolutions, and the device that Core ML's compute plan prefers for each.
 
-    The plan needs macOS 14.4; before that the devices stay unknown and say so.
+    The plan needs macOS 14.4; before that the provider is the compute units that were asked for, and declared.
     """
     block = model.package.get_spec().mlProgram.functions["main"].block_specializations
     (operations,) = (entry.operations for entry in block.values())
     types = Counter(_type(operation) for operation in operations if operation.type == "conv")
-    kind, _ = types.most_common(1)[0]
+    devices = _devices(model)
     return {
         "device": TARGET,
-        "provider": f"Core ML, {model.units.name}",
-        "compute": COMPUTE.get(kind, kind),
+        "provider": f"Core ML, {places(devices) or model.units.name}",
+        "compute": arithmetic({COMPUTE.get(kind, kind): number for kind, number in types.items()}),
         "input_shape": list(model.input_shape),
         "version": ct.__version__,
+        "declared": [] if devices else ["provider"],
+        "compute_units": model.units.name,
         "system": f"macOS {platform.mac_ver()[0]}, {platform.machine()}",
         "convolutions": dict(types),
-        "preferred_devices": _devices(model),
+        "preferred_devices": devices,
     }
 
 
@@ -84,10 +87,10 @@ def _type(operation: Any) -> str:
 
 
 def _devices(model: Model) -> dict[str, int]:
-    """How many convolutions each device is preferred for."""
+    """How many convolutions each device is preferred for; empty before macOS 14.4, which has no compute plan."""
     version = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2])
     if version < (14, 4):
-        return {"unknown: the compute plan needs macOS 14.4": 0}
+        return {}
     plan = MLComputePlan.load_from_path(path=model.package.get_compiled_model_path(), compute_units=model.units)
     found: Counter[str] = Counter()
     for operation in plan.model_structure.program.functions["main"].block.operations:

@@ -20,6 +20,7 @@ from coremltools.converters.mil.frontend.milproto.load import load as read_progr
 
 from ..refusals import TargetUnsupported
 from ._mil_operations import OPERATIONS, OperationUnknown
+from ._told import arithmetic
 
 TARGET = "coreml-mil"
 NAMES = {torch.float32: "f32", torch.float16: "f16"}
@@ -112,16 +113,19 @@ def attest(model: Model) -> dict[str, Any]:
             convolutions[arguments["x"].dtype, arguments["weight"].dtype] += 1
 
     _run(model, torch.zeros(model.input_shape), watch)
-    (activations, weight), _ = convolutions.most_common(1)[0]
-    name = NAMES.get(activations, str(activations))
+    by_compute: Counter[str] = Counter()
+    for (activations, weight), number in convolutions.items():
+        name = NAMES.get(activations, str(activations))
+        by_compute[name if activations == weight else f"{activations} x {weight}"] += number
     return {
         "device": "mil-reference",
         "provider": f"PyTorch {torch.__version__}",
-        "compute": name if activations == weight else f"{activations} x {weight}",
+        "compute": arithmetic(by_compute),
         "accumulation": "f32",
         "threads": torch.get_num_threads(),
         "input_shape": list(model.input_shape),
         "version": ct.__version__,
+        "declared": [],
         "convolutions": {f"{a} x {b}": n for (a, b), n in sorted(convolutions.items(), key=str)},
         "compressed_weights": model.stored,
         "operations": dict(sorted(Counter(step.kind for step in model.steps).items())),

@@ -65,8 +65,9 @@ def attest(model: Model) -> dict[str, Any]:
     attested = _tflite.attest(model.inner, importlib.metadata.version("ai-edge-litert"))
     attested["from_manifest"] = {name: value for name, value in model.details.items() if name != "operators"}
     if CUSTOM in attested["operators"]:
-        # Holds everything that was mapped, in integers; no kernel but libedgetpu's can execute it.
+        # No kernel but libedgetpu's can execute it; that it holds integers is what its compiler takes, and not seen.
         attested |= {"device": "edgetpu", "provider": "libedgetpu", "compute": "i8"}
+        attested["declared"].append("compute")
     if model.compiled is not None:
         attested["cpu_refusal"] = cpu_refusal(model.compiled)
     return attested

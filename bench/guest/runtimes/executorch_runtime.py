@@ -21,14 +21,22 @@ from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime
 
 from ..refusals import BatchUnsupported, TargetUnsupported
+from ._told import arithmetic
 
 TARGETS = ("cpu", "arm-cpu")
-BACKEND = "XnnpackBackend"
+BACKEND, PORTABLE = "XnnpackBackend", "portable"
 # A serialised subgraph begins with a header: its magic at byte 4, offset and size of the graph at bytes 10 and 14
 # (`XNNHeader` of executorch.backends.xnnpack.serialization, whose import needs the exporter's packages).
 MAGIC, GRAPH = b"XH00", struct.Struct("<4x4s2xII")
-# (activations, weights) of a convolution to its arithmetic, by XNNPACK's names of types.
-COMPUTE = {("fp32", "fp32"): "f32", ("fp16", "fp16"): "f16", ("qint8", "qint8"): "i8", ("qint8", "qcint8"): "i8"}
+# (activations, weights) of a convolution to its arithmetic, by the names of types of XNNPACK and of a program.
+COMPUTE = {
+    ("fp32", "fp32"): "f32",
+    ("fp16", "fp16"): "f16",
+    ("qint8", "qint8"): "i8",
+    ("qint8", "qcint8"): "i8",
+    ("float", "float"): "f32",
+    ("half", "half"): "f16",
+}
 
 
 @dataclass(frozen=True)
@@ -67,36 +75,50 @@ def infer(model: Model, prepared: torch.Tensor) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """Which operations the program hands to XNNPACK, and the types of the convolutions among them.
+    """Which operations the program hands to XNNPACK, and the types of its convolutions, there and outside.
 
     The Python package is built without ExecuTorch's tracer, so this is read from the very program that was loaded.
     """
     program = deserialize_pte_binary(model.path.read_bytes()).program
     (plan,) = program.execution_plan
     nodes: Counter[str] = Counter()
-    convolutions: Counter[tuple[str, str, str]] = Counter()
+    convolutions = Counter((PORTABLE, *told) for told in _portable_convolutions(plan))
     for delegate in plan.delegates:
         if delegate.id == BACKEND:
             payload = program.backend_delegate_data[delegate.processed.index].data
             for operation, activations, weights in _operations(payload):
                 nodes[operation] += 1
                 if "Conv2d" in operation:  # there is a Convert too
-                    convolutions[operation, activations, weights] += 1
+                    convolutions[BACKEND, operation, activations, weights] += 1
     by_compute: Counter[str] = Counter()
-    for (_, activations, weights), count in convolutions.items():
+    by_provider: Counter[str] = Counter()
+    for (provider, _, activations, weights), count in convolutions.items():
         by_compute[COMPUTE.get((activations, weights), f"{activations} x {weights}")] += count
+        by_provider[provider] += count
+    others = sorted({delegate.id for delegate in plan.delegates} - {BACKEND})
     return {
-        "device": "cpu",
-        "provider": ", ".join(sorted({delegate.id for delegate in plan.delegates})) or "portable",
-        "compute": max(by_compute, key=by_compute.__getitem__, default=""),
-        "compute_source": "the program's XNNPACK subgraphs",
+        "device": ", ".join(others) or "cpu",  # XNNPACK and the portable kernels have no other
+        "provider": max(by_provider, key=by_provider.__getitem__, default=""),
+        "compute": arithmetic(by_compute),
+        "compute_source": "the program: its XNNPACK subgraphs, and calls of portable kernels",
         "threads": portable_lib._threadpool_get_thread_count(),
         "input_shape": list(model.input_shape),
         "version": importlib.metadata.version("executorch"),
-        "convolutions": {f"{op} {a} x {w}": n for (op, a, w), n in sorted(convolutions.items())},
+        "declared": [],
+        "convolutions": {f"{op} {a} x {w}": n for (_, op, a, w), n in sorted(convolutions.items())},
         "operators": dict(sorted(nodes.items())),
         "portable_operators": sorted({operator.name for operator in plan.operators}),
     }
+
+
+def _portable_convolutions(plan: Any) -> Iterator[tuple[str, str, str]]:
+    """Name and the types of input and weights of every convolution that a program calls outside of its delegates."""
+    for chain in plan.chains:
+        for call in (instruction.instr_args for instruction in chain.instructions):
+            if hasattr(call, "op_index") and "conv" in plan.operators[call.op_index].name:
+                tensors = (plan.values[index].val for index in call.args[:2])
+                source, weights = (str(tensor.scalar_type.name).lower() for tensor in tensors)
+                yield plan.operators[call.op_index].name, source, weights
 
 
 def _operations(payload: bytes) -> Iterator[tuple[str, str, str]]:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, prepare, time_inside
+from ._page import (
+    COMPUTE,
+    Model,
+    cpu_ns,
+    describe,
+    emulated,
+    footprint,
+    infer,
+    infer_inside,
+    load_wasm,
+    prepare,
+    time_inside,
+)
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "infer_inside", "load", "prepare", "time_inside"]
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -15,7 +27,10 @@ def load(spec: dict[str, Any]) -> Model:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """What LiteRT.js says; it names no kernels, so `compute` is the type of the model's input."""
+    """What LiteRT.js says, which is little: it names no kernels and repeats what it was asked for.
+
+    So `compute` is the type of the model's input, and declared, as are accelerator and threads.
+    """
     facts = describe(model)
     kind = facts["input_type"]
     batch, height, width, channels = facts["input_shape"]
@@ -24,8 +39,8 @@ def attest(model: Model) -> dict[str, Any]:
         "device": facts["accelerator"],
         "provider": facts["accelerator"],
         "compute": COMPUTE.get(kind, kind),
-        "compute_source": "type of the model's input",
         "input_shape": [batch, channels, height, width],
-        "threads_source": "option",
+        "declared": ["device", "provider", "compute", "threads"],
+        "workers": model.page.workers,
         "software": False,
     }

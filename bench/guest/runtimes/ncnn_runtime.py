@@ -18,6 +18,8 @@ import numpy as np
 
 from ..refusals import BatchUnsupported, TargetAbsent, TargetUnsupported
 from ._stored import stored_as
+from ._tasks import started, tasks
+from ._told import arithmetic, places
 
 TARGETS = ("cpu", "arm-cpu", "vulkan")
 _CPU_TYPE = 3
@@ -27,12 +29,14 @@ OPTIONS = tuple(name for name in dir(ncnn.Option) if name.startswith("use_"))
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded network with the names of its one input and its one output."""
+    """A loaded network with the names of its one input and its one output; `gpu` where NCNN computes on one."""
 
     network: Any
     source: str
     sink: str
     imgsz: int
+    before: int
+    """Threads of this process before anything of the network was there."""
     gpu: Any = None
 
 
@@ -44,7 +48,7 @@ def load(spec: Mapping[str, Any]) -> Model:
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"NCNN is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
-    gpu = _gpu() if spec["target"] == "vulkan" else None
+    gpu, before = _gpu() if spec["target"] == "vulkan" else None, tasks()
     network = ncnn.Net()
     network.opt.use_vulkan_compute = gpu is not None
     network.opt.num_threads = int(spec["threads"])
@@ -62,7 +66,8 @@ def load(spec: Mapping[str, Any]) -> Model:
         if status != 0:
             raise ValueError(f"NCNN cannot read {what} (status {status})")
     (source,), (sink,) = network.input_names(), network.output_names()
-    return Model(network, source, sink, int(spec["imgsz"]), gpu)
+    # NCNN itself takes this back where it cannot have the device, and goes on with the processor.
+    return Model(network, source, sink, int(spec["imgsz"]), before, gpu if network.opt.use_vulkan_compute else None)
 
 
 def emulated(model: Model) -> str:
@@ -89,12 +94,13 @@ def infer(model: Model, prepared: tuple[np.ndarray, Any]) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """What the convolutions of one more inference left in memory, element by element.
+    """What the convolutions of one more inference left in memory, element by element, and where they ran.
 
     NCNN has no word for what it computed, but it hands out any intermediate matrix as it is stored: four bytes an
     element is float32, two are half precision or bfloat16, whichever the layer supports and the options allow.
     Arithmetic on half-precision elements is half precision only if the options say so too.  From a GPU everything
-    comes back as float32, so there it is what the numbers themselves are exact in.
+    comes back as float32, so there it is what the numbers themselves are exact in.  A layer without a Vulkan kernel
+    runs on the processor, and says so.  Threads are those that OpenMP started for the network.
     """
     extractor = model.network.create_extractor()
     extractor.set_light_mode(False)  # keep every matrix, so that the network runs once and not once per layer
@@ -103,23 +109,26 @@ def attest(model: Model) -> dict[str, Any]:
     extractor.input(model.source, matrix)
     blobs = model.network.blobs()
     convolutions: Counter[tuple[str, str]] = Counter()
+    by_compute: Counter[str] = Counter()
+    by_device: Counter[str] = Counter()
     for layer in model.network.layers():
         if "Convolution" in layer.type:
             stored = _extract(extractor, blobs[layer.tops[0]].name, raw=model.gpu is None)
-            convolutions[layer.type, _compute(layer, model, stored)] += 1
+            compute = _compute(layer, model, stored)
+            convolutions[layer.type, compute] += 1
+            by_compute[compute] += 1
+            by_device["vulkan" if model.gpu is not None and layer.support_vulkan else "cpu"] += 1
     entered = _extract(extractor, model.source)
-    by_compute: Counter[str] = Counter()
-    for (_, compute), count in convolutions.items():
-        by_compute[compute] += count
+    began = started(model.before, tasks()) if model.gpu is None else None
     del kept
     return {
-        "device": "cpu" if model.gpu is None else "vulkan",
+        "device": places(by_device),
         "provider": "CPU" if model.gpu is None else model.gpu.device_name(),
-        "compute": by_compute.most_common(1)[0][0],
-        "threads": model.network.opt.num_threads,
-        "threads_source": "option",
+        "compute": arithmetic(by_compute),
+        "threads": model.network.opt.num_threads if began is None else 1 + began,
         "input_shape": [1, entered.c, entered.h, entered.w],
         "version": ncnn.__version__,
+        "declared": ["threads"] if began is None else [],
         "options": {name: getattr(model.network.opt, name) for name in OPTIONS},
         "convolutions": {f"{kind} {compute}": n for (kind, compute), n in sorted(convolutions.items())},
         "cpu_features": [

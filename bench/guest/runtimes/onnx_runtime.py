@@ -15,12 +15,14 @@ import numpy as np
 import onnxruntime as ort
 
 from ..refusals import TargetAbsent, TargetUnsupported
+from ..tf32 import require_tf32
+from ._ort_nodes import COMPUTE, convolutions, executed, named
+from ._tasks import started, tasks
+from ._told import arithmetic, places
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
 DEVICES = {CPU: "cpu", CUDA: "cuda"}
-# Input types of convolution nodes as the profiler names them.
-COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
 _KERNEL = "_kernel_time"
 """What the profiler puts behind the name of a node."""
 _TOKEN = re.compile(r"_token_\d+$")
@@ -34,6 +36,8 @@ class Model:
     path: Path
     provider: tuple[str, dict[str, str]]
     threads: int
+    pool: int | None
+    """Threads that the session started; None where that cannot be told."""
     entries: dict[str, str]
     source: str
     """Name of the only input, looked up once: to ask the session in every inference takes part of its time."""
@@ -43,7 +47,7 @@ def load(spec: dict[str, Any]) -> Model:
     """A session on the provider of the target; `options` are ONNX Runtime's own session entries by name, and `tf32`.
 
     CUDA's TF32, which ONNX Runtime has on by default, is off unless `tf32` is true: its 10-bit mantissa is not FP32.
-    Raises TargetAbsent, TargetUnsupported or ONNX Runtime's errors.
+    Raises TargetAbsent, TargetUnsupported, PrecisionUnsupported where there is no TF32, or ONNX Runtime's errors.
     """
     target = spec["target"]
     if target not in PROVIDERS:
@@ -56,12 +60,16 @@ def load(spec: dict[str, Any]) -> Model:
         raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
     entries = {name: str(value) for name, value in spec["options"].items() if name != "tf32"}
-    tf32 = "1" if spec["options"].get("tf32", False) else "0"
-    chosen = (provider, {"use_tf32": tf32} if provider == CUDA else {})
+    tf32 = bool(spec["options"].get("tf32", False))
+    if tf32:
+        require_tf32(target)
+    chosen = (provider, {"use_tf32": str(int(tf32))} if provider == CUDA else {})
+    before = tasks()
     session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
+    pool = started(before, tasks()) if provider == CPU else None  # CUDA starts some of its own
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
-    return Model(session, path, chosen, spec["threads"], entries, session.get_inputs()[0].name)
+    return Model(session, path, chosen, spec["threads"], pool, entries, session.get_inputs()[0].name)
 
 
 def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
@@ -76,29 +84,35 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """Providers and types of the convolutions that a profiled inference executed, in a session of its own."""
+    """Providers and types of the convolutions that a profiled inference executed, in a session of its own.
+
+    The profile names float32 where CUDA's provider rounds it to TF32; whether it may is asked of the session.
+    """
     meta = model.session.get_inputs()[0]
     shape = [side if isinstance(side, int) else 1 for side in meta.shape]
     kernels = [event["args"] for event in _kernels(model, np.zeros(shape, np.float32), 1)]
-    convolutions = Counter(
-        (node["op_name"], next(iter(node["input_type_shape"][0])), node["provider"])
-        for node in kernels
-        if "Conv" in node["op_name"]
-    )
-    (_, kind, provider), _ = convolutions.most_common(1)[0]
-    placed = Counter(node["provider"] for node in kernels)
+    ran = convolutions(kernels)
     tf32 = model.session.get_provider_options().get(CUDA, {}).get("use_tf32") == "1"
+    by_compute: Counter[str] = Counter()
+    by_provider: Counter[str] = Counter()
+    for (_, kind, provider), number in ran.items():
+        rounded = tf32 and (kind, provider) == ("float", CUDA)
+        by_compute["tf32" if rounded else COMPUTE.get(kind, kind)] += number
+        by_provider[provider] += number
+    provider = max(by_provider, key=by_provider.__getitem__, default="")
+    placed = Counter(node["provider"] for node in kernels)
     return {
-        "device": DEVICES.get(provider, provider),
+        "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
         "provider": provider,
-        "compute": "tf32" if tf32 and kind == "float" else COMPUTE.get(kind, kind),
-        "threads": model.session.get_session_options().intra_op_num_threads,
+        "compute": arithmetic(by_compute),
+        "threads": model.threads if model.pool is None else 1 + model.pool,
         "input_shape": list(meta.shape),
         "version": ort.__version__,
+        "declared": ["threads"] if model.pool is None else [],
         "providers": model.session.get_providers(),
         "provider_nodes": dict(sorted(placed.items())),
         "provider_share": round(placed[provider] / placed.total(), 4),
-        "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
+        "convolutions": named(ran),
         "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
     }
 
@@ -155,8 +169,7 @@ def _kernels(model: Model, x: np.ndarray, n: int) -> list[dict[str, Any]]:
         for _ in range(n):
             session.run(None, {model.source: x})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = [event for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
-    return [node for node in nodes if node["args"].get("provider") and node["args"].get("input_type_shape")]
+    return executed(events)
 
 
 def _options(threads: int, entries: dict[str, str]) -> Any:

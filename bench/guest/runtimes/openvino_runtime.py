@@ -16,6 +16,7 @@ import numpy as np
 import openvino as ov
 
 from ..refusals import PrecisionUnsupported, TargetAbsent, TargetUnsupported
+from ._told import arithmetic, places
 
 DEVICES = {"cpu": "CPU", "arm-cpu": "CPU", "intel-gpu": "GPU", "intel-npu": "NPU"}
 COMPUTE = {"f32": "f32", "f16": "f16", "bf16": "bf16", "i8": "i8", "u8": "i8"}
@@ -88,13 +89,15 @@ def attest(model: Model) -> dict[str, Any]:
             ending = kernel.rsplit("_", 1)[-1].lower()
             by_compute[COMPUTE.get(ending, COMPUTE.get(precision, precision))] += 1
     properties = {name: _property(model.compiled, name) for name in ("INFERENCE_PRECISION_HINT", "NUM_STREAMS")}
+    devices = model.compiled.get_property("EXECUTION_DEVICES")
     return {
-        "device": model.device.lower(),
-        "provider": ", ".join(model.compiled.get_property("EXECUTION_DEVICES")),
-        "compute": by_compute.most_common(1)[0][0],
+        "device": places(Counter(name.strip("()").partition(".")[0].lower() for name in devices)),
+        "provider": ", ".join(devices),
+        "compute": arithmetic(by_compute),
         "threads": _property(model.compiled, "INFERENCE_NUM_THREADS"),
         "input_shape": list(model.compiled.input(0).shape),
         "version": importlib.metadata.version("openvino"),
+        "declared": [],
         "inference_precision_hint": properties["INFERENCE_PRECISION_HINT"],
         "streams": properties["NUM_STREAMS"],
         "convolutions": {f"{precision} {kernel}": n for (precision, kernel), n in sorted(convolutions.items())},

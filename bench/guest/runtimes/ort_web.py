@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
-from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, prepare, time_inside
+from ._ort_nodes import COMPUTE, convolutions, executed, named
+from ._page import Model, cpu_ns, describe, emulated, footprint, infer, infer_inside, load_wasm, prepare, time_inside
+from ._told import arithmetic, places
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "infer_inside", "load", "prepare", "time_inside"]
+
+# What the WebAssembly build calls its processor.
+DEVICES = {"CPUExecutionProvider": "wasm"}
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -15,14 +22,30 @@ def load(spec: dict[str, Any]) -> Model:
 
 
 def attest(model: Model) -> dict[str, Any]:
-    """What ONNX Runtime Web says; it names no kernels, so `compute` is the type of the graph's input."""
+    """Providers and types of the convolutions that a profiled inference executed, in a session of its own.
+
+    Threads are the page and its workers.
+    """
     facts = describe(model)
-    kind = facts["input_type"]
+    workers = model.page.workers
+    with model.page.listening() as said:
+        model.page.ask("kernels")
+    events = [json.loads(line.rstrip(",")) for line in said if line.startswith('{"cat"')]
+    kernels = [event["args"] for event in executed(events)]
+    ran = convolutions(kernels)
+    by_compute: Counter[str] = Counter()
+    by_provider: Counter[str] = Counter()
+    for (_, kind, provider), number in ran.items():
+        by_compute[COMPUTE.get(kind, kind)] += number
+        by_provider[provider] += number
     return {
         **facts,
-        "device": "wasm",
-        "provider": "wasm",
-        "compute": COMPUTE.get(kind, kind),
-        "compute_source": "type of the graph's input",
+        "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
+        "provider": max(by_provider, key=by_provider.__getitem__, default=""),
+        "compute": arithmetic(by_compute),
+        "threads": 1 + workers,
+        "declared": [],
+        "convolutions": named(ran),
+        "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
         "software": False,
     }

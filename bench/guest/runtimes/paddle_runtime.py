@@ -21,6 +21,7 @@ import paddle
 from paddle import inference
 
 from ..refusals import BatchUnsupported, PrecisionUnsupported, TargetAbsent, TargetUnsupported
+from ._told import arithmetic
 
 TARGETS = ("cpu", "arm-cpu", "kunlun")
 WANTED = {"bf16": "bf16", "int8": "i8"}
@@ -97,24 +98,26 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
 def attest(model: Model) -> dict[str, Any]:
     """Kernels of the convolutions in oneDNN's log of one more inference.
 
-    Without oneDNN Paddle's own kernels run, which say nothing; their arithmetic is then that of the tensors.
+    Without oneDNN Paddle's own kernels run, which say nothing: device and threads are then what was configured, and the
+    arithmetic is that of the tensors at both ends.
     """
     lines = _logged(model)
     ran = _convolutions(lines)
+    xpu = model.config.use_xpu()
     if ran:
-        compute, source = max(_by_compute(ran).items(), key=lambda item: item[1])[0], "oneDNN's log"
+        compute, source = arithmetic(_by_compute(ran)), "oneDNN's log"
     else:
         names = {str(handle.type()).rsplit(".", 1)[-1].lower() for handle in (model.source, model.sink)}
         compute, source = {"float32": "f32", "float16": "f16"}.get("/".join(names), "/".join(names)), "tensor types"
     return {
-        "device": "xpu" if model.config.use_xpu() else "cpu",
-        "provider": "XPU" if model.config.use_xpu() else "oneDNN" if ran else "native",
+        "device": "cpu" if ran or not xpu else "xpu",
+        "provider": "oneDNN" if ran else "XPU" if xpu else "native",
         "compute": compute,
         "compute_source": source,
         "threads": _threads_seen[0] if _threads_seen else model.config.cpu_math_library_num_threads(),
-        "threads_source": "oneDNN's log" if _threads_seen else "option",
         "input_shape": model.source.shape(),
         "version": paddle.__version__,
+        "declared": [*([] if ran else ["device", "provider", "compute"]), *([] if _threads_seen else ["threads"])],
         "mkldnn_enabled": model.config.mkldnn_enabled(),
         "mkldnn_int8_enabled": model.config.mkldnn_int8_enabled(),
         "convolutions": {f"{compute} {kernel}": n for (compute, kernel), n in sorted(ran.items())},

@@ -11,12 +11,14 @@ export function wrap(runtime) {
       input = new Float32Array(await (await fetch("/input")).arrayBuffer());
     },
 
-    // One inference; its output goes to the server as bytes, its shape to the guest.
+    // One inference; its output goes to the server as bytes, its shape and its milliseconds, as of `time`, to the guest.
     async infer() {
+      const started = performance.now();
       const {data, shape} = await runtime.run(input);
+      const ms = performance.now() - started;
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       await fetch("/output", {method: "POST", body: bytes});
-      return shape;
+      return {shape, ms};
     },
 
     // Milliseconds of each of `n` inferences, from the input on the host to the output on the host.

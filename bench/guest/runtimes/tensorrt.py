@@ -1,19 +1,28 @@
-"""TensorRT: one engine, one execution context, one CUDA stream; input and output are copied from and to the host."""
+"""TensorRT, and TensorRT for RTX: one engine, one execution context, one CUDA stream.
+
+Input and output are copied from and to the host.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 from cuda.bindings import runtime as cuda
 
+from .. import tensorrts
 from ..refusals import TargetAbsent, TargetUnsupported
+from ._told import arithmetic
 from ._trt_layers import convolutions, layer_kinds
 
 TARGET = "cuda"
+trt = tensorrts.library()
+NAME = f"{tensorrts.name()} {trt.__version__}"
+OTHER_CARD = "compute capability"
+"""What TensorRT for RTX says of a card that its engines cannot be compiled for."""
 
 
 class EngineUnusable(RuntimeError):
@@ -22,8 +31,9 @@ class EngineUnusable(RuntimeError):
 
 @dataclass(frozen=True)
 class Model:
-    """An engine with its context and its memory on the device."""
+    """An engine with its context and its memory on the device, and the runtime that holds its log."""
 
+    runtime: Any
     engine: Any
     context: Any
     stream: Any
@@ -39,20 +49,39 @@ class Model:
         return tuple(self.engine.get_tensor_shape(self.input))
 
 
+class _Log(trt.ILogger):  # type: ignore[name-defined, misc]  # the core has no TensorRT to type it with
+    """Hands on to standard error what the library warns of, and keeps its errors: it raises none."""
+
+    def __init__(self) -> None:
+        trt.ILogger.__init__(self)
+        self.errors: list[str] = []
+
+    def log(self, severity: Any, message: str) -> None:
+        """Take a message, as the library asks."""
+        if severity.value <= trt.ILogger.ERROR.value:
+            self.errors.append(message)
+        if severity.value <= trt.ILogger.WARNING.value:
+            sys.stderr.write(f"{severity.name}: {message}\n")
+
+
 def load(spec: dict[str, Any]) -> Model:
     """The engine, deserialised.  Raises TargetUnsupported, TargetAbsent or EngineUnusable."""
     if spec["target"] != TARGET:
-        raise TargetUnsupported(f"TensorRT runs on the target {TARGET}, not on {spec['target']}.")
+        raise TargetUnsupported(f"{tensorrts.name()} runs on the target {TARGET}, not on {spec['target']}.")
     error, count = cuda.cudaGetDeviceCount()
     if error != cuda.cudaError_t.cudaSuccess or count == 0:
         raise TargetAbsent(f"CUDA finds no device ({error.name}); install a driver that fits CUDA 13.")
-    logger = trt.Logger(trt.Logger.WARNING)
+    log = _Log()
     path = Path(spec["artifact_dir"]) / spec["manifest"]["entry"]
-    engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
+    runtime = trt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
+        said = " ".join(log.errors)
+        if tensorrts.module() == tensorrts.RTX and OTHER_CARD in said:
+            raise TargetUnsupported(f"{NAME} does not run on this GPU: {said}")
         raise EngineUnusable(
-            f"TensorRT {trt.__version__} refuses {path.name}: an engine works with the TensorRT release and the kind "
-            "of GPU that it was built with; see the log."
+            f"{NAME} refuses {path.name}: an engine works with the release, and one of TensorRT with the kind of GPU, "
+            f"that it was built with. {said}"
         )
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     (given,) = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
@@ -67,7 +96,7 @@ def load(spec: dict[str, Any]) -> Model:
     for name in names:
         places[name] = _checked(cuda.cudaMalloc(4 * int(np.prod(tuple(engine.get_tensor_shape(name))))))
         context.set_tensor_address(name, int(places[name]))
-    return Model(engine, context, stream, given, made, places[given], places[made], result)
+    return Model(runtime, engine, context, stream, given, made, places[given], places[made], result)
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:
@@ -86,7 +115,7 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
         )
     )
     if not model.context.execute_async_v3(int(model.stream)):
-        raise EngineUnusable("TensorRT refused to run the engine; see the log.")
+        raise EngineUnusable(f"{NAME} refused to run the engine; see the log.")
     result = model.result
     _checked(
         cuda.cudaMemcpyAsync(result.ctypes.data, model.made, result.nbytes, kinds.cudaMemcpyDeviceToHost, model.stream)
@@ -103,10 +132,11 @@ def attest(model: Model) -> dict[str, Any]:
     properties = _checked(cuda.cudaGetDeviceProperties(0))
     return {
         "device": TARGET,
-        "provider": f"TensorRT {trt.__version__}",
-        "compute": found.most_common(1)[0][0],
+        "provider": NAME,
+        "compute": arithmetic(found),
         "input_shape": list(model.input_shape),
         "version": trt.__version__,
+        "declared": [],
         "device_name": properties.name.decode(),
         "convolutions": dict(sorted(found.items())),
         "layers": layer_kinds(answer),

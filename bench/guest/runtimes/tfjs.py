@@ -7,12 +7,24 @@ from typing import Any
 
 from ..refusals import TargetUnsupported
 from ._browser import is_software, open_page
-from ._page import Model, cpu_ns, describe, emulated, footprint, infer, prepare, require_threads, time_inside
+from ._page import (
+    COMPUTE,
+    Model,
+    cpu_ns,
+    describe,
+    emulated,
+    footprint,
+    infer,
+    infer_inside,
+    prepare,
+    require_threads,
+    time_inside,
+)
+from ._told import arithmetic
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "infer_inside", "load", "prepare", "time_inside"]
 
 BACKENDS = {f"browser-{name}": name for name in ("cpu", "wasm", "webgl", "webgpu")}
-COMPUTE = {"float32": "f32", "float16": "f16"}
 
 
 def load(spec: dict[str, Any]) -> Model:
@@ -33,13 +45,15 @@ def load(spec: dict[str, Any]) -> Model:
 def attest(model: Model) -> dict[str, Any]:
     """What TensorFlow.js says: its backend, and the type of its convolutions' weights as they lie in memory."""
     facts = describe(model)
-    kind = max(facts["filters"], key=facts["filters"].get)
+    filters = {COMPUTE.get(kind, kind): number for kind, number in facts["filters"].items()}
     batch, *sides = facts["input_shape"]
     return {
         **facts,
         "device": facts["backend"],
-        "compute": "f16" if facts["half_textures"] else COMPUTE.get(kind, kind),
+        "provider": facts["backend"],
+        "compute": "f16" if facts["half_textures"] else arithmetic(filters),
         "input_shape": [batch, sides[2], *sides[:2]] if model.layout == "NHWC" else [batch, *sides],
+        "declared": [],
         "renderer": model.renderer,
         "software": is_software(model.renderer),
     }

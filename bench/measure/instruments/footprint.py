@@ -13,6 +13,7 @@ class Footprint(CellInstrument):
     needs = ("export",)
     fills = (
         "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
+        "gpu_bytes",
     )  # fmt: skip
 
     def measure(self, subject: Subject) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bench.measure.expectation import beyond, too_near
 from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.reasons import CellProblem, Reason, Status
@@ -53,18 +54,14 @@ class Parity(CellInstrument):
                 for kind, value in zip(KINDS, values, strict=True)
             ]
         workshop.store.add_figures(cell, found, parity_images=count)
-        self._hold(subject, {figure.metric: figure.value or 0.0 for figure in found})
+        self._hold(subject, {figure.metric.removeprefix("parity_"): figure.value or 0.0 for figure in found})
 
     def _hold(self, subject: Subject, found: Mapping[str, float]) -> None:
-        """Raise CellProblem (invalid) where boxes are further away than the cell's arithmetic can put them."""
+        """Raise CellProblem (invalid) where outputs are further away, or nearer, than the arithmetic can put them."""
         workshop, cell = subject.workshop, subject.cell
-        limit, box_max = workshop.matrix.parity.get(cell.rounding), found.get("parity_box_max", 0.0)
-        if limit is None or box_max <= limit.box_max:
-            return
-        attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
-        raise CellProblem(
-            Reason.PARITY_EXCEEDED,
-            f"Raw boxes are up to {box_max:.3g} px from PyTorch FP32's on the same inputs; {cell.rounding} stays "
-            f"within {limit.box_max:g} px. So something else was computed, whatever {cell.option.name} says.",
-            Status.INVALID,
-        )
+        limits, arithmetic = workshop.matrix.parity, workshop.expected(cell)["compute"]
+        far, near = beyond(found, limits, cell.rounding), too_near(found, limits, arithmetic)
+        if far or near:
+            attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
+            reason = Reason.PARITY_EXCEEDED if far else Reason.PARITY_TOO_NEAR
+            raise CellProblem(reason, f"{far or near}, whatever {cell.option.name} says.", Status.INVALID)

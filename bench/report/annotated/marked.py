@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bench.decide.claims.registry import GENERAL
+from bench.decide.claims.statements import GENERAL
 from bench.decide.claims.verdicts import NAMES, Verdict
 from bench.report.annotated.notes import Annotated, Note
+from bench.words.markdown import escaped
 from bench.words.spans import spans
 
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s+")
-_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
 
 
 def render(annotated: Annotated) -> str:
@@ -32,12 +32,6 @@ def render(annotated: Annotated) -> str:
     for number, own in enumerate(lines[head:], head + 1):
         told += [own, *after.get(number, [])]
     return "\n".join(told) + "\n"
-
-
-def escaped(text: str) -> str:
-    """`text` as Markdown that shows it letter by letter, on one line: no markup of its own, no HTML."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _SPECIAL.sub(r"\\\1", text)
 
 
 def _head(annotated: Annotated) -> list[str]:

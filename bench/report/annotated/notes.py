@@ -15,8 +15,8 @@ import pandas as pd
 from bench import store
 from bench.decide.claims import document, gate, registry
 from bench.decide.claims.checks._common import number, shown
-from bench.decide.claims.registry import Claim, DocumentFacts
-from bench.decide.claims.verdicts import NAMES, Estimate, Verdict
+from bench.decide.claims.statements import Claim, DocumentFacts
+from bench.decide.claims.verdicts import DECISIVE, NAMES, Estimate, Kind, Verdict
 from bench.files import replacing
 from bench.grid import matrix
 from bench.places import REPORTS
@@ -28,7 +28,7 @@ from bench.words.numbers import clean
 
 Language = Literal["en", "zh"]
 TEXTS = REPORTS / "locale" / "annotations"
-RULES_BESIDE_CHECKS = ("not_measurable", "stale")
+RULES_BESIDE_CHECKS = ("not_measurable", "untested", "stale")
 """What a note goes by that no check decided."""
 
 
@@ -140,7 +140,8 @@ def _note(place: Place, rows: Mapping[tuple[str, str], Row], stale: bool, locale
         parts.append(locale("published", verdict=locale.pick(NAMES[elsewhere.verdict])))
     if place.kind == "table" and claim.table is not None and claim.table.difference is not None:
         parts.append(locale("difference", difference=locale.pick(claim.table.difference)))
-    return Note(place, row.verdict, row.check or "not_measurable", clean("".join(parts)), row)
+    none = "untested" if row.verdict is Verdict.UNTESTED_HERE else "not_measurable"
+    return Note(place, row.verdict, row.check or none, clean("".join(parts)), row)
 
 
 def _rows(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
@@ -149,14 +150,14 @@ def _rows(table: pd.DataFrame) -> dict[tuple[str, str], Row]:
     findings: dict[tuple[str, str], list[Any]] = {}
     for record in table.to_dict("records"):
         key = (str(record["claim_id"]), str(record["origin"]))
-        if record["check"]:
+        if record["check"] and record["kind"] != Kind.FACT:
             findings.setdefault(key, []).append(record)
     for record in table.to_dict("records"):
         key = (str(record["claim_id"]), str(record["origin"]))
         if record["check"]:
             continue
         verdict = Verdict(record["verdict"])
-        wanted = Verdict.REFUTED if verdict is Verdict.MIXED else verdict
+        wanted = DECISIVE.get(verdict, verdict)
         own = findings.get(key, [])
         deciding = next((one for one in own if one["verdict"] == wanted), own[0] if own else None)
         rows[key] = Row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.decide.claims.document import Document, says
-from bench.decide.claims.registry import GENERAL, Claim, DocumentFacts
+from bench.decide.claims.statements import GENERAL, Claim, DocumentFacts
 
 Kind = Literal["statement", "table"]
 _BAR = re.compile(r"(?<!\\)\|")

@@ -7,6 +7,8 @@ image with a warning, this raises: an evaluation that silently loses images repo
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +16,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.reasons import UsageError
-from bench.tasks.dataset import DataFile, Image, Labels, Reader
+from bench.reasons import Collector, UsageError
+from bench.tasks.datafile import DataFile
+from bench.tasks.dataset import Image, Labels, Reader
 from bench.tasks.images import label_text
 
 BOX_DTYPE = np.dtype(
     [("image_id", "i4"), ("category", "i4"), ("x", "f8"), ("y", "f8"), ("w", "f8"), ("h", "f8")],
 )
 TOLERANCE = 0.01
+_BOXES, _KEYPOINTS, _POLYGONS = "boxes", "boxes with keypoints", "polygons"
+"""What the rows of a label file are."""
 _BOX_COLUMNS = 5
 _SHORTEST_POLYGON = 7
 _UPRIGHT = (
@@ -35,12 +40,13 @@ class LabelRows:
     """Objects of one image.
 
     `rows` float64 (n, 5): class, centre x, centre y, width, height, the last four in 0..1; `found` whether the file is
-    there; `polygons` whether the boxes are those around polygons.
+    there; `polygons` whether the boxes are those around polygons; `repeated` how many rows repeated another.
     """
 
     rows: NDArray[np.float64]
     found: bool = True
     polygons: bool = False
+    repeated: int = 0
 
 
 def reader(source: DataFile) -> Reader:
@@ -59,8 +65,8 @@ def keypoint_columns(source: DataFile) -> int:
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)  # no bool
     if not whole or shape[0] < 1 or shape[1] not in (2, 3):
         raise UsageError(
-            f"{source.where('kpt_shape')}: 'kpt_shape' must be [number of keypoints, 2 or 3], not {shape!r}; "
-            "correct it, or take it out where labels hold no keypoints"
+            f"{source.where('kpt_shape')}: 'kpt_shape' must be [number of keypoints, 2 or 3], not "
+            f"{reprlib.repr(shape)}; correct it, or take it out where labels hold no keypoints"
         )
     return int(shape[0] * shape[1])
 
@@ -69,31 +75,35 @@ def read_labels(path: Path, classes: int, keypoint_columns: int = 0) -> LabelRow
     """Read a label file of a set with that many classes and that many columns of keypoints behind each box.
 
     A missing or empty file has no objects.  Where there are keypoints, they are cut off, and a row may lack them.
-    Where there are none, a row of more than six columns makes the file one of polygons, and each polygon becomes its
+    Where there are none, a file whose rows have more than six columns is one of polygons, and each polygon becomes its
     bounding box.  Rows that repeat an earlier one are dropped (of polygons, those whose points are the same).  Boxes
     may stick out of the image by 1 %, and boxes without area are kept, as Ultralytics does.
 
-    Raises UsageError naming file, line and remedy: unreadable, not UTF-8, not numbers, not finite, wrong number of
-    columns, class not a whole number from 0 to classes - 1, coordinates not normalised, negative width or height.
+    Raises UsageError for a file that is unreadable or not UTF-8, and Problems naming file, line and remedy of every row
+    that is wrong: not numbers, not finite, wrong number of columns, class not a whole number from 0 to classes - 1,
+    coordinates not normalised, negative width or height.
     """
     text = label_text(path)
     if text is None:
         return LabelRows(np.empty((0, _BOX_COLUMNS)), found=False)
+    problems = Collector()
     lines = [
         (f"{path}, line {number}", line.split())
         for number, line in enumerate(text.splitlines(), start=1)
         if line.strip()
     ]
     if keypoint_columns:
-        lines = [(where, _without_keypoints(columns, keypoint_columns, where)) for where, columns in lines]
-    polygons = any(len(columns) > _BOX_COLUMNS + 1 for _, columns in lines)
+        cut = [(where, problems.of(_without_keypoints, columns, keypoint_columns, where)) for where, columns in lines]
+        lines = [(where, columns) for where, columns in cut if columns is not None]
+    polygons = _polygons([len(columns) for _, columns in lines])
     unique: dict[tuple[float, ...], NDArray[np.float64]] = {}
     for where, columns in lines:
-        values = _numbers(columns, where)
-        row = _polygon_box(values, where) if polygons else _box(values, where)
-        _check(row, classes, where)
-        unique.setdefault(tuple(values), row)
-    return LabelRows(np.array(list(unique.values()), np.float64).reshape(-1, _BOX_COLUMNS), polygons=polygons)
+        read = problems.of(_row, columns, classes, where, polygons=polygons)
+        if read is not None:
+            unique.setdefault(*read)
+    problems.require_none()
+    rows = np.array(list(unique.values()), np.float64).reshape(-1, _BOX_COLUMNS)
+    return LabelRows(rows, polygons=polygons, repeated=len(lines) - len(unique))
 
 
 def to_boxes(path: Path, classes: int, image: Image, keypoint_columns: int = 0) -> Labels:
@@ -107,7 +117,25 @@ def to_boxes(path: Path, classes: int, image: Image, keypoint_columns: int = 0) 
     table["image_id"], table["category"] = image.id, category
     table["x"], table["y"] = (x - w / 2) * image.width, (y - h / 2) * image.height
     table["w"], table["h"] = w * image.width, h * image.height
-    return Labels(table, labels.rows.tobytes(), labels.found, _UPRIGHT if labels.polygons else "")
+    kind = _POLYGONS if labels.polygons else _KEYPOINTS if keypoint_columns else _BOXES
+    remark = _UPRIGHT if labels.polygons else ""
+    return Labels(table, labels.rows.tobytes(), labels.found, kind, remark, labels.repeated)
+
+
+def _polygons(columns: Sequence[int]) -> bool:
+    """Whether rows of so many columns are polygons: some are, and no more rows of the file are boxes."""
+    polygons = sum(count > _BOX_COLUMNS + 1 for count in columns)
+    return polygons >= max(1, columns.count(_BOX_COLUMNS))
+
+
+def _row(
+    columns: list[str], classes: int, where: str, *, polygons: bool
+) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+    """What a row repeats where it repeats one, and its box.  Raises UsageError."""
+    values = _numbers(columns, where)
+    row = _polygon_box(values, where) if polygons else _box(values, where)
+    _check(row, classes, where)
+    return tuple(values.tolist()), row
 
 
 def _without_keypoints(columns: list[str], keypoints: int, where: str) -> list[str]:
@@ -131,7 +159,10 @@ def _numbers(columns: list[str], where: str) -> NDArray[np.float64]:
 
 def _box(values: NDArray[np.float64], where: str) -> NDArray[np.float64]:
     if len(values) != _BOX_COLUMNS:
-        raise UsageError(f"{where}: {len(values)} columns where 'class cx cy w h' has {_BOX_COLUMNS}; correct the row")
+        mixed = "; do not mix boxes and polygons in one file" if len(values) >= _SHORTEST_POLYGON else ""
+        raise UsageError(
+            f"{where}: {len(values)} columns where 'class cx cy w h' has {_BOX_COLUMNS}; correct the row{mixed}"
+        )
     return values
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.guest.server import OUTPUT
+from bench.reasons import Collector
 from bench.stats import Interval
 from bench.tasks import dataset
 from bench.tasks.dataset import Dataset
@@ -48,6 +49,18 @@ class Detect:
     def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
         """Images and boxes of one split of a data file; see `bench.tasks.dataset.load`."""
         return dataset.load(path, reader, split, limit)
+
+    def read(
+        self,
+        path: Path,
+        problems: Collector,
+        *,
+        split: str = "val",
+        limit: int | None = None,
+        kept: Path | None = None,
+    ) -> Dataset | None:
+        """The same with all that is wrong as `problems`; see `bench.tasks.dataset.read`."""
+        return dataset.read(path, reader, problems, split=split, limit=limit, kept=kept)
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
         """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""

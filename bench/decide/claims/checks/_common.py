@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from bench.decide.claims.estimates import over_runs, row_name
-from bench.decide.claims.registry import Claim, Parameters, Scope
+from bench.decide.claims.statements import Claim, Parameters, Scope
 from bench.decide.claims.tables import Tables
 from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict, chance, judge
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
@@ -128,7 +128,7 @@ def untimed(tables: Tables, place: Place, options: Iterable[str]) -> list[str]:
 def held(
     tables: Tables,
     pairs: Iterable[tuple[Place, Estimate | None]],
-    threshold: float,
+    threshold: float | None,
     side: Side,
     unit: str,
     words: Callable[[Place, str], Text],
@@ -140,11 +140,25 @@ def held(
     ]
 
 
+# How far an exact figure may be from what it could as well have been on another day, by unit: a release that slips by a
+# month, one more or less as the year is cut, the next version of a package or of a page.
+_NEAR = {"days": 30.0, "releases": 1.0}
+_NEAR_FACTOR = {"x": 1.05, "px": 1.05}
+
+
+def near(estimate: Estimate, unit: str) -> Estimate:
+    """An exact figure as wide as it could as well have been, so that nothing is decided close to a threshold."""
+    if not estimate.exact:
+        return estimate
+    margin, factor = _NEAR.get(unit, 0.0), _NEAR_FACTOR.get(unit, 1.0)
+    return replace(estimate, low=estimate.value / factor - margin, high=estimate.value * factor + margin)
+
+
 def finding(
     tables: Tables,
     place: Place | str,
     estimate: Estimate,
-    threshold: float,
+    threshold: float | None,
     side: Side,
     unit: str,
     text: Text,
@@ -154,9 +168,14 @@ def finding(
     """The finding of an estimate held against a threshold; `text` says it in words.
 
     `verdict` and its chance replace the interval rule's where a check decides from more than one interval; `machine` is
-    that of a place which does not name it.
+    that of a place which does not name it.  Without a threshold it is a fact.
     """
-    found, by_chance = verdict or (judge(estimate, threshold, side), chance(estimate, threshold))
+    if threshold is None:
+        found, by_chance = Verdict.FACT, None
+    else:
+        found, by_chance = verdict or (judge(near(estimate, unit), threshold, side), chance(estimate, threshold))
+        if found is Verdict.INCONCLUSIVE and estimate.exact and verdict is None:
+            text = Text(en=f"{text.en} Too near the threshold.", zh=f"{text.zh}（离阈值太近，不作判定。）")
     if tables.origin == "published":
         text = Text(en=f"{text.en} Published, no interval given.", zh=f"{text.zh}（公开数据，未给出区间。）")
     elif estimate.low is None:
@@ -204,9 +223,12 @@ def missing(
     *,
     timed: bool = False,
     needed: bool = False,
+    each: bool = False,
 ) -> list[Finding]:
     """Findings for what no row answers: each of `targets` that is not among the findings' rows, or all.
 
+    `each`: every one of several options that the guide has must answer, and not by a stand-in alone where others did;
+    one that does not keeps the whole from being supported.
     A target that none of the machines has (`timed`: on which nothing can be timed) is untested here; so is one that the
     options' own runtimes did not find, everything about an option that has no other target, or about one of its
     targets that is `needed`.  What could have been measured and was not is inconclusive.
@@ -216,13 +238,23 @@ def missing(
     used = {row for one in answered for row in one.rows}
     answering = [row for row in select(tables.rows, Scope(), options) if row_name(row) in used]
     covered = {tables.words.emulates.get(row.target, row.target) for row in answering}
+    spoke = {row.option for row in answering}
+    real = {row.option for row in answering if row.target not in tables.words.stand_ins}
+    silent = [name for name in options if name in tables.words.options and name not in (real or spoke)]
+    findings = []
+    if each and answered and len(options) > 1:
+        for option in silent:
+            own = set(tables.words.options[option]) - tables.words.stand_ins
+            absent = bool(own) and not own & present
+            one = _open(tables, claim, [option], sorted(own - present) if absent else [], absent)
+            findings.append(replace(one, scope=option, needed=True))
     if not targets:
-        own = {target for option in options for target in tables.words.options.get(option, ())}
         if answered:
-            return []
+            return findings
+        own = {target for option in options for target in tables.words.options.get(option, ())}
         absent = needed or bool(own and not own & present)
         return [_open(tables, claim, options, sorted(own - present) if absent else [], absent)]
-    return [
+    return findings + [
         _open(tables, claim, options, [target], target not in present) for target in targets if target not in covered
     ]
 
@@ -259,6 +291,6 @@ def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequenc
 
 
 class Bounded(Parameters):
-    """Parameters of a check that holds a figure against a threshold."""
+    """Parameters of a check that holds a figure against a threshold; of a fact there is none."""
 
-    threshold: float
+    threshold: float | None = None

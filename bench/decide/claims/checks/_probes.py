@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.decide.claims.checks._common import missing
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.tables import Tables, day
 from bench.decide.claims.verdicts import Finding, Verdict
 from bench.words.text import Text

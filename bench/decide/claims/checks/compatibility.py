@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -14,10 +15,10 @@ from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, finding, held, missing, select, shown, subjects
 from bench.decide.claims.checks._probes import observation_name, observations, observed, unobserved
 from bench.decide.claims.estimates import row_name
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import attested, cell, probe, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate, Finding, Verdict
+from bench.decide.claims.verdicts import Estimate, Finding, Kind, Verdict
 from bench.reasons import Reason, Status
 from bench.words.text import Text
 
@@ -34,15 +35,25 @@ BROKEN = frozenset(
 )
 
 
-class Opened(Bounded):
-    """At least `threshold` runtimes open the artifact of option `subject`."""
+# Who makes the runtimes that read the file as it is.  A converter's output is another file, and two runtimes of one
+# maker are one opinion.
+MAKERS: Mapping[str, str] = {
+    "onnxruntime": "Microsoft",
+    "onnxruntime-web": "Microsoft",
+    "openvino": "Intel",
+    "opencv-dnn": "OpenCV",
+}
 
-    threshold: PositiveInt
+
+class Opened(Bounded):
+    """Runtimes of at least `threshold` makers read the artifact of option `subject` as it is."""
+
+    threshold: PositiveInt | None = None
     subject: str = "onnx"
 
 
 def opened_by(tables: Tables, claim: Claim, params: Opened) -> list[Finding]:
-    """At least `threshold` independent runtimes load the very same file and give the same output.
+    """Runtimes of at least `threshold` makers load the very same file, unconverted, and give the same output.
 
     Runtimes that could not be tried may still do it, so they widen the interval.
     """
@@ -50,14 +61,20 @@ def opened_by(tables: Tables, claim: Claim, params: Opened) -> list[Finding]:
     rows = [row for row in observations(tables, "interchange", [params.subject]) if row.subject]
     for machine, group in groupby(rows, key=lambda row: str(row.machine)):
         seen = list(group)
-        yes, unknown = ([row for row in seen if row.outcome == outcome] for outcome in ("yes", "unavailable"))
-        names = ", ".join(row.subject for row in yes) or "-"
+        direct = [row for row in seen if row.subject in MAKERS]
+        yes, unknown = ([row for row in direct if row.outcome == outcome] for outcome in ("yes", "unavailable"))
+        makers = {MAKERS[row.subject] for row in yes}
+        perhaps = {MAKERS[row.subject] for row in unknown} - makers
+        converted = [row for row in seen if row.subject not in MAKERS and row.outcome == "yes"]
+        names, others = (", ".join(row.subject for row in some) or "-" for some in (yes, converted))
         dates = [found for row in seen if (found := day(row.date))]
         evidence = tuple(observation_name(row) for row in seen)
-        estimate = Estimate(len(yes), len(yes), len(yes) + len(unknown), evidence, max(dates, default=None))
+        count = len(makers)
+        estimate = Estimate(count, count, count + len(perhaps), evidence, max(dates, default=None))
         text = Text(
-            en=f"{len(yes)} runtimes run the same file with the same output: {names}.",
-            zh=f"{len(yes)} 个运行时能运行同一文件且输出一致：{names}。",
+            en=f"Runtimes of {count} makers read the same file as it is, with the same output: {names}. "
+            f"After a conversion by: {others}.",
+            zh=f"{count} 家厂商的运行时直接读取同一文件且输出一致：{names}。经转换后：{others}。",
         )
         findings.append(
             finding(tables, params.subject, estimate, params.threshold, "at_least", "runtimes", text, machine=machine)
@@ -93,7 +110,7 @@ def converts(tables: Tables, claim: Claim, params: Parity) -> list[Finding]:
 
     findings = held(tables, differences(), params.threshold, "at_most", "px", words)
     findings += [_broken(row) for row in select(_failed(tables), params.scope, options, targets)]
-    return findings + missing(tables, claim, findings, options, params.scope.targets)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, each=True)
 
 
 def _failed(tables: Tables) -> list[Any]:
@@ -145,15 +162,19 @@ class RunsOn(Parameters):
 
 
 def runs_on(tables: Tables, claim: Claim, params: RunsOn) -> list[Finding]:
-    """The option has a measured cell on each target; where that was an emulated processor, the words say so."""
+    """The option has a measured cell on each target; where that was an emulated processor, the words say so.
+
+    Each target is needed: without one of them the statement holds in part.
+    """
     options = subjects(claim, params.scope)
     findings = []
     for target in params.targets:
-        places = tables.with_emulated([target])
-        good = select(tables.cells, params.scope, options, places)
-        bad = select(_failed(tables), params.scope, options, places)
+        imitations = [name for name in tables.with_emulated([target]) if name != target]
+        good = select(tables.cells, params.scope, options, [target])
+        emulated = not good
+        good = good or (select(tables.cells, params.scope, options, imitations) if imitations else [])
+        bad = select(_failed(tables), params.scope, options, tables.with_emulated([target]))
         if good:
-            emulated = all(row.target != target for row in good)
             words = Text(
                 en=f"{len(good)} cell(s) measured there{', on an emulated processor' if emulated else ''}.",
                 zh=f"该处测量了 {len(good)} 个单元{'（模拟的处理器）' if emulated else ''}。",
@@ -166,13 +187,18 @@ def runs_on(tables: Tables, claim: Claim, params: RunsOn) -> list[Finding]:
             )
         else:
             findings += [_broken(row) for row in bad] or missing(tables, claim, [], options, [target])
-    return findings
+    return [replace(one, needed=True) for one in findings]
 
 
 class Covered(Bounded):
-    """Share of the operators that the device's compiler supports, 0 to 1."""
+    """Share of the operators that the device's compiler supports, 0 to 1.
 
-    threshold: float = Field(ge=0, le=1)
+    Its published list is not the compiler: it is told.
+    """
+
+    strongest: ClassVar[Kind] = Kind.FACT
+
+    threshold: float | None = Field(default=None, ge=0, le=1)
 
 
 def operators_covered(tables: Tables, claim: Claim, params: Covered) -> list[Finding]:

@@ -13,10 +13,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, select, subjects
 from bench.decide.claims.estimates import quantity, quotient, row_name
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import cell, reference, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate, Finding
+from bench.decide.claims.verdicts import Estimate, Finding, simultaneous
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.words.text import Text
 
@@ -35,7 +35,7 @@ QUANTITIES: dict[str, Text] = {
 class Smaller(Bounded):
     """A quantity is at most `threshold` times the baseline's."""
 
-    threshold: PositiveFloat
+    threshold: PositiveFloat | None = None
     quantity: Quantity
     baseline: str = REFERENCE_OPTION
     baseline_precision: str = Field(default=REFERENCE_PRECISION, description="empty: that of the row compared")
@@ -64,7 +64,7 @@ def smaller_than(tables: Tables, claim: Claim, params: Smaller) -> list[Finding]
         )
 
     findings = held(tables, shares(), params.threshold, "at_most", "x", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, each=True)
 
 
 class Smallest(Parameters):
@@ -109,7 +109,9 @@ def _model(row: Any) -> tuple[Any, ...]:
     return row.run_id, row.model, row.imgsz, row.batch, row.threads
 
 
-def _rank(option: str, values: dict[str, Estimate]) -> Estimate:
+def _rank(option: str, known: dict[str, Estimate]) -> Estimate:
+    """Its rank, and the ranks it can have where all intervals hold at once."""
+    values = {name: simultaneous(one, len(known)) for name, one in known.items()}
     own = values.pop(option)
     surely = sum(_ends(other)[1] < _ends(own)[0] for other in values.values())
     perhaps = sum(_ends(other)[0] < _ends(own)[1] for other in values.values())
@@ -150,7 +152,7 @@ def accuracy_kept(tables: Tables, claim: Claim, params: Kept) -> list[Finding]:
         )
 
     findings = held(tables, losses(), -params.threshold, "at_least", "mAP", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, each=True)
 
 
 gate.register(

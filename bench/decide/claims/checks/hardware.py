@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -13,10 +13,10 @@ from bench.decide.claims import gate
 from bench.decide.claims.checks._common import missing, select, subjects
 from bench.decide.claims.checks._probes import observations, observed, unobserved
 from bench.decide.claims.estimates import row_name
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import attested, cell, fact, probe, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Finding, Verdict
+from bench.decide.claims.verdicts import Finding, Kind, Verdict
 from bench.words.text import Text
 
 # What a processor must list for the absence of a name among the kernels to mean anything.
@@ -32,7 +32,12 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 
 class Listed(Parameters):
-    """Devices that the runtime's package must list as built in, by the names of the `devices` probe."""
+    """Devices that the runtime's package must list as built in, by the names of the `devices` probe.
+
+    That code is there says nothing of a device that was never there: it is told.
+    """
+
+    strongest: ClassVar[Kind] = Kind.FACT
 
     devices: tuple[str, ...] = Field(min_length=1)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from typing import ClassVar
 
 import pandas as pd
 from pydantic import Field, PositiveFloat
@@ -14,19 +15,24 @@ from pydantic import Field, PositiveFloat
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, finding, shown
 from bench.decide.claims.checks._releases import Releases, releases
-from bench.decide.claims.registry import Claim
+from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import release, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate, Finding, Side, Verdict
+from bench.decide.claims.verdicts import Estimate, Finding, Kind, Side, Verdict
 from bench.words.text import Text
 
 YEAR = datetime.timedelta(days=365)
 
 
 class Released(Bounded):
-    """Packages looked at, a finding each, so that an abandoned package and its successor do not hide each other."""
+    """Packages looked at, a finding each, so that an abandoned package and its successor do not hide each other.
 
-    threshold: PositiveFloat
+    Dates say that somebody released, not what changed: they indicate.
+    """
+
+    strongest: ClassVar[Kind] = Kind.PROXY
+
+    threshold: PositiveFloat | None = None
     packages: tuple[str, ...] = Field(min_length=1)
 
 
@@ -115,9 +121,9 @@ gate.register(
     "releases_per_year",
     Released,
     releases_per_year,
-    threshold=2,
+    threshold=3,
     packages=["runtime"],
-    supports=results(release("runtime", "1.0", 300), release("runtime", "2.0", 30)),
+    supports=results(*(release("runtime", f"{n}.0", 350 - 100 * n) for n in range(4))),
     refutes=results(release("runtime", "1.0", 20), release("runtime", "2.0", 30), release("runtime", "2.1", 30)),
     wide=results(release("runtime", "1.0", None), release("runtime", "2.0", None)),
 )

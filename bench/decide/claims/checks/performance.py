@@ -14,7 +14,7 @@ from pydantic import PositiveFloat
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, select, subjects
 from bench.decide.claims.estimates import tail, time_ratio
-from bench.decide.claims.registry import Claim
+from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
 from bench.decide.claims.verdicts import Estimate, Finding, Side
@@ -25,7 +25,7 @@ from bench.words.text import Text
 class Compared(Bounded):
     """Times as fast as a baseline: time of the baseline over time of the option."""
 
-    threshold: PositiveFloat
+    threshold: PositiveFloat | None = None
     baseline: str = REFERENCE_OPTION
     baseline_precision: str = ""
     """Precision of the baseline; empty: FP32 of PyTorch, of another option the same precision."""
@@ -52,16 +52,14 @@ def _compared(tables: Tables, claim: Claim, params: Compared, side: Side) -> lis
             if other is not None and other.cell_id != row.cell_id and _timed(row) and _timed(other):
                 yield Place.of(row), time_ratio(tables, other, row)
 
-    name = tables.name(params.baseline)
-
     def words(place: Place, figure: str) -> Text:
-        return Text(
-            en=f"{tables.name(place.option)} is {figure} times as fast as {name}.",
-            zh=f"{tables.name(place.option)} 的速度是 {name} 的 {figure} 倍。",
-        )
+        own, name = tables.name(place.option), tables.name(params.baseline)
+        if own == name:
+            own, name = f"{own} {place.precision}", f"{name} {precision}"
+        return Text(en=f"{own} is {figure} times as fast as {name}.", zh=f"{own} 的速度是 {name} 的 {figure} 倍。")
 
     findings = held(tables, ratios(), params.threshold, side, "x", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True, each=True)
 
 
 def _timed(row: Any) -> bool:
@@ -71,7 +69,7 @@ def _timed(row: Any) -> bool:
 class AtMost(Bounded):
     """90th percentile of the latency in milliseconds."""
 
-    threshold: PositiveFloat
+    threshold: PositiveFloat | None = None
 
 
 def latency_at_most(tables: Tables, claim: Claim, params: AtMost) -> list[Finding]:
@@ -88,7 +86,7 @@ def latency_at_most(tables: Tables, claim: Claim, params: AtMost) -> list[Findin
 
     pairs = ((Place.of(row), tail(tables, row)) for row in rows)
     findings = held(tables, pairs, params.threshold, "at_most", "ms", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True, each=True)
 
 
 _FIRST = paced("pytorch", 80)

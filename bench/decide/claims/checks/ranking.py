@@ -1,7 +1,8 @@
 """Checks that compare all options there are: who is first, whether anyone is faster, how far runtimes lie apart.
 
 Only cells that were timed count: where a target is not timed, or drawn in software, `latency_ratio` is null.  Options
-that were not timed beside them are named, and keep a statement about all options from being confirmed.
+that were not timed beside them are named, and keep a statement about all options from being confirmed.  Whatever was
+chosen as the fastest or slowest of several has an interval that holds for all of them at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.decide.claims.checks._common import (
     Place,
     finding,
     missing,
+    near,
     same_point,
     select,
     shown,
@@ -26,10 +28,11 @@ from bench.decide.claims.checks._common import (
     untimed,
 )
 from bench.decide.claims.estimates import over_runs, time_ratio
-from bench.decide.claims.registry import Claim, Scope
+from bench.decide.claims.statements import Claim, Scope
 from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
-from bench.decide.claims.verdicts import Estimate, Finding, Verdict, chance, judge, together
+from bench.decide.claims.verdicts import Estimate, Finding, Verdict, chance, judge, simultaneous
+from bench.decide.claims.whole import together
 from bench.words.text import Text
 
 
@@ -61,10 +64,13 @@ def ranks_first(tables: Tables, claim: Claim, params: First) -> list[Finding]:
             places.setdefault(place, {}).setdefault(name, []).append(estimate)
     findings = []
     for place in sorted(places):
-        rivals = {name: over_runs(estimates) for name, estimates in places[place].items()}
+        known = {name: over_runs(estimates) for name, estimates in places[place].items()}
+        rivals = {name: simultaneous(one, len(known)) for name, one in known.items()}
         nearest = min(rivals, key=lambda name: (rivals[name].value, name))
         rule = params.threshold
-        parts = [(judge(estimate, rule, "at_least"), chance(estimate, rule)) for estimate in rivals.values()]
+        parts = [
+            (judge(near(rivals[name], "x"), rule, "at_least"), chance(known[name], rule)) for name in sorted(known)
+        ]
         left = untimed(tables, place, _others(tables, params.scope, place.target))
         verdict = _open(together(parts), Verdict.SUPPORTED, left)
         figure, own, other = shown(rivals[nearest], "x"), tables.name(option), tables.name(nearest)
@@ -106,13 +112,14 @@ def some_option_faster(tables: Tables, claim: Claim, params: Traded) -> list[Fin
         places.setdefault(place, []).append(found)
     findings = []
     for place in sorted(places):
-        estimate = over_runs([estimate for _, _, estimate in places[place]])
         many = max(number for _, number, _ in places[place])
+        alone = over_runs([estimate for _, _, estimate in places[place]])
+        estimate = simultaneous(alone, many)
         left = untimed(tables, place, _others(tables, params.scope, place.target))
-        above = judge(estimate, params.threshold, "above"), _chosen(estimate, params.threshold, many)
+        above = judge(near(estimate, "x"), params.threshold, "above"), _chosen(alone, params.threshold, many)
         parts = [_open(above, Verdict.REFUTED, left)]
         if params.at_most is not None:
-            within = judge(estimate, params.at_most, "at_most"), _chosen(estimate, params.at_most, many)
+            within = judge(near(estimate, "x"), params.at_most, "at_most"), _chosen(alone, params.at_most, many)
             parts.append(_open(within, Verdict.SUPPORTED, left))
         names = ", ".join(sorted({tables.name(name) for name, _, _ in places[place]}))
         bound = params.at_most if params.at_most and parts[0][0] is Verdict.SUPPORTED else params.threshold
@@ -126,17 +133,27 @@ def some_option_faster(tables: Tables, claim: Claim, params: Traded) -> list[Fin
     return findings + missing(tables, claim, findings, [option], params.scope.targets, timed=True)
 
 
-def depends_on_runtime(tables: Tables, claim: Claim, params: Bounded) -> list[Finding]:
+class Spread(Bounded):
+    """How many times as long as the fastest the slowest must take; `same_file`: only what read the very same file."""
+
+    threshold: PositiveFloat
+    same_file: bool = False
+
+
+def depends_on_runtime(tables: Tables, claim: Claim, params: Spread) -> list[Finding]:
     """The same weights differ in speed by more than `threshold` between the runtimes in `scope.options`.
 
     The figure is the speed of the fastest over that of the slowest with one reference in one run, whatever target
-    each of them ran on.
+    each of them ran on.  With `same_file` a runtime is compared with those that read the artifact it read, by its hash.
     """
     options = subjects(claim, params.scope)
 
+    def together_in(row: Any) -> tuple[Any, ...]:
+        return row.run_id, row.reference_id, row.precision, row.artifact_sha256 if params.same_file else ""
+
     places: dict[Place, list[tuple[Any, Any, int, Estimate]]] = {}
     rows = select(tables.cells, params.scope, options)
-    for _, group in _grouped(rows, lambda row: (row.run_id, row.reference_id, row.precision)):
+    for _, group in _grouped([row for row in rows if row.artifact_sha256 or not params.same_file], together_in):
         timed = [row for row in group if pd.notna(row.latency_ratio)]
         if len({(row.option, row.target) for row in timed}) > 1:
             slow, fast = (pick(timed, key=lambda row: row.latency_ratio) for pick in (min, max))
@@ -144,8 +161,9 @@ def depends_on_runtime(tables: Tables, claim: Claim, params: Bounded) -> list[Fi
                 places.setdefault(_anywhere(fast), []).append((fast, slow, len(timed), found))
     findings = []
     for place in sorted(places):
-        estimate = over_runs([estimate for *_, estimate in places[place]])
-        many = max(number for _, _, number, _ in places[place])
+        many = max(number * (number - 1) // 2 for _, _, number, _ in places[place])
+        alone = over_runs([estimate for *_, estimate in places[place]])
+        estimate = simultaneous(alone, many)
         left = untimed(tables, place, options)
         fastest, slowest = (_names(tables, (one[side] for one in places[place])) for side in (0, 1))
         figure = shown(estimate, "x")
@@ -153,8 +171,8 @@ def depends_on_runtime(tables: Tables, claim: Claim, params: Bounded) -> list[Fi
             en=f"The fastest of the runtimes, {fastest}, is {figure} times as fast as the slowest, {slowest}.",
             zh=f"最快的运行时 {fastest} 的速度是最慢的 {slowest} 的 {figure} 倍。",
         )
-        by_chance = _chosen(estimate, params.threshold, many * (many - 1) // 2)
-        verdict = _open((judge(estimate, params.threshold, "above"), by_chance), Verdict.REFUTED, left)
+        above = judge(near(estimate, "x"), params.threshold, "above"), _chosen(alone, params.threshold, many)
+        verdict = _open(above, Verdict.REFUTED, left)
         text = _but(tables, text, left)
         findings.append(finding(tables, place, estimate, params.threshold, "above", "x", text, verdict=verdict))
     return findings + missing(tables, claim, findings, options, timed=True)
@@ -165,7 +183,7 @@ def _anywhere(row: Any) -> Place:
 
 
 def _names(tables: Tables, rows: Iterable[Any]) -> str:
-    return ", ".join(sorted({tables.name(row.option) for row in rows}))
+    return ", ".join(sorted({f"{tables.name(row.option)} ({row.target})" for row in rows}))
 
 
 def _others(tables: Tables, scope: Scope, target: str) -> Iterable[str]:
@@ -239,7 +257,7 @@ gate.register(
 )
 gate.register(
     "depends_on_runtime",
-    Bounded,
+    Spread,
     depends_on_runtime,
     threshold=1.2,
     scope={"options": ["onnx", "openvino"], "precisions": ["fp32"]},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -12,18 +12,23 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, same_point, select, subjects
 from bench.decide.claims.estimates import spread_ratio, time_ratio
-from bench.decide.claims.registry import Claim
+from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
-from bench.decide.claims.verdicts import Estimate, Finding
+from bench.decide.claims.verdicts import Estimate, Finding, Kind
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.words.text import Text
 
 
 class Steady(Bounded):
-    """p90 / p50 at most `threshold` times the baseline's."""
+    """p90 / p50 at most `threshold` times the baseline's.
 
-    threshold: PositiveFloat
+    What a baseline is itself no measure of is not decided by it: it indicates.
+    """
+
+    strongest: ClassVar[Kind] = Kind.PROXY
+
+    threshold: PositiveFloat | None = None
     baseline: str = REFERENCE_OPTION
     baseline_precision: str = REFERENCE_PRECISION
 
@@ -48,13 +53,18 @@ def steady(tables: Tables, claim: Claim, params: Steady) -> list[Finding]:
         )
 
     findings = held(tables, spreads(), params.threshold, "at_most", "x", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True, each=True)
 
 
 class Scales(Bounded):
-    """Throughput grows by at least `threshold` along an axis."""
+    """Throughput grows along an axis.
 
-    threshold: PositiveFloat
+    A second thread of a small machine says nothing of a server under load: it is told.
+    """
+
+    strongest: ClassVar[Kind] = Kind.FACT
+
+    threshold: PositiveFloat | None = None
     axis: Literal["threads", "batch"]
     start: PositiveInt = Field(default=1, description="threads or images per inference to begin with")
     end: PositiveInt | None = Field(default=None, description="... and to end with; absent: 2 threads, batch 4")
@@ -84,7 +94,7 @@ def scales(tables: Tables, claim: Claim, params: Scales) -> list[Finding]:
         )
 
     findings = held(tables, gains(), params.threshold, "at_least", "x", words)
-    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True)
+    return findings + missing(tables, claim, findings, options, params.scope.targets, timed=True, each=True)
 
 
 def _along(row: Any, axis: str) -> tuple[Any, ...]:
@@ -125,7 +135,7 @@ def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Fi
         )
 
     findings = held(tables, gains(), params.threshold, "above", "x", words)
-    return findings + missing(tables, claim, findings, options, [params.target], timed=True)
+    return findings + missing(tables, claim, findings, options, [params.target], timed=True, each=True)
 
 
 _FIRST, _TWO = paced("pytorch", 80, tail=1.2), paced("pytorch", 45, threads=2)

@@ -5,11 +5,21 @@ Each asks one probe of bench/probes, a finding per subject that the probe looked
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from bench.decide.claims import gate
 from bench.decide.claims.checks._probes import answers
-from bench.decide.claims.registry import Parameters
+from bench.decide.claims.statements import Parameters
 from bench.decide.claims.synthetic import probe, results
+from bench.decide.claims.verdicts import Kind
 from bench.words.text import Text
+
+
+class Told(Parameters):
+    """What every library that works offline passes, and every file that is data: it tells none apart, so it is told."""
+
+    strongest: ClassVar[Kind] = Kind.FACT
+
 
 SAID: dict[str, tuple[str, dict[str, Text]]] = {
     "runs_without_python": (
@@ -67,10 +77,12 @@ SAID: dict[str, tuple[str, dict[str, Text]]] = {
 }
 """Check name to the probe it asks and the words for its answers."""
 
+_TOLD = {"no_network", "data_only"}
+
 for _name, (_probe, _said) in SAID.items():
     gate.register(
         _name,
-        Parameters,
+        Told if _name in _TOLD else Parameters,
         answers(_probe, _said),
         supports=results(probe(_probe, "onnx", "subject", "yes")),
         refutes=results(probe(_probe, "onnx", "subject", "no")),

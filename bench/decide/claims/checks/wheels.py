@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, PositiveInt
 
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, finding
 from bench.decide.claims.checks._releases import SYSTEMS, Releases, releases, systems_of
-from bench.decide.claims.registry import Claim, Parameters
+from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import release, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate, Finding, Verdict
+from bench.decide.claims.verdicts import Estimate, Finding, Kind, Verdict
 from bench.words.text import Text
 
 
 class Wheels(Bounded):
-    """Systems that the newest releases of `packages`, taken together, must have wheels for."""
+    """Systems that the newest releases of `packages`, taken together, must have wheels for.
 
-    threshold: PositiveInt
+    What can be installed has not run: it indicates.
+    """
+
+    strongest: ClassVar[Kind] = Kind.PROXY
+
+    threshold: PositiveInt | None = None
     packages: tuple[str, ...] = Field(min_length=1)
     systems: tuple[str, ...] = Field(default=tuple(SYSTEMS), min_length=1)
 
@@ -39,6 +46,8 @@ def wheels_for(tables: Tables, _claim: Claim, params: Wheels) -> list[Finding]:
 
 class OnlyWheels(Parameters):
     """Systems outside of which the newest releases of `packages` must have no wheel."""
+
+    strongest: ClassVar[Kind] = Kind.PROXY
 
     packages: tuple[str, ...] = Field(min_length=1)
     systems: tuple[str, ...] = Field(min_length=1)

@@ -42,4 +42,5 @@ def attest(model: Any) -> dict[str, Any]:
         "threads": model.get_session_options().intra_op_num_threads,
         "input_shape": list(meta.shape),
         "version": onnxruntime.__version__,
+        "declared": ["compute", "threads"],  # the type of the input, and the number asked for
     }

@@ -1,0 +1,30 @@
+"""What ONNX Runtime's profiler says of the nodes that were executed, native and in WebAssembly alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# Input types of convolution nodes as the profiler names them.
+COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
+
+
+def executed(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a profile's events, those of kernels that ran: with provider and types among their `args`."""
+    nodes = [event for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
+    return [node for node in nodes if node["args"].get("provider") and node["args"].get("input_type_shape")]
+
+
+def convolutions(kernels: Sequence[dict[str, Any]]) -> Counter[tuple[str, str, str]]:
+    """Operator, type of the input and provider of every convolution among `args` of kernels."""
+    return Counter(
+        (node["op_name"], next(iter(node["input_type_shape"][0])), node["provider"])
+        for node in kernels
+        if "Conv" in node["op_name"]
+    )
+
+
+def named(counted: Counter[tuple[str, str, str]]) -> dict[str, int]:
+    """The same as an attestation writes it."""
+    return {f"{operator} {kind} on {provider}": n for (operator, kind, provider), n in sorted(counted.items())}

@@ -1,0 +1,21 @@
+"""Tables as other versions of the schema wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bench import store
+from bench.store import parquet
+
+
+def write(
+    folder: Path, version: int, name: str, rows: Sequence[Mapping[str, Any]], lacking: Collection[str] = ()
+) -> None:
+    """Write a table of that version, which had all columns of now but the `lacking`."""
+    columns = [column for column in store.TABLES[name] if column.name not in lacking]
+    schema = pa.schema(columns, metadata={"schema_version": str(version), "table": name})
+    parquet.write(folder / f"{name}.parquet", rows, schema)
