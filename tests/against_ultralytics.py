@@ -29,7 +29,7 @@ from bench.grid import machine
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.places import MATRICES, ROOT
 from bench.store import read_table
-from bench.tasks.detect.task import load
+from bench.tasks.detect.task import DETECT
 from bench.tasks.images import label_path
 from bench.wall import checkpoint as checkpoints
 from bench.wall.worker import with_threads
@@ -79,7 +79,7 @@ def both(
 
 def copied(data: Path, folder: Path, limit: int | None) -> Path:
     """The evaluated images of a data file with their labels, in a folder into which either side may write."""
-    found = load(data, limit=limit)
+    found = DETECT.load(data, limit=limit)
     for image in found.images:
         target = folder / "images" / f"{image.id:06d}{image.path.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
