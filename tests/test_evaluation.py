@@ -105,6 +105,21 @@ def test_a_second_turn_in_a_round_infers_the_same_images(workshop: Workshop, gue
     assert one.predictions == {"ref": dict(list(EXPECTED.items())[:2])}, "nobody wants what the other predicts"
 
 
+def test_what_does_not_take_part_is_timed_on_what_it_was_given_last(
+    workshop: Workshop, guests: dict[str, Worker]
+) -> None:
+    one = evaluation(workshop, {"ref": guests["ref"]}, ["ref"])
+    one._guest_of = guests.__getitem__
+    last = np.full((2, 3, SIDE, SIDE), 0.5, np.float32)
+    guests["a"].outputs(last)
+    one.prepare(["ref", "a"], 2)
+    assert one.infer("a", 3, 1).samples_ms.shape == (3,)
+    one.digest()
+    assert one.left(["a"]) == 0
+    assert one.left(["ref", "a"]) == 3
+    assert one.predictions == {"ref": {}}
+
+
 def test_an_image_that_was_exchanged_is_named(workshop: Workshop, guests: dict[str, Worker], tmp_path: Path) -> None:
     one = evaluation(workshop, guests, ["ref"])
     assert cv2.imwrite(str(tmp_path / "4.png"), np.zeros((SIDE, 2 * SIDE, 3), np.uint8))

@@ -64,6 +64,14 @@ def test_a_cell_whose_device_turns_out_to_be_imitated_is_evaluated_alone(session
     assert "no latency is taken" in session.workshop.store.row(own["onnx"])["latency_stop"]
 
 
+def test_what_runs_on_a_device_beside_the_processor_is_evaluated_alone(session: Session) -> None:
+    """It would rest whenever an output is fetched, and be timed as who rests."""
+    own = wanting(session, torchscript=BOTH, onnx=BOTH)
+    targets = session.workshop.matrix.targets
+    targets[NATIVE] = targets[NATIVE].model_copy(update={"device": "cuda"})
+    assert not joining(session, own)
+
+
 def test_a_cell_on_a_device_that_may_turn_out_to_be_imitated_is_not_counted_on(session: Session) -> None:
     """Before it is loaded nobody knows, and then the reference must have been evaluated."""
     own = wanting(session, torchscript=BOTH, onnx=BOTH)

@@ -120,7 +120,9 @@ def test_sigkill_among_the_images_keeps_the_turns(matrices: Path, tmp_path: Path
     assert set(samples.cell_id) == set(table.cell_id)
     assert table.map50_95.isna().all()
     assert set(table.reason_code) == {"interrupted"}
-    assert table.reason.str.contains("and its accuracy with it").all()
+    assert table.reason.str.contains("while this cell was timed and evaluated").all()
+    assert table.reason.str.contains("it has no accuracy").all()
+    assert table.latency_p50_ms.notna().all()
 
 
 def test_a_reference_that_dies_while_it_is_timed_is_the_reason_of_the_others(matrices: Path, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ class Window:
         """Let a cell take its turn, of `share` inferences unless it is slow; nothing where its guest fails."""
         timed, untimed = self._inferences(name, guest)
         timed = share if timed == self.plan.samples else timed
-        take = guest.time if self._inputs is None else partial(self._inputs.infer, name)
+        take: Callable[[int, int], Timing] = guest.time if self._inputs is None else partial(self._inputs.infer, name)
         watch = self._watches.get(name)
         end = None if watch is None else watch()
         started, before = time.monotonic(), _cpu_times(self._cpus)
