@@ -260,7 +260,7 @@ def test_the_budget_buys_whole_launches_at_the_price_of_the_first_ones(left: flo
     run = window(Guests(ref=(20, 0.1, 0.1), a=(10, 0.1, 0.1)))
     for launch in range(PLAN.min_launches):
         run._rounds(run._start(launch), launch, PLAN.rounds, ignore)
-    run._seconds = {"ref": 12.0, "a": 28.0}
+    run._starting, run._seconds = {"ref": 4.0, "a": 8.0}, {"ref": 8.0, "a": 20.0}
     run._fix(left)
     assert run.launches == {"ref": launches, "a": launches}
     assert run.stop == {"ref": stop, "a": stop}
@@ -295,6 +295,18 @@ def evaluating(inputs: int, guests: Guests, plan: Latency = PLAN) -> tuple[Windo
     run = Window(0, guests.launch, dict.fromkeys(guests.of, "ref"), plan, [0], seed=1, inputs=deck)
     run.run(ignore)
     return run, deck
+
+
+def test_a_launch_for_which_inputs_are_left_costs_its_start() -> None:
+    """Of 120 the first stage leaves 40, which two launches infer: 3 s each, 10 for any other; of 16 s, three in all."""
+    guests = Guests(ref=(20, 0.1, 0.1), a=(10, 0.1, 0.1))
+    run = Window(0, guests.launch, dict.fromkeys(guests.of, "ref"), PLAN, [0], seed=1, inputs=Deck(guests, 120))
+    for launch in range(PLAN.min_launches):
+        run._rounds(run._start(launch), launch, PLAN.rounds, ignore)
+    run._starting, run._seconds = {"ref": 4.0, "a": 8.0}, {"ref": 8.0, "a": 20.0}
+    run._fix(16.0)
+    assert run.launches == {"ref": 7, "a": 7}
+    assert run.stop["a"] == "budget"
 
 
 def test_inputs_left_by_the_first_stage_are_shared_out_to_the_launches_that_come() -> None:

@@ -18,13 +18,14 @@ of names to such arrays where the network has several outputs;
 ran.
 Where inference happens in other processes (a browser) an adapter also has `time_inside(model, prepared, n) -> list`
 with the nanoseconds of n inferences by the clock over there, `infer_inside(model, prepared) -> (array, nanoseconds)`
-which gives what `infer` does and the time of that inference by the same clock, `cpu_ns(model)` with what those processes have used, and
-`footprint(model) -> dict` with their peak_rss_bytes and threads.  `emulated(model) -> str` names what stands in for a
-device that is not there.  `profile(model, prepared, n) -> list` gives every operator that an inference executes as
-{"name", "type", "ms"}: what the runtime calls it, and its time in n inferences with the runtime's profiler on, after
-some that are not counted: the median, or the mean where the runtime tells no more.  It takes a session of its own
-wherever a profiler would stay in the one that is timed, names an operator alike each time, and may return None where
-the operators of this model cannot be told.
+which gives what `infer` does and the time of that inference by the same clock, `cpu_ns(model)` with what those
+processes have used, and `footprint(model) -> dict` with their peak_rss_bytes and threads.
+`emulated(model) -> str` names what stands in for a device that is not there.
+`profile(model, prepared, n) -> list` gives every operator that an inference executes as {"name", "type", "ms"}: what
+the runtime calls it, and its time in n inferences with the runtime's profiler on, after some that are not counted: the
+median, or the mean where the runtime tells no more.  It takes a session of its own wherever a profiler would stay in
+the one that is timed, names an operator alike each time, and may return None where the operators of this model cannot
+be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
 Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.

@@ -112,6 +112,7 @@ class Window:
         self._inputs = inputs
         self._rounds_taken = 0
         self._seconds = dict.fromkeys(reference_of, 0.0)
+        self._starting = dict.fromkeys(reference_of, 0.0)
         self._shuffle = random.Random(seed + number)  # noqa: S311 - an order of turns that can be had again
 
     def run(self, on_turn: Callable[[int, int, str], None]) -> None:
@@ -194,7 +195,7 @@ class Window:
                 guests[name] = self._launch(name)
             except CellProblem as problem:
                 self.problems[name] = problem
-            self._seconds[name] += time.monotonic() - started
+            self._starting[name] += time.monotonic() - started
         return guests
 
     def _order(self, names: Sequence[str]) -> list[str]:
@@ -303,12 +304,18 @@ class Window:
         return math.ceil(needed * self.plan.min_launches / len(compared.logs))
 
     def _fit(self, wanted: Mapping[str, int], left: float) -> int:
-        """Launches in all, of cells that want as many, for which `left` seconds suffice at the cost of the first."""
+        """Launches in all, of cells that want as many, for which `left` seconds suffice at the cost of the first.
+
+        Inputs that are left are inferred anyway, however many launches share them: those cost their start.
+        """
         first = self.plan.min_launches
         for launch in range(first, self.plan.max_launches):
             cells = {name for name, number in wanted.items() if number > launch}
             taking_part = cells | {self._reference_of[name] for name in cells}
-            left -= sum(self._seconds[name] for name in taking_part) / first
+            dealt = (launch - first) * self.plan.rounds * self.plan.samples
+            paid = {name for name in taking_part if self._left([name]) > dealt}
+            left -= sum(self._starting[name] for name in taking_part) / first
+            left -= sum(self._seconds[name] for name in taking_part - paid) / first
             if left < 0 and cells:
                 return launch
         return self.plan.max_launches
