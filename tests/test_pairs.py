@@ -7,6 +7,7 @@ import random
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bench.measure.pairs import (
     Side,
     condition,
     huge_pages_possible,
+    parts,
     run_pair,
 )
 from bench.places import MATRICES
@@ -118,6 +120,33 @@ def test_both_sides_run_under_the_same_condition(tmp_path: Path) -> None:
     assert seen == {huge["GLIBC_TUNABLES"]}
     if huge_pages_possible():
         assert launches[0].huge_bytes > 0
+
+
+def test_a_pair_loads_its_models_at_several_addresses(tmp_path: Path) -> None:
+    told = tmp_path / "loads"
+    moving = side("a", 0.0, adapter=ADAPTER.with_name("moving.py"))
+    moving.spec["options"]["loads"] = str(told)
+    moving = replace(moving, variables={**moving.variables, "HOME": str(tmp_path)})
+    conditions = Conditions(X, [], 1, Deadlines(), tmp_path / "guests.log", inferences=33)
+    turns = run_pair(dict.fromkeys((BASE, CANDIDATE), moving), conditions, random.Random(7))  # noqa: S311 - an order
+    assert len(turns.base_ms) == len(turns.candidate_ms) == len(turns.first) == 33
+    addresses: dict[str, list[str]] = {}
+    for line in told.read_text().splitlines():
+        process, address = line.split()
+        addresses.setdefault(process, []).append(address)
+    one, other = addresses.values()
+    assert 2 <= len(one) == len(other) <= 4, "eight inferences after each load, at least"
+    assert all(before != now for where in (one, other) for before, now in pairwise(where))
+
+
+def test_inferences_are_split_evenly_over_loads() -> None:
+    assert parts(33, 4) == [9, 8, 8, 8]
+    assert parts(5, 1) == [5]
+
+
+def test_what_another_process_holds_is_loaded_once(tmp_path: Path) -> None:
+    outcome = compare(tmp_path, side("a", 10.0), side("b", 10.0), pairs=6)
+    assert (tmp_path / "launches").stat().st_size == 2 * len(outcome.screened + outcome.confirming)
 
 
 def test_a_guest_that_dies_is_told_with_its_side(tmp_path: Path) -> None:
