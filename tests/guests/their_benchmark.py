@@ -50,7 +50,8 @@ def suppressing_by_opencv() -> torch.library.Library:
     def nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
         corners = dets.numpy()
         boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        kept = cv2.dnn.NMSBoxes(boxes, scores.numpy(), 0.0, iou_threshold)
+        # Its annotations know sequences of boxes only; it takes arrays as well.
+        kept = cv2.dnn.NMSBoxes(boxes, scores.numpy(), 0.0, iou_threshold)  # type: ignore[arg-type]
         return torch.from_numpy(np.asarray(kept, np.int64).reshape(-1))
 
     library.impl("nms", nms, "CPU")
