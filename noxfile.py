@@ -57,6 +57,12 @@ def site(session: nox.Session) -> None:
 
 
 @nox.session
+def history(session: nox.Session) -> None:
+    """Merge runs into the history, or list them: `nox -s history -- add results/runs`."""
+    _bench(session, "history")
+
+
+@nox.session
 def check(session: nox.Session) -> None:
     """Hold the present state against a baseline: `nox -s check -- --against main --minutes 15`."""
     _bench(session, "check")
@@ -127,6 +133,13 @@ def coco_tables(session: nox.Session) -> None:
     """Write and read predictions of COCO's size: seconds and memory by the number of cells, `-- 10 25 50`."""
     _install(session, "core")
     session.run("python", "tests/benchmarks/coco_tables.py", *session.posargs, env=HERE)
+
+
+@nox.session(name="history-size")
+def history_size(session: nox.Session) -> None:
+    """Merge synthetic runs and write the site with their history: seconds and memory by number, `-- 200 2000`."""
+    _install(session, "core")
+    session.run("python", "tests/benchmarks/history_size.py", *session.posargs, env=HERE)
 
 
 @nox.session

@@ -4,6 +4,7 @@ From Python, as in a notebook:
 
     import bench
 
+    bench.inspect("best.pt", "data.yaml").problems
     results = bench.run(options=["onnx", "openvino"], precisions=["fp32", "int8"])
     results.measured
     bench.recommend(results, max_map_loss=0.01)
@@ -14,10 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
+__all__ = [
+    "Inspected", "Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "inspect", "read",
+    "recommend", "run",
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from bench.api import Results, compare_cells, doctor, read, recommend, run
+    from bench.api import Inspected, Results, compare_cells, doctor, inspect, read, recommend, run
     from bench.reasons import StoreError, UsageError
 else:  # a type checker that saw this would let every name pass
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Any, Unpack, get_type_hints
 
@@ -18,13 +18,17 @@ from bench.decide import compare
 from bench.decide.deploy import candidates
 from bench.decide.deploy import recommend as rules
 from bench.grid.request import OPTIONS, Request, RunOptions, parameter
-from bench.measure import checkup
+from bench.measure import checkup, inspection
 from bench.progress import Reporter
 from bench.reasons import Status, StoreError, UsageError, did_you_mean
 from bench.report import recommendation
 from bench.store import finding, metrics, reading
+from bench.words.numbers import count
 
-__all__ = ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
+__all__ = [
+    "Inspected", "Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "inspect", "read",
+    "recommend", "run",
+]  # fmt: skip
 
 
 _CHOICE = ("name", "option", "precision", "in_guide", "standing", "rank", "on_front", "ties", "behind", "beaten_by")
@@ -100,6 +104,36 @@ class Results:
         return reading.optional(self.directory, name)
 
 
+@dataclass(frozen=True, repr=False)
+class Inspected:
+    """What a model and its data are; `facts` is what `yolo11-bench inspect --format json` prints.
+
+    `model`, `data` and `calibration` in it are None where they could not be read.
+    """
+
+    facts: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Whether a run can start: `<Inspected: ready, 1 warning>`."""
+        state = "ready" if self.ready else count(len(self.problems), "problem")
+        return f"<Inspected: {state}, {count(len(self.warnings), 'warning')}>"
+
+    @property
+    def ready(self) -> bool:
+        """Whether a run can start."""
+        return bool(self.facts["ready"])
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What stops a run: a line each, with its file, its line and what to do."""
+        return tuple(self.facts["problems"])
+
+    @property
+    def warnings(self) -> pd.DataFrame:
+        """What a reader of the score must know and stops nothing: `name`, how often it was found, and in words."""
+        return pd.DataFrame(self.facts["warnings"], columns=["name", "count", "text"])
+
+
 def run(*, keyword: str | None = None, progress: bool = True, **options: Unpack[RunOptions]) -> Results:
     """Sweep, measure, store and report, as `yolo11-bench run` does; returns the run's tables.
 
@@ -117,6 +151,35 @@ def run(*, keyword: str | None = None, progress: bool = True, **options: Unpack[
     if swept.interrupted:
         raise KeyboardInterrupt(f"stopped; what was measured is in {swept.directory}")
     return Results(swept.directory)
+
+
+def inspect(
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    images: int | None = None,
+    sweep: str | None = None,
+    options: str | Sequence[str] | None = None,
+    precisions: str | Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    imgsz: int | Sequence[int] | None = None,
+    cache: str | Path | None = None,
+    matrices: str | Path | None = None,
+    progress: bool = True,
+) -> Inspected:
+    """Look at a model and its data before a run, as `yolo11-bench inspect` does; nothing is measured or exported.
+
+    All images of the split are looked at unless `images` says how many; without `model` and `data` the embedded ones.
+    The rest says which cells there will be: sizes are held against the model's stride, and where a precision is
+    calibrated, the images for that are looked at too.  What is wrong with model or data is in `problems` and raises
+    nothing; UsageError is for options that cannot be meant.
+
+    Example: bench.inspect("best.pt", "data.yaml", imgsz=640).problems
+    """
+    asked: dict[str, Any] = {"model": model, "data": data, "images": images, "sweep": sweep, "options": options}
+    asked |= {"precisions": precisions, "targets": targets, "imgsz": imgsz, "cache": cache, "matrices": matrices}
+    found = inspection.of_request(Request(_texts(asked)), Reporter(Console(), enabled=progress))
+    return Inspected(inspection.facts(found))
 
 
 def read(run: str | Path | None = None, *, results: str | Path | None = None) -> Results:
@@ -245,13 +308,13 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _signature() -> inspect.Signature:
+def _signature() -> Signature:
     """What `help(bench.run)` and a notebook's completion show: the options by name."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    kept = [one for one in inspect.signature(run).parameters.values() if one.kind is kind]
+    kind = Parameter.KEYWORD_ONLY
+    kept = [one for one in signature(run).parameters.values() if one.kind is kind]
     hints = get_type_hints(RunOptions)
-    ours = [inspect.Parameter(name, kind, default=None, annotation=hint) for name, hint in hints.items()]
-    return inspect.Signature([*kept, *ours], return_annotation=Results)
+    ours = [Parameter(name, kind, default=None, annotation=hint) for name, hint in hints.items()]
+    return Signature([*kept, *ours], return_annotation=Results)
 
 
 def _described() -> str:

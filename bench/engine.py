@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,14 @@ class _Watcher:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Hand the progress bar to the plugin."""
         config.stash[plugin.REPORTER] = self._reporter
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self) -> Generator[None, None, None]:
+        """Keep what is wrong with the expression of -k, which pytest would print by itself."""
+        try:
+            yield
+        except pytest.UsageError as error:
+            pytest.exit(str(error))
 
     def pytest_exception_interact(
         self, node: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport

@@ -19,3 +19,10 @@ def write(
     columns = [column for column in store.TABLES[name] if column.name not in lacking]
     schema = pa.schema(columns, metadata={"schema_version": str(version), "table": name})
     parquet.write(folder / f"{name}.parquet", rows, schema)
+
+
+def write_history(folder: Path, version: int, tables: Mapping[str, pa.Table]) -> None:
+    """Write a folder of a history as of that version: tables as they are, but for the version that they tell."""
+    for name, table in tables.items():
+        schema = table.schema.with_metadata({"schema_version": str(version), "table": name})
+        parquet.write(folder / f"{name}.parquet", table, schema)

@@ -34,6 +34,9 @@ RUNS = sorted(path.parent.name for path in RECORDED.glob("*/cells.parquet"))
 needs_runs = pytest.mark.skipif(not RUNS, reason="recorded runs are in a checkout only")
 needs_environments = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 
+POINT = {"imgsz": 320, "batch": 1, "threads": 1}
+"""What every row of `cells` has."""
+
 SWEEP = """
 description = "Seconds: for the tests of the Python interface."
 imgsz = [160]
@@ -46,14 +49,17 @@ SWEEP += LATENCY_OF_SECONDS
 
 USER = """
 import bench
-from bench import Results, StoreError, UsageError, compare_cells, doctor, read, recommend, run
+from bench import Inspected, Results, StoreError, UsageError, compare_cells, doctor, inspect, read, recommend, run
 
 results: Results = run(options=["onnx"], precisions="fp32", imgsz=[320, 640], images=16, cache=None, run_id="x")
 again: Results = bench.read(results.directory)
 table = compare_cells(results, "a", "b").loc["time", "ratio"]
 found = recommend(again, max_size=8, in_guide=True).attrs["summary"]
 doctor(cache="c").query("good")
+seen: Inspected = inspect("best.pt", data="data.yaml", imgsz=[320, 640], images=16)
+first: str = seen.problems[0] if not seen.ready else seen.warnings.text[0]
 run(imgz=320)  # wrong
+inspect(image=1)  # wrong
 run(images=[1.5])  # wrong
 compare_cells(None, 1, "b")  # wrong
 recommend(max_size="8")  # wrong
@@ -81,12 +87,15 @@ def cells_of(run: Any) -> Any:
 
 def test_the_exported_names_are_these() -> None:
     assert sorted(bench.__all__) == sorted(
-        ["Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "read", "recommend", "run"]
-    )
+        [
+            "Inspected", "Results", "StoreError", "UsageError", "__version__", "compare_cells", "doctor", "inspect",
+            "read", "recommend", "run",
+        ]
+    )  # fmt: skip
     assert set(bench.__all__) <= set(dir(bench))
     for name in set(bench.__all__) - {"__version__"}:
         assert inspect.getdoc(getattr(bench, name)), name
-    for name in ("run", "compare_cells", "recommend", "doctor"):
+    for name in ("run", "inspect", "compare_cells", "recommend", "doctor"):
         assert "Example: bench." in str(inspect.getdoc(getattr(bench, name))), name
 
 
@@ -188,7 +197,7 @@ def test_a_run_misspelt_is_guessed(tmp_path: Path) -> None:
 
 def test_a_run_that_measured_nothing_can_be_read(tmp_path: Path) -> None:
     skipped = {"run_id": "r", "cell_id": "m/onnx-fp32-cpu-320-b1-t1", "status": "skipped", "reason_code": "interrupted"}
-    store.write_table(tmp_path, "cells", [skipped])
+    store.write_table(tmp_path, "cells", [skipped | POINT])
     store.write_table(tmp_path, "environment", [])
     results = bench.read(tmp_path)
     assert len(results.cells) == 1
@@ -245,7 +254,7 @@ def test_the_metrics_of_recorded_runs_agree_with_their_cells(name: str) -> None:
 
 def test_old_runs_get_the_table_that_new_runs_write(tmp_path: Path) -> None:
     row = {"run_id": "r", "cell_id": "m/a", "map50": 0.5, "map_delta": -0.1, "map_delta_low": -0.2, "size_bytes": 7}
-    store.write_table(tmp_path, "cells", [row])
+    store.write_table(tmp_path, "cells", [row | POINT])
     derived = metrics.read(tmp_path)
     store.write_table(tmp_path, "metrics", metrics.from_cells([row]))
     pd.testing.assert_frame_equal(derived, metrics.read(tmp_path))
@@ -354,11 +363,14 @@ def test_a_short_name_means_the_cell_that_was_measured(tmp_path: Path) -> None:
     store.write_table(
         tmp_path,
         "cells",
-        [{"run_id": "r", "cell_id": f"m/{name}", "status": state, "size_bytes": 7} for name, state in states.items()],
+        [
+            {"run_id": "r", "cell_id": f"m/{name}", "status": state, "size_bytes": 7} | POINT
+            for name, state in states.items()
+        ],
     )
     store.write_table(tmp_path, "environment", [])
     assert compared(tmp_path, "onnx", "onnx-int8").loc["size_bytes", "ratio"] == 1
-    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": f"m/{name}"} for name in states])
+    store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": f"m/{name}"} | POINT for name in states])
     with pytest.raises(bench.UsageError, match="several cells 'onnx-fp32': m/onnx-fp32-cpu, m/onnx-fp32-cuda"):
         compared(tmp_path, "onnx-fp32", "onnx-int8")
 

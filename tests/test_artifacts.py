@@ -15,8 +15,10 @@ import pytest
 from bench.environments.installers import OnOutput
 from bench.environments.locked import Env, Environments
 from bench.guest.seal import ISOLATED, NETWORK, WRITES
-from bench.reasons import CellProblem, Reason, UsageError
+from bench.reasons import CellProblem, Reason, Status, UsageError
+from bench.wall import carried
 from bench.wall.artifacts import Artifacts, ExportRequest
+from bench.wall.carried import Carried
 from bench.wall.confinement import refusals
 
 GUESTS = Path(__file__).parent / "guests"
@@ -215,3 +217,80 @@ def test_a_cache_that_cannot_be_written_costs_the_cell(tmp_path: Path) -> None:
     with pytest.raises(CellProblem, match="cannot store") as problem:
         make(tmp_path / "cache").ensure(plan(tmp_path))
     assert problem.value.reason is Reason.EXPORT_FAILED
+
+
+# -- what was packed on another machine --------------------------------------------------------------------------------
+
+
+class NoEnvironments(CoreEnvironments):
+    """Those of a machine that can install none, and whose locks are of another time."""
+
+    def lock_text(self, family: str) -> str:
+        return f"{family}==2\n"
+
+    def ensure(self, family: str, on_output: OnOutput | None = None) -> Env:
+        del on_output
+        raise CellProblem(Reason.ENVIRONMENT_FAILED, f"there is no index for {family}")
+
+    def existing(self, family: str) -> Env | None:
+        del family
+        return None
+
+
+def elsewhere(cache: Path) -> Artifacts:
+    """The artifacts of another machine."""
+    return Artifacts(cache, NoEnvironments(ROOT / "matrices", cache))
+
+
+def test_an_artifact_that_was_brought_needs_no_exporter(artifacts: Artifacts, tmp_path: Path) -> None:
+    """It is the same file under the same address, though this machine's own address for it would be another."""
+    request, other = dataclasses.replace(plan(tmp_path), program="compiler 1"), tmp_path / "other"
+    made = artifacts.ensure(request)
+    carried.write(other, Carried({artifacts.asked(request): made.key}))
+    shutil.copytree(made.directory, other / "artifacts" / made.key)
+    there = dataclasses.replace(request, program="")
+    found = elsewhere(other).ensure(there)
+    assert (found.key, found.manifest) == (made.key, made.manifest)
+    assert elsewhere(other).key(there) == made.key
+    assert elsewhere(tmp_path / "empty").key(there) != made.key
+    (found.directory / "model.bin").write_bytes(b"damaged")
+    with pytest.raises(CellProblem, match="there is no index"):
+        elsewhere(other).ensure(there)
+
+
+def test_what_was_brought_is_found_by_what_it_is(artifacts: Artifacts, tmp_path: Path) -> None:
+    request = plan(tmp_path)
+    image = tmp_path / "image.png"
+    image.write_bytes(b"pixels")
+    same = [
+        dataclasses.replace(request, environment="other"),
+        dataclasses.replace(request, program="compiler 1"),
+    ]
+    others = [
+        dataclasses.replace(request, option="other"),
+        dataclasses.replace(request, imgsz=64),
+        dataclasses.replace(request, device="a card"),
+        dataclasses.replace(request, calibration=(image,)),
+    ]
+    assert {artifacts.asked(one) for one in same} == {artifacts.asked(request)}
+    assert len({artifacts.asked(one) for one in [request, *others]}) == 1 + len(others)
+
+
+def test_why_there_is_no_artifact_is_brought_too(artifacts: Artifacts, tmp_path: Path) -> None:
+    """Where nothing can be exported; a machine that can tries for itself."""
+    request, other = plan(tmp_path), tmp_path / "other"
+    refusal = (Reason.PRECISION_UNSUPPORTED.value, "not in 8 bits", Status.SKIPPED.value)
+    carried.write(other, Carried(problems={artifacts.asked(request): refusal}))
+    with pytest.raises(CellProblem, match="not in 8 bits") as problem:
+        elsewhere(other).ensure(request)
+    assert (problem.value.reason, problem.value.status) == (Reason.PRECISION_UNSUPPORTED, Status.SKIPPED)
+    with pytest.raises(CellProblem, match="there is no index"):
+        elsewhere(tmp_path / "empty").ensure(request)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"artifacts": {}, "problems": {"x": 1}}'])
+def test_a_damaged_list_of_what_was_brought_is_named(text: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / carried.FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=f"{carried.FILE} is damaged"):
+        make(cache)

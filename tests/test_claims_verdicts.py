@@ -278,8 +278,9 @@ def test_loading_names_what_is_wrong(tmp_path: Path) -> None:
     grid = matrix.load()
     with pytest.raises(UsageError, match="no run given"):
         load([], grid)
+    same = {"run_id": "same", "cell_id": "c", "imgsz": 320, "batch": 1, "threads": 1}
     for name in ("one", "two"):
-        for table, rows in (("cells", [{"run_id": "same", "cell_id": "c"}]), ("environment", [])):
+        for table, rows in (("cells", [same]), ("environment", [])):
             store.write_table(tmp_path / name, table, rows)
     with pytest.raises(UsageError, match="name each run once"):
         load([tmp_path / "one", tmp_path / "two"], grid)

@@ -338,6 +338,11 @@ def test_gaps_are_filled_and_never_shown(files: dict[str, str], locales: dict[st
 # Files that need nothing else
 
 
+def test_without_a_history_there_are_no_nights(files: dict[str, str]) -> None:
+    assert not [name for name in files if "trend" in name or "night" in name]
+    assert "trends.html" not in files["en/index.html"]
+
+
 def test_every_link_leads_to_a_file_and_an_anchor_that_are_there(files: dict[str, str]) -> None:
     parsed = {name: Html(text) for name, text in files.items() if name.endswith(".html")}
     assert len(parsed) > 2 * (14 + 5)

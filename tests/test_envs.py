@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environments import installers, locked
+from bench.environments import installers, locked, locks
 from bench.environments.locked import Environments
 from bench.reasons import CellProblem, Reason, UsageError
 
@@ -274,13 +274,13 @@ def test_a_lock_has_no_local_label_and_no_place_in_it(matrices: Path, wheels: Pa
     write_wheel(wheels, "2.0+cpu")
     source = matrices / "envs" / "made.in"
     source.write_text("# what we ask\nprobe>=1\n", encoding="utf-8")
-    path = locked.lock("made", matrices)
+    path = locks.lock("made", matrices)
     assert path.read_text(encoding="utf-8") == "probe==2.0\n"
     source.write_text("probe>=3\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"made\.in: no set of versions"):
-        locked.lock("made", matrices)
+        locks.lock("made", matrices)
     with pytest.raises(UsageError, match="does not exist"):
-        locked.lock("absent", matrices)
+        locks.lock("absent", matrices)
 
 
 def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, wheels: Path) -> None:
@@ -288,13 +288,13 @@ def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, w
     source = matrices / "envs" / "made.in"
     source.write_text("# bench: no-deps\nprobe\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"must be name==version; not: probe"):
-        locked.lock("made", matrices)
+        locks.lock("made", matrices)
     source.write_text("# why\n# bench: no-deps\nprobe==3.0\n", encoding="utf-8")
-    assert locked.lock("made", matrices).read_text(encoding="utf-8") == "# bench: no-deps\nprobe==3.0\n"
+    assert locks.lock("made", matrices).read_text(encoding="utf-8") == "# bench: no-deps\nprobe==3.0\n"
     assert "probe==3.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
     pins = ["other==1.0 ; platform_machine == 'none'", "probe==1.0 ; platform_machine != 'none'"]
     source.write_text("\n".join(["probe==1.0", "# bench: no-deps", *pins]), encoding="utf-8")
-    assert locked.lock("made", matrices).read_text(encoding="utf-8").splitlines() == ["# bench: no-deps", *pins]
+    assert locks.lock("made", matrices).read_text(encoding="utf-8").splitlines() == ["# bench: no-deps", *pins]
     assert "probe==1.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
 
 

@@ -16,11 +16,11 @@ from faults import fuzz, strategies
 from faults.campaign import KINDS, Campaign, experiment, schedule
 from faults.files import DAMAGES, damage
 from faults.fuzz import INPUTS, Input, Place, try_out
+from faults.going import SWEEP_TEXT
 from faults.holds import TRACEBACK, Watched, asked, changed, ended, environments, orphans, readable
 from faults.kinds import Kind, Outcome, Setting
 from faults.prepare import prepare
 from faults.runs import KINDS as RUNS
-from faults.runs import SWEEP_TEXT
 from hypothesis.strategies import integers
 from report_fixture import write_run
 from running import Done
@@ -68,6 +68,7 @@ def test_a_campaign_is_a_thousand_faults_of_every_kind() -> None:
     counts = Counter(kind.name for kind in schedule(KINDS, 1000))
     total = sum(kind.full for kind in KINDS)
     assert total >= 1000
+    assert sum(counts[kind.name] for kind in RUNS) >= 100, "whole runs"
     assert sum(one.full for one in INPUTS) >= 10_000
     for kind in KINDS:
         assert abs(counts[kind.name] - 1000 * kind.full / total) <= 1, kind.name

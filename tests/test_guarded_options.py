@@ -14,12 +14,13 @@ from bench.demo import CHECKPOINT
 from bench.demo.render import render
 from bench.environments.javascript import JsEnvironments
 from bench.environments.locked import Environments
-from bench.grid import machine, matrix
+from bench.grid import entries, machine, matrix
 from bench.grid.matrix import Cell
 from bench.guest.seal import ISOLATED, NETWORK, WRITES
 from bench.measure import exporting
 from bench.places import MATRICES
-from bench.probes.no_network import TARGETS, read_trace, tracer
+from bench.probes.context import Settings
+from bench.probes.no_network import TARGETS, read_trace, tracer, unnamed
 from bench.wall.artifacts import Artifacts
 from bench.wall.confinement import refusals
 from bench.wall.spec import load_spec
@@ -27,11 +28,8 @@ from bench.wall.worker import Worker
 
 IMGSZ = 160
 MATRIX = matrix.load()
-UNCONNECTED = {"pytorch": 1, "saved_model": 1, "graphdef": 1}
-"""Sockets that are connected to nobody: ultralytics has libuuid ask for this machine's own address, and a library of
-TensorFlow's tries whether the loopback has IPv6."""
-ROUTE = {"2001:4860:4860::8888 port 443"}
-"""What Chromium asks the kernel for a way to, over a socket that sends nothing; in a guest there is none."""
+KNOWN = entries.parse(Settings, entries.read(MATRICES / "probes.toml"), "probes.toml").known
+"""What guests do with sockets though they speak to nobody, by name."""
 pytestmark = [
     pytest.mark.options,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
@@ -88,6 +86,8 @@ def test_a_measured_guest_looks_nothing_up_and_opens_no_socket(
     for what, said in ((NETWORK, ISOLATED), (WRITES, "own folders")):
         assert attested[what].startswith(refusals().get(what, said))
     seen = read_trace(tmp_path / "trace")
-    assert set(seen.outside) <= (ROUTE if family else set())
-    if family is None:  # a page is served over the loopback
-        assert seen.sockets == UNCONNECTED.get(cell.option.id, 0)
+    assert not unnamed(cell.option.id, seen, KNOWN), "a call that is not named, with its cause, in probes.toml"
+    if family is None:  # a browser does not always do all that it may
+        named = {call for one in KNOWN if cell.option.id in one.options for call in one.calls}
+        assert set(seen.calls) == named, "what is named in probes.toml is done"
+        assert not seen.outside

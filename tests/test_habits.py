@@ -17,8 +17,9 @@ from bench.reasons import UsageError
         ("run device=cuda:1", "run --targets cuda"),
         ("run device=cpu half=True int8=True", "run --targets cpu --precisions fp16,int8"),
         ("run half=False int8=1", "run --precisions int8"),
-        ("list format=engine device=mps", "list --options tensorrt --targets coreml"),
-        ("run format=pb", "run --options graphdef"),
+        ("list format=engine device=mps", "list --options engine --targets coreml"),
+        ("run format=litert quantize=8", "run --options litert --precisions int8"),
+        ("run quantize=w16a16", "run --precisions fp16"),
         ("run --model=best.pt --options onnx", "run --model=best.pt --options onnx"),
         ("baseline promote x --why model=n", "baseline promote x --why model=n"),
         ("show odd=run", "show odd=run"),
@@ -28,7 +29,7 @@ def test_ultralytics_words_become_options(written: str, meant: str) -> None:
     assert translated(written.split()) == meant.split()
 
 
-@pytest.mark.parametrize("word", ["half=maybe", "device=tpu", "device=0,tpu"])
+@pytest.mark.parametrize("word", ["half=maybe", "quantize=w8a16", "device=tpu", "device=0,tpu"])
 def test_a_value_that_cannot_be_meant_is_told(word: str) -> None:
     with pytest.raises(UsageError, match=word.partition("=")[0]):
         translated(["run", word])

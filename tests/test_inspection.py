@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from running import USERS_CACHE, Done, bench
 from sets import BOX, IN_PX, data_file, fill, label, load_set, picture, problems_of
 
-from bench import demo
+from bench import demo, inspect
 from bench.environments.locked import Environments
 from bench.places import EXPORTERS
 from bench.reasons import PROBLEMS_TOLD, Collector, Problems, UsageError
@@ -344,6 +344,22 @@ def test_what_is_seen_is_there_as_json(tmp_path: Path) -> None:
     assert facts["data"]["images"]["read"] == 8
     assert facts["calibration"]["evaluated_too"] == 0
     assert [(one["name"], one["count"]) for one in facts["warnings"]] == [("renamed_classes", 1)]
+    seen = inspect(data=data, images=8, cache=USERS_CACHE, progress=False)
+    assert json.loads(json.dumps(seen.facts)) == facts, "Python is told the same"
+    assert seen.ready
+    assert seen.warnings[["name", "count"]].to_numpy().tolist() == [["renamed_classes", 1]]
+    assert repr(seen) == "<Inspected: ready, 1 warning>"
+
+
+def test_from_python_problems_are_told_and_options_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    data = demo_file(tmp_path, {"names": "[only, two]"})
+    seen = inspect(data=str(data), images=4, precisions=["fp32"], cache=USERS_CACHE, progress=False)
+    assert not seen.ready
+    assert any("is not one of 0 to 1" in problem for problem in seen.problems)
+    assert seen.warnings.columns.tolist() == ["name", "count", "text"]
+    assert repr(seen).startswith(f"<Inspected: {len(seen.problems)} problem")
+    with pytest.raises(UsageError, match="onnxx"):
+        inspect(options="onnxx", progress=False)
 
 
 def test_problems_of_model_data_and_calibration_are_told_together(tmp_path: Path) -> None:

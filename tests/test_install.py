@@ -49,7 +49,7 @@ def test_the_wheel_holds_the_package_and_its_data_and_nothing_else(wheel: Path) 
     wanted = re.findall(r"^Requires-Dist: ([^;\n]+)$", metadata, re.MULTILINE)
     lines = (ROOT / "matrices" / "envs" / "core.in").read_text(encoding="utf-8").splitlines()
     assert sorted(wanted) == sorted(line for line in lines if not line.startswith("#"))
-    assert "yolo11-bench = bench.cli.app:main" in points
+    assert "yolo11-bench = bench.__main__:main" in points
     assert "bench.plugin = bench.plugin" in points
     assert size < MEGABYTES * 10**6
 

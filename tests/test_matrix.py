@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.grid import machine, matrix
+from bench.grid.request import Request, expand
 from bench.grid.schema import Signs, Target
 from bench.places import MATRICES
 from bench.reasons import UsageError
@@ -75,6 +76,7 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("options/onnx.toml", '"cpu"', '"cpuu"', ["onnx.toml", "targets", "unknown cpuu (did you mean cpu?)", "arm"]),
         ("options/onnx.toml", 'id = "onnx"', 'id = "onx"', ["options/onnx.toml", "'onx'", "file's name"]),
         ("options/onnx.toml", 'environment = "onnx"', 'environment = "x"', ["environment", "envs/x.txt", "openvino"]),
+        ("options/onnx.toml", 'format = "onnx"', 'format = "engine"', ["'onnx' is called engine too", "aliases"]),
         ("options/openvino.toml", 'artifact = "fp32"', 'artifact = "fp31"', ["bf16", "fp31", "allowed", "fp16"]),
         ("options/graphdef.toml", "sources", 'source = "onnx"\nsources', ["source and source_environment", "both"]),
         ("options/graphdef.toml", ":export-tf", ":x", ["export, before it saved_model", "envs/x.txt is missing"]),
@@ -105,6 +107,23 @@ def test_unknown_names_on_the_command_line_list_what_is_allowed() -> None:
     sweep = matrix.override(read.sweep("smoke"), "test", options=["torchscript"], precisions=["int8"])
     with pytest.raises(UsageError, match="no cell"):
         read.cells("m", sweep)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("litert", "tflite"), ("tflite", "tflite"), ("TRT", "tensorrt"), ("engine", "tensorrt"), ("pb", "graphdef"),
+     ("mlpackage", "coreml"), ("onxx", "onxx"), ("*", "*")],
+)  # fmt: skip
+def test_options_are_known_by_the_names_that_people_have_for_them(written: str, meant: str) -> None:
+    """TF Lite is LiteRT to the newest Ultralytics, whose own other names for TensorRT and Core ML are understood."""
+    assert matrix.load().named([written]) == [meant]
+
+
+def test_another_name_of_an_option_selects_its_cells() -> None:
+    asked = {"sweep": "all", "precisions": "fp32", "targets": "cpu"}
+    cells = [expand(Request({**asked, "options": name})).cells for name in ("litert", "tflite")]
+    assert [cell.id for cell in cells[0]] == [cell.id for cell in cells[1]]
+    assert any(cell.option.id == "tflite" for cell in cells[0])
 
 
 def test_a_sweep_can_leave_out_a_precision_or_only_one_of_its_targets() -> None:

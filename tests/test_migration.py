@@ -26,6 +26,7 @@ from bench.stats.percentile import percentile_bound
 from bench.store import baselines, migration
 from bench.store.tables import read_table
 
+CELL = {"run_id": "r", "cell_id": "c", "reference_id": "c", "imgsz": 320, "batch": 1, "threads": 1}
 FIRST, SECOND = (ROOT / "tests" / "runs" / f"version-{version}" for version in (1, 2))
 """The run coco128-640-cpu as the bench recorded it at e350e6f, and again at 409bc78; without its predictions."""
 
@@ -93,7 +94,7 @@ def test_the_second_versions_percentiles_become_bounds_of_the_same_samples() -> 
 
 def test_bounds_of_the_second_version_stay(tmp_path: Path) -> None:
     """Its later runs held them already, which their column of the autocorrelation tells."""
-    rows = [{"run_id": "r", "cell_id": "c", "reference_id": "c", "latency_p90_ms": 7.0}]
+    rows = [CELL | {"latency_p90_ms": 7.0}]
     older.write(tmp_path / "later", 2, "cells", rows)
     older.write(tmp_path / "earlier", 2, "cells", rows, lacking=["latency_autocorrelation"])
     assert read_table(tmp_path / "later", "cells").latency_p90_ms.tolist() == [7.0]
@@ -124,7 +125,7 @@ FACTS = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64", "cpu_cores_logical": "
 def test_probes_made_when_names_were_shorter_are_of_the_runs_own_machine(tmp_path: Path) -> None:
     facts = [{"scope": "machine", "key": key, "value": value} for key, value in FACTS.items()]
     probes = [{"probe": "devices", "subject": name, "machine": name} for name in ("AMD EPYC, Linux", "Another, Linux")]
-    older.write(tmp_path, 2, "cells", [{"run_id": "r", "cell_id": "c", "reference_id": "c"}])
+    older.write(tmp_path, 2, "cells", [CELL])
     older.write(tmp_path, 2, "environment", facts)
     older.write(tmp_path, 2, "probes", probes)
     found = load([tmp_path], matrix.load()).probes.set_index("subject").machine

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,12 @@ class Machine:
             CACHE_VARIABLE: str(folder / "cache"),
         }
 
-    def run(self, workflow: str, job: str, **variables: str) -> Night:
-        """Run the steps of a job that GitHub would start on this machine."""
+    def run(self, workflow: str, job: str, inputs: Mapping[str, str] | None = None, **variables: str) -> Night:
+        """Run the steps of a job that GitHub would start on this machine, by hand with these inputs."""
         contexts: dict[str, Any] = {
             "github": {"sha": self.commit(), "server_url": "https://forge", "repository": "o/r", "run_id": "5"},
             "matrix": {"machine": "x64"},
-            "inputs": {},
+            "inputs": inputs or {},
         }
         runner = Runner(self.checkout, self.temp, self.variables | variables)
         return runner.run(workflows.read(workflow)["jobs"][job], contexts)
@@ -142,6 +144,23 @@ def test_three_nights_a_baseline_nothing_new_and_a_regression(tmp_path: Path) ->
     body = json.loads(machine.calls.read_text(encoding="utf-8").splitlines()[-1])["body"]
     assert "onnx-fp32-cpu-320" in body
     assert machine.commit() in body
+
+
+def test_a_machine_that_the_project_has_not_is_recorded(tmp_path: Path) -> None:
+    """With this machine in the place of an Arm one: `arm-cpu` is found here, and computes float32 as that does."""
+    machine = Machine(tmp_path)
+    signs = 'cpu_bound = true\ndetect.machine = ["aarch64", "arm64"]'
+    machine.change("matrices/targets.toml", signs, f'cpu_bound = true\ndetect.machine = ["{platform.machine()}"]')
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "python")], check=True)
+    path = f"{tmp_path / 'python' / 'bin'}:{machine.variables['PATH']}"
+    night = machine.run("record.yml", "record", {"machine": "arm64", "sweep": "quick"}, PATH=path)
+    assert not night.failed, night.said
+    (run,) = (machine.temp / "runs").iterdir()
+    assert run.name.endswith("-arm64")
+    cells = pd.read_parquet(run / "cells.parquet").set_index("cell_id")
+    measured = set(cells.index[cells.status == "measured"])
+    assert {cell for cell in measured if "arm-cpu" in cell} == {"pytorch-fp32-arm-cpu-320", "onnx-fp32-arm-cpu-320"}
+    assert (run / "report.html").is_file()
 
 
 def test_a_pull_request_that_changes_no_cell_is_checked_without_a_clock(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bench.demo.render import render
 from bench.environments.javascript import JsEnvironments
 from bench.environments.locked import Environments
 from bench.grid import machine
-from bench.places import EXPORTERS, MATRICES, ROOT, RUNTIMES
+from bench.places import EXPORTERS, GUEST, MATRICES, ROOT, RUNTIMES
 from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.letterbox import letterbox
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
@@ -226,6 +226,53 @@ def test_without_a_browser_the_cell_is_skipped_with_how_to_get_one(
         worker.load(spec_for(exported["fp32"], "browser-wasm", javascript))
     assert problem.value.reason is Reason.TARGET_ABSENT
     assert problem.value.status is Status.SKIPPED
+
+
+HELPERS = """
+import subprocess, sys, time
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import server
+
+_browser = server.import_adapter(Path(sys.argv[1], "runtimes", "_browser.py"))
+with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["true"]) as ended:
+    time.sleep(0.5)  # nobody has waited for it: it is a zombie
+    print([process.pid == living.pid for process in _browser.Page.processes(None)])
+    living.kill()
+"""
+
+
+def test_a_helper_of_the_browser_that_has_just_ended_is_not_counted(environments: Environments) -> None:
+    command = [str(environments.ensure("browser").python), "-c", HELPERS, str(GUEST)]
+    done = subprocess.run(command, env=environments.variables(), capture_output=True, text=True, check=False)
+    assert done.stdout == "[True]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "told"),
+    [
+        ('case "$*" in --version) echo Chromium 1.2.3;; *) kill -9 $$;; esac', Reason.LOAD_FAILED, "SIGKILL"),
+        ('case "$*" in --version) echo Chromium 1.2.3;; *) exit 3;; esac', Reason.LOAD_FAILED, "exitCode=3"),
+        ("exit 127", Reason.TARGET_ABSENT, "cannot be started"),  # as without one of its libraries
+    ],
+    ids=["killed", "ended", "cannot"],
+)
+def test_a_browser_that_ends_at_its_start_is_no_absent_one(
+    exported: dict[str, Artifact],
+    environments: Environments,
+    javascript: Path,
+    tmp_path: Path,
+    script: str,
+    reason: Reason,
+    told: str,
+) -> None:
+    chromium = tmp_path / "chromium"
+    chromium.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    chromium.chmod(0o755)
+    with guest(environments, PATH=str(tmp_path)) as worker, pytest.raises(CellProblem, match=told) as problem:
+        worker.load(spec_for(exported["fp32"], "browser-wasm", javascript))
+    assert problem.value.reason is reason
 
 
 def test_a_guest_that_is_killed_leaves_no_browser_behind(

@@ -187,7 +187,7 @@ def test_core_ml_itself_is_refused_outside_macos(artifacts: Artifacts, environme
 
 
 @pytest.mark.skipif(platform.system() != "Darwin", reason="Core ML runs on macOS only")
-@pytest.mark.parametrize("units", ["ALL", "CPU_ONLY", "CPU_AND_NE"])
+@pytest.mark.parametrize("units", ["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"])
 def test_core_ml_agrees_with_pytorch_on_macos(
     units: str, artifacts: Artifacts, environments: Environments, inputs: list[Array], reference: list[Array]
 ) -> None:

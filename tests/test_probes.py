@@ -29,7 +29,7 @@ from bench.grid import entries
 from bench.guest.seal import NETWORK
 from bench.places import MATRICES
 from bench.probes import data_only, devices, no_network, no_python, operators, packages, runner, sandbox
-from bench.probes.context import Parity, Settings, difference
+from bench.probes.context import Known, Parity, Settings, difference
 from bench.probes.observation import Observation, Outcome, Unavailable
 from bench.reasons import UsageError
 from bench.wall.confinement import CONFINED, Confinement, refusals
@@ -195,12 +195,38 @@ def test_a_guest_that_needs_a_network_fails_without(options: dict[str, Any], exp
         (r'9 sendto(5, "\277\243\1\0\0\1\0\0\0\0\0\0\3www\7example\3com\0\0\1\0\1", 33, MSG_NOSIGNAL, NULL, 0) = 33', 0,
          ("name looked up: www.example.com",)),
         (r'9 sendto(5, "GET / HTTP/1.1\r\n\r\n padding padding", 33, MSG_NOSIGNAL, NULL, 0) = 33', 0, ()),
+        ('7 bind(3, {sa_family=AF_INET, sin_port=htons(9), sin_addr=inet_addr("0.0.0.0")}, 16) = 0', 0, ()),
     ],
 )  # fmt: skip
 def test_lines_of_a_trace(tmp_path: Path, line: str, sockets: int, outside: tuple[str, ...]) -> None:
     (tmp_path / "trace").write_text(line + "\n", encoding="utf-8")
     traffic = no_network.read_trace(tmp_path / "trace")
     assert (traffic.sockets, traffic.outside) == (sockets, outside)
+
+
+SOME = """\
+7 socket(AF_INET6, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP) = 3
+7 bind(3, {sa_family=AF_INET6, sin6_port=htons(0), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "::1", &sin6_addr), sin6_scope_id=0}, 28) = 0
+8 socket(AF_UNIX, SOCK_DGRAM, 0) = 4
+8 connect(4, {sa_family=AF_UNIX, sun_path="/run/x"}, 9) = 0
+"""  # noqa: E501 - lines of strace
+MORE = '9 connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("203.0.113.7")}, 16) = -1 ENETUNREACH'
+KNOWN = [
+    Known(name="gRPC", options=["graphdef"], calls=["socket AF_INET6 SOCK_STREAM", "bind ::1"], why="it tries IPv6")
+]
+
+
+def test_sockets_that_are_known_are_told_by_name_and_others_are_new(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text(SOME, encoding="utf-8")
+    traffic = no_network.read_trace(tmp_path / "trace")
+    assert traffic.calls == ("socket AF_INET6 SOCK_STREAM", "bind ::1")
+    assert not no_network.unnamed("graphdef", traffic, KNOWN)
+    assert no_network.unnamed("onnx", traffic, KNOWN) == list(traffic.calls), "it is known of another option"
+    assert "1 internet sockets opened (gRPC: it tries IPv6), 0 " in no_network.judge("graphdef", traffic, KNOWN).text
+    (tmp_path / "trace").write_text(SOME + MORE, encoding="utf-8")
+    traffic = no_network.read_trace(tmp_path / "trace")
+    assert no_network.unnamed("graphdef", traffic, KNOWN) == ["connect 203.0.113.7 port 443"]
+    assert outcome(no_network.judge("graphdef", traffic, KNOWN)) == "no"
 
 
 def test_a_page_that_asks_another_origin_is_told() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 from running import USERS_CACHE, bench
 
 from bench import store
-from bench.decide import drops
+from bench.decide import drops, rule
 from bench.decide.drops import Predictions
 from bench.grid.request import CACHE_VARIABLE
 from bench.measure.neighbours import busy
@@ -92,9 +94,54 @@ def test_the_command_end_to_end(tmp_path: Path) -> None:
     more, _ = stored.read(path)
     assert len(more) > len(pairs), "later pairs are added"
     assert more.session.nunique() == 2
-    shown = bench("self-check", "--show", "--results", tmp_path / "runs")
+    show = ["self-check", "--show", "--results", tmp_path / "runs"]
+    shown = bench(*show)
     assert shown.code == 0
     assert path.name in shown.said
+    assert "anew" not in shown.said
+    kept, facts = stored.read(path)
+    older = {name: value for name, value in facts["judged"].items() if name != "rule"}
+    for judged, told in (
+        (older, "of an older rule of the gate"),
+        ({**older, "rule": "another"}, "of an older rule of the gate"),
+        ({**facts["judged"], "margins": {}}, "of other margins"),
+        ({**facts["judged"], "pairs": 1}, f"of 1 of the {len(kept)} pairs"),
+        (None, "not judged yet"),
+    ):
+        stored.write(path, kept, facts | {"judged": judged})
+        before = path.read_bytes()
+        shown = bench(*show)
+        assert told in shown.said
+        assert "self-check --results" in shown.said
+        assert "--minutes 0 --draws 0" in shown.said
+        assert path.read_bytes() == before, "nothing is judged where something is shown"
+    again = bench(*asked, "--minutes", "0")
+    assert again.code == 0, again.said
+    assert stored.read(path)[1]["judged"] == facts["judged"]
+    assert "anew" not in bench(*show).said
+
+
+NOT_OF_THE_RULE = {
+    "bench.decide.operators",  # which are counted, not timed
+    "bench.measure.pairs",  # whose pairs are stored
+    "bench.stats.turns",  # of launches
+}
+
+
+def test_all_that_decides_is_in_the_rules_fingerprint() -> None:
+    """A module that one of them comes to use is one of them, or it is said why not."""
+    known = {module.__name__ for module in rule.MODULES}
+    used = set()
+    for module in rule.MODULES:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inside = {f"{node.module}.{alias.name}" for alias in node.names} & set(sys.modules)
+                used |= inside or {node.module}
+    deciding = {name for name in used if name.startswith(("bench.decide.", "bench.measure.", "bench.stats."))}
+    assert deciding - known == NOT_OF_THE_RULE
+    assert rule.judged({"judged": {"rule": rule.fingerprint()}})
+    for older in ({}, {"judged": None}, {"judged": {"pairs": 3}}, {"judged": {"rule": "another"}}):
+        assert not rule.judged(older)
 
 
 def test_ctrl_c_keeps_what_was_taken(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ SUMMARY_COLUMNS = [
 # fmt: on
 
 
+POINT = {"imgsz": 320, "batch": 1, "threads": 1}
+"""What every row of `cells` has."""
+
+
 def test_summary_columns_keep_their_names() -> None:
     assert set(SUMMARY_COLUMNS) <= set(CELLS.names)
 
@@ -39,7 +43,7 @@ def test_every_column_has_a_meaning_and_the_page_is_current() -> None:
 
 
 def test_pandas_and_duckdb_read_a_table_in_one_line(tmp_path: Path) -> None:
-    path = store.write_table(tmp_path, "cells", [{"run_id": "r", "cell_id": "c", "latency_ratio": 1.5, "imgsz": 320}])
+    path = store.write_table(tmp_path, "cells", [{"cell_id": "c", "latency_ratio": 1.5} | POINT])
     assert pd.read_parquet(path).latency_ratio[0] == 1.5
     found = duckdb.sql(f"select imgsz from '{path}'")
     assert found is not None
@@ -51,7 +55,7 @@ def test_pandas_and_duckdb_read_a_table_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_row_that_does_not_fit_is_refused_and_the_old_table_stays(tmp_path: Path) -> None:
-    store.write_table(tmp_path, "cells", [{"cell_id": "old"}])
+    store.write_table(tmp_path, "cells", [{"cell_id": "old"} | POINT])
     with pytest.raises(store.StoreError, match=r"cells\.parquet"):
         store.write_table(tmp_path, "cells", [{"cell_id": "new", "imgsz": "wide"}])
     assert store.read_table(tmp_path, "cells").cell_id.tolist() == ["old"]
@@ -59,7 +63,7 @@ def test_a_row_that_does_not_fit_is_refused_and_the_old_table_stays(tmp_path: Pa
 
 
 def test_a_full_disk_is_one_clear_error_and_the_old_table_stays(tmp_path: Path) -> None:
-    store.write_table(tmp_path, "cells", [{"cell_id": "old"}])
+    store.write_table(tmp_path, "cells", [{"cell_id": "old"} | POINT])
     code = (
         "import resource, signal, sys, pathlib, random\n"
         "from bench import store\n"

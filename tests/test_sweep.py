@@ -220,6 +220,7 @@ def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path
         (["--run-id", "a/b"], "begin with a dot or contain a slash"),
         (["--targets", "intel-npu", "--options", "openvino"], "nothing was measured"),
         (["-k", "nothing_like_this"], "no cell matches"),
+        (["-k", "(("], "Wrong expression passed to '-k': (("),
     ],
 )
 def test_wrong_usage_is_one_clear_message_and_exit_code_2(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from bench.reasons import CellProblem, Reason, Status
 from bench.wall.confinement import Confinement
+from bench.wall.process import GuestProcess
 from bench.wall.worker import Worker
 
 GUESTS = Path(__file__).parent / "guests"
@@ -40,6 +42,24 @@ def spec(layout: str = "channels_first", units: str = "px", batch: int = 1, **op
 
 def worker(name: str, **keywords: Any) -> Worker:
     return Worker(Path(sys.executable), GUESTS / f"{name}.py", variables={"PATH": os.environ["PATH"]}, **keywords)
+
+
+def test_an_answer_that_is_there_is_read_past_the_deadline(tmp_path: Path) -> None:
+    """As after Ctrl-Z and `fg`: the bench was stopped meanwhile, and the guest was not."""
+    command = ["sh", "-c", "echo answered; exec sleep 60"]
+    guest = GuestProcess("echo", command, {"PATH": os.environ["PATH"]}, tmp_path, tmp_path / "log")
+    try:
+        with selectors.DefaultSelector() as selector:
+            assert guest._process.stdout is not None
+            selector.register(guest._process.stdout, selectors.EVENT_READ)
+            assert selector.select(30)
+        late = time.monotonic() - 1
+        assert guest._line("infer", late, 0.5, 0) == b"answered"
+        with pytest.raises(CellProblem) as told:
+            guest._line("infer", late, 0.5, 0)
+        assert told.value.reason is Reason.TIMED_OUT
+    finally:
+        guest.close()
 
 
 def images(batch: int = 1) -> np.ndarray[Any, np.dtype[np.float32]]:

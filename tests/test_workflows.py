@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,12 @@ from bench.places import ROOT
 
 SCHEMA = "https://json.schemastore.org/github-workflow.json"
 NAMES = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
-COMMANDS = {"ci.yml": {"check"}, "nightly.yml": {"run", "promote", "check", "report"}, "pages.yml": {"site"}}
+COMMANDS = {
+    "ci.yml": {"check"},
+    "nightly.yml": {"run", "promote", "check", "report", "add"},
+    "pages.yml": {"site"},
+    "record.yml": {"run"},
+}
 """What each workflow calls at least."""
 
 NOX = '''
@@ -119,6 +125,7 @@ def settled(machine: Machine) -> Machine:
 def merged(tmp_path: Path) -> Path:
     """A checkout with a commit before its newest, as a pull request's is."""
     folder = tmp_path / "merged"
+    shutil.copytree(ROOT / ".ci", folder / ".ci", ignore=shutil.ignore_patterns("venv"))
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "--quiet", str(folder)], check=True)
     for message in ("base", "merge"):
@@ -185,16 +192,21 @@ def test_rights_are_to_read_but_for_the_jobs_that_are_for_more() -> None:
         for job, facts in found["jobs"].items():
             writing = {right for right, kind in facts.get("permissions", {}).items() if kind == "write"}
             more |= {(name, job): writing} if writing else {}
-    assert more == {("nightly.yml", "bench"): {"issues"}, ("pages.yml", "publish"): {"pages", "id-token"}}
+    published = {"pages", "id-token"}
+    assert more == {
+        ("nightly.yml", "bench"): {"issues"},
+        ("nightly.yml", "publish"): published,
+        ("pages.yml", "publish"): published,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_actions_are_commits_and_leave_no_token_behind(name: str) -> None:
     text = (WORKFLOWS / name).read_text(encoding="utf-8")
-    uses = re.findall(r"uses: (.*)", text)
+    uses = [one for one in re.findall(r"uses: (.*)", text) if not one.startswith("./")]
     assert uses
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in uses)
-    steps = [step for job in workflows.read(name)["jobs"].values() for step in job["steps"]]
+    steps = [step for job in workflows.jobs(name) for step in job["steps"]]
     checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
@@ -204,9 +216,23 @@ def test_every_machine_that_can_be_chosen_has_a_sweep_of_its_own() -> None:
     assert chosen == ["all", "x64", "gpu", "arm64", "macos"]
     sweeps = matrix.load().sweeps
     assert {"nightly"} | {f"nightly-{name}" for name in chosen[2:]} <= set(sweeps)
+    recorded = workflows.read("record.yml")["on"]["workflow_dispatch"]["inputs"]["machine"]["options"]
+    assert set(recorded) < set(chosen)
 
 
-@pytest.mark.parametrize(("name", "sweep"), [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64")])
+def test_core_mls_compute_units_are_rows_of_what_a_mac_records() -> None:
+    """All that Core ML lets a program choose from, each with the same package."""
+    read = matrix.load()
+    cells = [cell for cell in read.cells("m", read.sweep("nightly-macos")) if cell.target == "coreml"]
+    half = [cell for cell in cells if (cell.spec.artifact or cell.precision) == "fp16"]
+    units = {cell.spec.runtime_options.get("compute_units", "ALL") for cell in half}
+    assert units == {"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sweep"),
+    [("x64", "nightly"), ("gpu", "nightly-gpu"), ("arm64", "nightly-arm64"), ("macos", "nightly-macos")],
+)
 def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
     machine: Machine, name: str, sweep: str
 ) -> None:
@@ -294,7 +320,7 @@ def test_what_is_promoted_with_a_reason_is_no_regression(settled: Machine) -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_every_session_and_option_that_a_workflow_calls_exists(machine: Machine, merged: Path, name: str) -> None:
     machine.checkout = merged
-    for job in workflows.read(name)["jobs"].values():
+    for job in workflows.jobs(name):
         machine.night(job=job)
         machine.night(job=job, why="a reason")
     if (machine.bin / "nox.jsonl").exists():
@@ -308,3 +334,48 @@ def test_what_this_runner_does_not_know_is_an_error() -> None:
     assert expanded("nightly-${{ steps.check.outputs.outcome }}", known) == "nightly-fine"
     with pytest.raises(KeyError):
         holds("secrets.token != ''", known)
+
+
+HISTORIES = '''
+"""Stands for GitHub: run 9 is the newest and has kept no history, 8 and 7 have; every call is recorded."""
+import os, pathlib, sys
+words = sys.argv[1:]
+with (pathlib.Path(__file__).parent / "calls").open("a") as calls:
+    calls.write(" ".join(words) + "\\n")
+match words:
+    case ["run", "list", *_]:
+        print(os.environ["PLAY_RUNS"])
+    case ["api", address, *_]:
+        print("" if "/runs/9/" in address else "1234")
+    case ["run", "download", _, "--name", "history", "--dir", folder]:
+        if os.environ.get("PLAY_BROKEN"):
+            sys.exit(1)
+        pathlib.Path(folder).mkdir()
+'''
+
+
+def fetched(tmp_path: Path, **play: str) -> tuple[int, list[str]]:
+    """Run .ci/history; returns its exit code and what it asked of gh."""
+    (tmp_path / "gh").write_text(f"#!{sys.executable}\n{HISTORIES}", encoding="utf-8")
+    (tmp_path / "gh").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GITHUB_REF_NAME": "main", "GH_REPO": "o/r", **play}
+    done = subprocess.run([ROOT / ".ci" / "history", tmp_path / "history"], env=variables, check=False)
+    return done.returncode, (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_newest_history_that_was_kept_is_fetched(tmp_path: Path) -> None:
+    code, asked = fetched(tmp_path, PLAY_RUNS="9\n8\n7")
+    assert code == 0
+    assert asked[-1] == f"run download 8 --name history --dir {tmp_path / 'history'}"
+    assert not any("/runs/7/" in one for one in asked)
+
+
+def test_before_the_first_history_there_is_nothing_to_fetch(tmp_path: Path) -> None:
+    code, asked = fetched(tmp_path, PLAY_RUNS="9")
+    assert code == 0
+    assert len(asked) == 2
+    assert not (tmp_path / "history").exists()
+
+
+def test_a_history_that_cannot_be_fetched_is_not_begun_anew(tmp_path: Path) -> None:
+    assert fetched(tmp_path, PLAY_RUNS="8", PLAY_BROKEN="yes")[0] != 0

@@ -29,6 +29,11 @@ def read(name: str) -> dict[str, Any]:
     return {"on" if key is True else key: value for key, value in found.items()}
 
 
+def jobs(name: str) -> list[dict[str, Any]]:
+    """Jobs of a workflow that have steps of their own; the others call a workflow."""
+    return [job for job in read(name)["jobs"].values() if "uses" not in job]
+
+
 def expanded(text: object, contexts: Mapping[str, Any]) -> str:
     """A value of a workflow with its expressions in their places."""
     return re.sub(r"\$\{\{ (.+?) \}\}", lambda found: _value(found[1], contexts), str(text))
@@ -108,6 +113,8 @@ class Runner:
         variables = {
             **self.variables,
             "GITHUB_SHA": known["github"]["sha"],
+            "GITHUB_REF_NAME": "main",
+            "GITHUB_RUN_ID": "5",
             "RUNNER_TEMP": str(self.temp),
             "GITHUB_ENV": str(files["env"]),
             "GITHUB_PATH": str(files["path"]),

@@ -1,1 +1,1 @@
-"""A check: the present state of the bench held against a baseline or a revision, changed cells alone measured anew."""
+"""A check: the present state held against a baseline or a revision; and the search for the update that moved it."""

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from bench import engine
-from bench.decide import drops, gate, selfcheck
+from bench.check.workers import workers
+from bench.decide import drops, gate, rule, selfcheck
 from bench.decide.drops import Predictions
 from bench.decide.gate import Verdict
 from bench.grid import machine, tolerances
@@ -79,7 +75,7 @@ class SelfCheck:
         self._require_same(given)
         log = self.path.with_suffix(".log")
         stand = Stand(self.request, grid, given, self.plan, huge=self._huge, log=log)
-        cells = self._asked(stand.cells)
+        cells = self._asked(stand.cells, grid)
         precisions = self.request.names("precisions") or [USUAL]
         told: list[str] = []
         kinds = [cell for cell in cells if cell.precision in precisions]
@@ -149,9 +145,19 @@ class SelfCheck:
         self._write()
 
     @property
-    def current(self) -> bool:
-        """Whether all stored pairs were judged, by the margins and nights of now."""
-        return bool(self.facts.get("judged") == self._to_judge())
+    def outdated(self) -> str:
+        """Why the stored findings are not those of now, in words; empty where they are."""
+        judged, now = self.facts.get("judged"), self._to_judge()
+        if judged == now:
+            return ""
+        if judged is None:
+            return "the pairs that were taken are not judged yet"
+        own = ("margins", "night")
+        if any(judged.get(name) != now[name] for name in own):
+            return f"these findings are of other {' and '.join(n for n in own if judged.get(n) != now[n])}"
+        if judged.get("rule") != now["rule"]:
+            return "these findings are of an older rule of the gate"
+        return f"these findings are of {judged.get('pairs')} of the {now['pairs']} pairs that were taken"
 
     def faults(self) -> list[str]:
         """What speaks against the gate."""
@@ -161,7 +167,9 @@ class SelfCheck:
         return {name: self.allowed[name].margin for name in TIMED}
 
     def _to_judge(self) -> dict[str, Any]:
-        return {"pairs": len(self._pairs), "margins": self._margins(), "night": self.plan.night.model_dump()}
+        """What a judgement depends on."""
+        night = self.plan.night.model_dump()
+        return {"pairs": len(self._pairs), "margins": self._margins(), "night": night, "rule": rule.fingerprint()}
 
     def _require_same(self, given: Ingredients) -> None:
         """Raise UsageError where the stored pairs are of another model."""
@@ -172,10 +180,10 @@ class SelfCheck:
                 "those of another model in a folder of their own, with --results"
             )
 
-    def _asked(self, cells: Sequence[Cell]) -> list[Cell]:
+    def _asked(self, cells: Sequence[Cell], grid: Grid) -> list[Cell]:
         """Without PyTorch FP32 where other options were asked for and it only comes along."""
         named = self.request.names("options")
-        return [cell for cell in cells if named is None or cell.option.id in named]
+        return [cell for cell in cells if named is None or cell.option.id in grid.matrix.named(named)]
 
     def _describe(self, grid: Grid, given: Ingredients, cells: Sequence[Cell]) -> None:
         """Facts of the machine and of what is tried; the cells of a night are all that are timed."""
@@ -199,18 +207,3 @@ class SelfCheck:
 
     def _write(self) -> None:
         stored.write(self.path, self._pairs, self._facts)
-
-
-@contextmanager
-def workers(chunk: int = 1) -> Iterator[Any]:
-    """A `map` over as many processes as there are CPUs, each given `chunk` tasks at a time."""
-    # Not forked: a progress bar has a thread of its own.
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches every process of the terminal; these leave it to the one that waits for them.
-    ignored = signal.SIGINT, signal.SIG_IGN
-    with ProcessPoolExecutor(len(machine.available_cpus()), context, signal.signal, ignored) as pool:
-        try:
-            yield partial(pool.map, chunksize=chunk)
-        except BaseException:  # Ctrl-C too: what waits is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -8,7 +8,6 @@ it, so that `--help` answers at once.
 from __future__ import annotations
 
 import atexit
-import io
 import signal
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import __version__
-from bench.cli import calibrate, gate, guide, inputs, selfcheck
+from bench.cli import bisect, bundle, calibrate, export, gate, guide, history, inputs, output, selfcheck
 from bench.cli.habits import translated
 from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
@@ -221,10 +220,14 @@ def report_command(
 
 
 app.add_typer(inputs.app)
+app.add_typer(bundle.app)
 app.add_typer(gate.app)
+app.add_typer(bisect.app)
 app.add_typer(calibrate.app)
 app.add_typer(selfcheck.app)
+app.add_typer(history.app, name="history")
 app.add_typer(guide.app)
+app.add_typer(export.app)
 
 
 @app.command()
@@ -248,13 +251,13 @@ def lock(
 
     From the .in files in matrices/envs, or package.json, with the newest versions that these allow.
     """
-    from bench.environments import javascript, locked
+    from bench.environments import javascript, locks
 
     folder = request.own_matrices
     # `core` first: `dev` is resolved against its lock.
     every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
     for name in families or every:
-        remake = javascript.lock if (folder / "envs" / name / "package.json").is_file() else locked.lock
+        remake = javascript.lock if (folder / "envs" / name / "package.json").is_file() else locks.lock
         typer.echo(f"{name}: {short(remake(name, folder))}")
 
 
@@ -279,27 +282,28 @@ def train_demo(
     raise typer.Exit(training.run(request.cache, epochs, images, device, out))
 
 
-def _forgive_encodings() -> None:
-    """Let a terminal of few characters (GBK, Latin-1, ASCII) show a question mark for others, rather than end the run.
-
-    Standard error is never that strict.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+def _say(problem: object) -> None:
+    Console(stderr=True).print(f"[bold red]bench:[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every foreseen problem becomes one clear message and an exit code."""
-    _forgive_encodings()
+    output.prepare()
     # A stop signal then ends a run like Ctrl-C does: guests are ended and what was measured is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Whatever is ending is not interrupted again: guests are ended there, and their files removed.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     command: Callable[..., Any] = app
+    code: Any = 0
     try:
         command(translated(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as ended:
+        code = ended.code
     except (UsageError, StoreError, CellProblem) as error:
-        Console(stderr=True).print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(USAGE)
-    sys.exit(0)
+        _say(error)
+        code = USAGE
+    if why := output.lost():
+        _say(why)
+        code = USAGE
+    sys.exit(code)

@@ -49,8 +49,8 @@ def ab_command(
 
     Fresh guests of both sides alternate inference by inference, pair after pair, and a change is confirmed by pairs of
     its own. A side is `current`, packages such as onnxruntime==1.24.4 (commas between several), a checkpoint (.pt), the
-    folder of an artifact, precision=NAME, or a git revision: its locks, options, exporters and runtimes. Everything
-    else is the same.
+    folder of an artifact, precision=NAME, a git revision or a folder of matrices: its locks, options, exporters and
+    runtimes. Everything else is the same.
 
     Where the candidate is slower, the runtime's own profiler, if it has one, lists which operators grew.
 
@@ -87,7 +87,7 @@ def ab_command(
     if one.problem is not None:
         raise one.problem
     named = dict(zip(pairing.SIDES, sides, strict=True))
-    facts = summary(cell, named, one, huge=huge)
+    facts = summary(cell.id, named, one, huge=huge)
     facts["again"] = request.command(
         "ab",
         base=base,

@@ -158,14 +158,18 @@ def site_command(
     runs: Runs = None,
     document: Guide = None,
     out: Annotated[Path, typer.Option(help="folder of the site; a site that is there is replaced")] = SITE,
+    history: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of a history, whose trends and nights get pages too")
+    ] = None,
 ) -> None:
     """Write the comparison site.
 
-    The guide's table with a verdict and its evidence in every cell, as static pages in Chinese and English.
+    The guide's table with a verdict and its evidence in every cell, as static pages in Chinese and English. With a
+    history also what moved in it, cell by cell, and a page for each night.
     """
     from bench import site
 
-    page = site.build(find_all(runs, request), out, guide=document, matrices=request.matrices)
+    page = site.build(find_all(runs, request), out, guide=document, matrices=request.matrices, history=history)
     Console().print(f"Site     {escape(short(page))}", highlight=False, soft_wrap=True)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
-from functools import cache
 
-from bench.places import MATRICES
 from bench.reasons import UsageError
 
 _WORD = re.compile(r"^(?P<key>[a-z0-9_]+)=(?P<value>.+)$")
-_SAME = ("model", "data", "imgsz", "batch")
+_SAME = {"model": "model", "data": "data", "imgsz": "imgsz", "batch": "batch", "format": "options"}
+"""Words whose values mean the same under an option's name; options are known by what Ultralytics calls a format."""
+_QUANTIZE = {
+    **dict.fromkeys(("8", "int8", "w8a8"), "int8"),
+    **dict.fromkeys(("16", "fp16", "w16a16"), "fp16"),
+    **dict.fromkeys(("32", "fp32", "w32a32"), "fp32"),
+}
+"""What has taken the place of `half` and `int8` there."""
 _PRECISIONS = {"half": "fp16", "int8": "int8"}
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
@@ -31,6 +35,8 @@ def translated(arguments: Sequence[str]) -> list[str]:
             kept.append(argument)
         elif match["key"] in _PRECISIONS:
             precisions += [_PRECISIONS[match["key"]]] if _flag(argument, match["value"]) else []
+        elif match["key"] == "quantize":
+            precisions.append(_precision(match["value"]))
         else:
             kept += _option(match["key"], match["value"]) or [argument]
     return [*kept, "--precisions", ",".join(precisions)] if precisions else kept
@@ -39,12 +45,17 @@ def translated(arguments: Sequence[str]) -> list[str]:
 def _option(key: str, value: str) -> list[str]:
     """The option that a word stands for; empty where it is none of Ultralytics'."""
     if key in _SAME:
-        return [f"--{key}", value]
+        return [f"--{_SAME[key]}", value]
     if key == "device":
         return ["--targets", ",".join(dict.fromkeys(_targets(value)))]
-    if key == "format":
-        return ["--options", _formats().get(value, value)]
     return []
+
+
+def _precision(value: str) -> str:
+    """The precision that a value of `quantize` stands for.  Raises UsageError for one that is not benched."""
+    if value.lower() not in _QUANTIZE:
+        raise UsageError(f"quantize={value}: give {', '.join(_QUANTIZE)}; or name --precisions")
+    return _QUANTIZE[value.lower()]
 
 
 def _targets(devices: str) -> Iterator[str]:
@@ -62,10 +73,3 @@ def _flag(word: str, value: str) -> bool:
     if value.lower() not in _TRUE + _FALSE:
         raise UsageError(f"{word}: give True or False")
     return value.lower() in _TRUE
-
-
-@cache
-def _formats() -> dict[str, str]:
-    """Options by what `yolo export format=` calls them; read as plainly as `--help` must be quick."""
-    entries = [tomllib.loads(path.read_text("utf-8")) for path in sorted((MATRICES / "options").glob("*.toml"))]
-    return {entry["format"]: entry["id"] for entry in entries if "format" in entry}

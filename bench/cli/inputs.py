@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from bench.cli.options import USAGE, takes
-from bench.grid.request import Request, expand
+from bench.grid.request import Request
 
 app = typer.Typer()
 
@@ -45,11 +45,8 @@ def inspect_command(
     from bench.progress import Reporter
     from bench.report.inspection import print_inspection
 
-    grid = expand(request)
-    asked = grid.sweep.images if request.text("images") is not None else None
     console = Console(stderr=output == "json")
-    with Reporter(console) as progress:
-        found = inspection.inspect(request, grid, progress, asked)
+    found = inspection.of_request(request, Reporter(console))
     facts = inspection.facts(found)
     if output == "json":
         typer.echo(json.dumps(facts, indent=1))

@@ -31,7 +31,8 @@ def self_check(
     is known, all interleaved; the gate's nights are then drawn from these pairs. It says how often the gate is wrong,
     and what it finds: slowdowns, drops of mAP, growth. Tried are the sweep's FP32 cells; --precisions names others.
 
-    Pairs are added to those of earlier self-checks of the same kind of machine. Ctrl-C keeps what was taken.
+    Pairs are added to those of earlier self-checks of the same kind of machine. Ctrl-C keeps what was taken. With
+    --minutes 0 those of before are judged anew, where the gate's rule or its limits have changed since.
 
     Exit code 1 where a planted slowdown is not what was planted, or a known regression is not found.
 
@@ -54,13 +55,17 @@ def self_check(
             wanted = asked.plan.accuracy.draws if draws is None else draws
             if wanted:
                 asked.predict(wanted, console)
-        if not asked.current:
-            asked.judge(console)
+            if asked.outdated:
+                asked.judge(console)
     except KeyboardInterrupt:
         console.print(f"Stopped; what was taken is in {short(asked.path)}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     report.print_sheets(report.sheets(asked.facts), console)
     console.print(f"Pairs    {short(asked.path)}", highlight=False, soft_wrap=True)
+    if asked.outdated:
+        anew = request.command("self-check", minutes=0, draws=0)
+        note = f"Note     {asked.outdated}; judge the stored pairs anew with: {anew}"
+        console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     faults = asked.faults()
     for fault in faults:
         console.print(fault, style="red", highlight=False, markup=False)

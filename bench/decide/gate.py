@@ -46,12 +46,13 @@ class Verdict(StrEnum):
     UNCHANGED = "unchanged"
 
 
-_OF_CHANGE = {
+OF_CHANGE = {
     Change.REGRESSED: Verdict.WORSE,
     Change.IMPROVED: Verdict.BETTER,
     Change.OK: Verdict.SAME,
     Change.UNDECIDED: Verdict.UNDECIDED,
 }
+"""What a change of times is called here."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def timed(looks: list[Looks], *, steady: bool) -> list[Line]:
 def _timed(looks: Looks, change: Change, *, real: bool, steady: bool) -> Line:
     last = looks.confirmation or looks.screen
     why = ""
-    verdict = _OF_CHANGE[change]
+    verdict = OF_CHANGE[change]
     if verdict in (Verdict.WORSE, Verdict.BETTER) and not steady:
         verdict, why = Verdict.UNDECIDED, "the A/A control beside it changed too: the machine did, not this cell"
     elif verdict is Verdict.WORSE and not real:

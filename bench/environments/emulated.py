@@ -26,7 +26,8 @@ from bench.environments.installers import (
     uv_variables,
     version,
 )
-from bench.environments.locked import Env, Environments, no_deps
+from bench.environments.locked import Env, Environments
+from bench.environments.locks import no_deps
 
 _OLDEST_GLIBC = 17  # minor version in the oldest platform tag that wheels carry (PEP 600)
 

@@ -11,7 +11,7 @@ import io
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from bench.files import locked
@@ -27,13 +27,23 @@ _UNPACKED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runt
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(matrices: Path) -> bytes:
-    """The house of these matrices and the present guest as a zip archive; equal files give equal bytes."""
+def pack(matrices: Path, guest: Path = GUEST, locks: Mapping[str, str] | None = None) -> bytes:
+    """The house of these matrices and a guest as a zip archive, with other `locks` by family where they are given.
+
+    Equal files give equal bytes.
+    """
+    members = {name: path.read_bytes() for name, path in _members(matrices, guest)}
+    members |= {f"{MATRICES}/envs/{family}.txt": text.encode() for family, text in (locks or {}).items()}
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, path in sorted(_members(matrices)):
-            archive.writestr(zipfile.ZipInfo(name, _DATE), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name, content in sorted(members.items()):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
     return sink.getvalue()
+
+
+def with_locks(matrices: Path, guest: Path, locks: Mapping[str, str], cache: Path) -> Path:
+    """The matrices of a house that is this one but for its locks, by family.  Raises UsageError as `unpack` does."""
+    return unpack(pack(matrices, guest, locks), cache)
 
 
 def unpack(archive: bytes, cache: Path) -> Path:
@@ -87,12 +97,12 @@ def commit_of(revision: str) -> str:
     return found.stdout.decode().strip()
 
 
-def _members(matrices: Path) -> Iterator[tuple[str, Path]]:
+def _members(matrices: Path, guest: Path) -> Iterator[tuple[str, Path]]:
     wanted = [path for name in _WANTED if (path := matrices / name).exists()]
     for path in _files(wanted):
         yield f"{MATRICES}/{path.relative_to(matrices).as_posix()}", path
-    for path in _files([GUEST]):
-        yield f"{GUEST.name}/{path.relative_to(GUEST).as_posix()}", path
+    for path in _files([guest]):
+        yield f"{GUEST.name}/{path.relative_to(guest).as_posix()}", path
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:

@@ -89,7 +89,7 @@ def uv_variables(text: str = "") -> dict[str, str]:
             if name == "UV_INDEX":
                 # pip takes the best version over all indexes; uv's own default stops at the first that has the name.
                 variables.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-    if _FOR_GPU.search(text) and "UV_FIND_LINKS" in variables:
+    if for_gpu(text) and "UV_FIND_LINKS" in variables:
         kept = [folder for folder in variables["UV_FIND_LINKS"].split(",") if not _wheels(folder, "torch-*+cpu-*.whl")]
         variables["UV_FIND_LINKS"] = ",".join(kept)
     return variables
@@ -122,6 +122,11 @@ def _pip_settings() -> dict[str, str]:
     return settings
 
 
+def for_gpu(text: str) -> bool:
+    """Whether a lock or its source is that of a family for GPUs."""
+    return _FOR_GPU.search(text) is not None
+
+
 def torch_backend(text: str, asked: str) -> list[str]:
     """uv's option that chooses the build of torch; empty when the lock has no torch or a folder offers the build."""
     pin = TORCH_PIN.search(text)
@@ -129,7 +134,7 @@ def torch_backend(text: str, asked: str) -> list[str]:
         return []
     if asked:
         return ["--torch-backend", asked]
-    if _FOR_GPU.search(text):
+    if for_gpu(text):
         return []
     folders = uv_variables().get("UV_FIND_LINKS", "").split(",")
     offered = any(_wheels(folder, f"torch-{pin[1]}[+-]*.whl") for folder in folders)

@@ -5,11 +5,6 @@ exact version, no hashes (builds of torch differ by index), no host and no path.
 lock, so an edited lock makes a new one and two checkouts share one.  uv builds it in seconds from hard links; where
 uv is missing, pip does.  installers.py says where packages come from.  An interpreter of the user's can take a family's
 place (brought.py).
-
-Some packages ask for more than what is used of them needs, or for versions that exclude each other.  In an .in file
-they stand below the line `# bench: no-deps` with exact versions; what they do need is listed above it.  The lock then
-begins with that line and is installed as it stands, without resolving dependencies.  A package may stand in both
-parts: the line below wins, with the platforms it is meant for.
 """
 
 from __future__ import annotations
@@ -21,7 +16,6 @@ import platform
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,26 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.environments import brought
-from bench.environments.installers import (
-    PYTHON_VERSION,
-    TORCH_PIN,
-    OnOutput,
-    find_uv,
-    install_venv,
-    torch_backend,
-    torch_build,
-    uv_variables,
-    version,
-)
+from bench.environments.installers import PYTHON_VERSION, TORCH_PIN, OnOutput, install_venv, torch_build, version
+from bench.environments.locks import EXACT, no_deps
 from bench.files import locked, replacing
 from bench.grid import outside
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
-_NO_DEPS = "# bench: no-deps"
-LOCAL_LABEL = re.compile(r"^([A-Za-z0-9._-]+==[^+\s]+)\+\S+", re.MULTILINE)
-# No address, no path, and no option for the installer: those could have anything run while it installs.
-_EXACT = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( ; (?!.* -).+)?")
 # Kept from the user's environment; everything else could change what a guest computes or imports.
 _PASSED_ON = ("TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 _REFUSAL = "#!/bin/sh\necho 'Environments of the bench are locked: nothing installs itself here.' >&2\nexit 1\n"
@@ -145,7 +126,7 @@ class Environments:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read the lock: {error}") from error
         for number, line in enumerate(text.splitlines(), 1):
-            if line.strip() and not line.startswith("#") and not _EXACT.fullmatch(line):
+            if line.strip() and not line.startswith("#") and not EXACT.fullmatch(line):
                 raise UsageError(
                     f"{path}, line {number}: {line!r} is no name==version, and a lock holds nothing else (no address, "
                     f"path or option of an installer); write it in {family}.in and run `python -m bench lock {family}`"
@@ -305,51 +286,8 @@ def _browsers() -> Path:
     return platformdirs.user_cache_path("ms-playwright")
 
 
-def lock(family: str, matrices_dir: Path) -> Path:
-    """Resolve `<matrices_dir>/envs/<family>.in` for x86-64 Linux and write `<family>.txt` beside it.
-
-    Raises UsageError when there is no .in file, uv is missing, or the resolver finds no solution.
-    """
-    folder = matrices_dir / "envs"
-    source = folder / f"{family}.in"
-    if not source.is_file():
-        raise UsageError(f"{source} does not exist: write in it what the environment '{family}' needs, one per line.")
-    uv = find_uv()
-    if uv is None:
-        raise UsageError("uv is needed to write a lock and was not found; run `python -m pip install uv`.")
-    text = source.read_text(encoding="utf-8")
-    resolved, _, alone = text.partition(_NO_DEPS)
-    pins = [line.strip() for line in alone.splitlines() if line.strip() and not line.strip().startswith("#")]
-    loose = [pin for pin in pins if not _EXACT.fullmatch(pin)]
-    if loose:
-        raise UsageError(f"{source}: below '{_NO_DEPS}' every line must be name==version; not: {', '.join(loose)}.")
-    command = [uv, "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION]
-    command += ["--python-platform", "x86_64-manylinux_2_28", "--no-header", "--no-annotate", "--no-emit-index-url"]
-    command += ["--no-emit-find-links", *torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), "-"]
-    done = subprocess.run(
-        command, cwd=folder, env=uv_variables(text), input=resolved, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise UsageError(f"{source}: no set of versions satisfies it.\n{done.stderr.strip()}")
-    # A label such as "+cpu" names one index's build of the same release. PyPI refuses labels, so a lock that keeps
-    # one could only be installed where that build is served.
-    found = [line for line in LOCAL_LABEL.sub(r"\1", done.stdout).splitlines() if line.strip()]
-    replaced = {pin.partition("==")[0] for pin in pins}
-    lines = sorted([line for line in found if line.partition("==")[0] not in replaced] + pins)
-    if pins:
-        lines.insert(0, _NO_DEPS)
-    path = folder / f"{family}.txt"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
 def _ignore(_line: str) -> None:
     """Take an installer's line and do nothing with it."""
-
-
-def no_deps(text: str) -> list[str]:
-    """The installers' option for a lock that is complete although its packages ask for more."""
-    return ["--no-deps"] if text.startswith(_NO_DEPS) else []
 
 
 def _read_marker(family: str, directory: Path, text: str) -> Env | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -156,6 +156,11 @@ class Matrix:
             raise UsageError(f"--emulate: unknown {', '.join(unknown)}{hint}; allowed: {', '.join(known) or 'none'}")
         return [key for key, target in self.targets.items() if target.emulator in emulators]
 
+    def named(self, names: Sequence[str]) -> list[str]:
+        """Ids of the options that are asked for, by whatever they are called; a name of none stays as it is."""
+        ids = {name: option.id for option in self.options.values() for name in option.called}
+        return [ids.get(name.lower(), name) for name in names]
+
     def runtime(self, cell: Cell) -> Path:
         """The adapter that runs a cell.  Raises UsageError when there is no such module."""
         return self.module(cell.option, "runtimes", cell.runtime)
@@ -206,6 +211,7 @@ def load(directory: Path = MATRICES) -> Matrix:
             if home is not directory:
                 homes[option.id] = home
                 option = option.model_copy(update={"in_guide": False})  # the guide names none of them
+            _require_other_names(path, option, options.values())
             options[option.id] = option
     if not options:
         raise UsageError(f"no option in {directory / 'options'}: is this a matrices folder?")
@@ -224,6 +230,16 @@ def load(directory: Path = MATRICES) -> Matrix:
     for option in ordered.values():
         _require_modules(found, option)
     return found
+
+
+def _require_other_names(path: Path, option: Option, others: Iterable[Option]) -> None:
+    """Raise UsageError where an option is called what another is."""
+    for other in others:
+        if shared := option.called & other.called:
+            raise UsageError(
+                f"{path}: the option {other.id!r} is called {', '.join(sorted(shared))} too; take that out of format "
+                "or aliases of one of them"
+            )
 
 
 def _require_asked(target: str, command: Sequence[str], path: Path) -> None:

@@ -244,11 +244,11 @@ def expand(request: Request) -> Grid:
     from bench.grid import matrix  # pydantic behind it takes longer to import than `--help` may take
 
     read = matrix.load(request.matrices)
-    counts = request.integers("images")
+    counts, named = request.integers("images"), request.names("options")
     sweep = matrix.override(
         read.sweep(request.sweep_name),
         "command line",
-        options=request.names("options"),
+        options=None if named is None else read.named(named),
         precisions=request.names("precisions"),
         targets=_targets(request, read),
         imgsz=request.integers("imgsz"),

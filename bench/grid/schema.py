@@ -85,9 +85,15 @@ class Option(Entry):
         default=None, description="JavaScript packages the runtime serves; matrices/envs/<family>/package-lock.json"
     )
     format: str = Field(default="", description="what `yolo export format=` calls it; empty: it has no name there")
+    aliases: list[Identifier] = Field(default_factory=list, description="what else people call it when they ask for it")
     batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
     export: Export
     precisions: dict[Identifier, Precision]
+
+    @property
+    def called(self) -> set[str]:
+        """All names that it can be asked for by."""
+        return {self.id, *self.aliases, *([self.format] if self.format else [])}
 
     @model_validator(mode="after")
     def _shared_artifacts_exist(self) -> Option:

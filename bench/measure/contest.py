@@ -39,7 +39,8 @@ class Setting:
 class Contest:
     """A candidate against its base: how a pair of them is taken, what changes are allowed, and what was found.
 
-    `margins` holds the relative slowdown (or growth) that is allowed, by metric; only metrics in it are decided.
+    `margins` holds the relative slowdown (or growth) that is allowed, by metric; only metrics in it are decided.  How
+    many pairs are taken follows from `metric`, which is also what is meant where none is named.
     `seconds` is what its pairs took so far; `problem` ended it.
     """
 
@@ -52,26 +53,29 @@ class Contest:
     confirming: list[Turns] = field(default_factory=list)
     seconds: float = 0.0
     problem: SideProblem | None = None
+    metric: str = LATENCY
 
-    def screen(self, metric: str = LATENCY) -> Decided:
+    def screen(self, metric: str | None = None) -> Decided:
         """The first look at a metric."""
         return self._decide(self.screened, metric, SCREEN_ALPHA)
 
-    def confirmation(self, metric: str = LATENCY) -> Decided | None:
+    def confirmation(self, metric: str | None = None) -> Decided | None:
         """The second look, at fresh pairs; None where there was none, or too short a one."""
         return self._decide(self.confirming, metric, CONFIRM_ALPHA) if len(self.confirming) >= PAIRS_MIN else None
 
-    def pooled(self, metric: str = LATENCY) -> Decided:
+    def pooled(self, metric: str | None = None) -> Decided:
         """All pairs together, as if they had been one look."""
         return self._decide([*self.screened, *self.confirming], metric, SCREEN_ALPHA)
 
-    def change(self, metric: str = LATENCY) -> Change:
+    def change(self, metric: str | None = None) -> Change:
         """The answer of both looks."""
         return change.both(self.screen(metric), self.confirmation(metric), self.pooled(metric))
 
-    def typical(self, metric: str = LATENCY) -> tuple[float, float]:
+    def typical(self, metric: str | None = None) -> tuple[float, float]:
         """Median of a metric over all pairs, of base and candidate."""
-        base, candidate = zip(*(pair.sides(metric) for pair in (*self.screened, *self.confirming)), strict=True)
+        base, candidate = zip(
+            *(pair.sides(metric or self.metric) for pair in (*self.screened, *self.confirming)), strict=True
+        )
         return float(np.median(base)), float(np.median(candidate))
 
     def wants_confirmation(self) -> bool:
@@ -80,12 +84,12 @@ class Contest:
         return not self.confirming and any(one.suspect or one.change is Change.IMPROVED for one in looks)
 
     def open(self) -> bool:
-        """Whether the first look could not decide the latency."""
+        """Whether the first look could not decide."""
         return self.screen().change is Change.UNDECIDED
 
     def noise(self) -> Noise:
         """What its pairs say of themselves; some must have been taken."""
-        found = mean([pair.log_ratio() for pair in self.screened])
+        found = mean([pair.log_ratio(self.metric) for pair in self.screened])
         return Noise(found.deviation, self.cost)
 
     @property
@@ -93,8 +97,9 @@ class Contest:
         """Seconds of a pair so far; 0 before the first."""
         return self.seconds / max(len(self.screened) + len(self.confirming), 1)
 
-    def _decide(self, pairs: Sequence[Turns], metric: str, alpha: float) -> Decided:
-        return change.decide([pair.log_ratio(metric) for pair in pairs], self.margins[metric], alpha)
+    def _decide(self, pairs: Sequence[Turns], metric: str | None, alpha: float) -> Decided:
+        name = metric or self.metric
+        return change.decide([pair.log_ratio(name) for pair in pairs], self.margins[name], alpha)
 
 
 class Contests:
@@ -197,5 +202,7 @@ class Contests:
 
 def _enough(contest: Contest) -> int:
     """Pairs that find a slowdown of half a margin beyond the margin, as often as `POWER` says."""
-    width = max(contest.margins[LATENCY] / 2, 0.001)
-    return change.pairs_needed([pair.log_ratio() for pair in contest.screened], width, SCREEN_ALPHA, POWER)
+    width = max(contest.margins[contest.metric] / 2, 0.001)
+    return change.pairs_needed(
+        [pair.log_ratio(contest.metric) for pair in contest.screened], width, SCREEN_ALPHA, POWER
+    )

@@ -8,6 +8,7 @@ A side is written as
     path/to/artifact         a folder with a manifest.json, as in the cache
     precision=int8           another precision of the same option
     v0.1.0                   any revision that git knows: locks, options, exporters and runtimes of then
+    path/to/matrices         a folder of them, as that of --matrices: its locks, options, exporters and runtimes
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
 from bench.measure.contest import SEED, Contest, Setting
 from bench.measure.outfit import Outfit
-from bench.measure.pairs import SIDES, Conditions, Side, condition, run_pair
+from bench.measure.pairs import LATENCY, SIDES, Conditions, Side, condition, run_pair
 from bench.measure.prepare import ingredients, of_house
 from bench.progress import Reporter
 from bench.reasons import UsageError
@@ -37,6 +38,8 @@ from bench.wall import checkpoint as checkpoints
 from bench.wall.artifacts import MANIFEST, Artifact, damage
 
 CURRENT = "current"
+LOCKS = "envs"
+"""What a folder of matrices is told by."""
 _CHOICE = re.compile(r"^precision=(?P<value>[a-z0-9_-]+)$")
 
 
@@ -78,13 +81,14 @@ class Contestants:
             artifact = _read_artifact(Path(given))
         elif choice is not None:
             cell = self._other_precision(choice["value"])
+        elif (Path(given) / LOCKS).is_dir():
+            outfit, cell = self.of_house(Path(given))
         else:
-            outfit, cell = self._of_then(given)
+            outfit, cell = self.of_house(houses.of_revision(given, request.cache))
         return make_side(given, outfit, cell, huge=self._huge, artifact=artifact)
 
-    def _of_then(self, revision: str) -> tuple[Outfit, Cell]:
-        """Outfit and cell as a revision had them."""
-        matrices = houses.of_revision(revision, self._request.cache)
+    def of_house(self, matrices: Path) -> tuple[Outfit, Cell]:
+        """Outfit and cell as another house has them.  Raises UsageError where it is none, or does not have the cell."""
         request = Request(self._request.given() | {"matrices": str(matrices)})
         grid = expand(request)
         return Outfit(of_house(self._given, matrices, grid)), _only(grid, request)
@@ -115,11 +119,12 @@ def contest(
     margins: Mapping[str, float],
     log: Path,
     inferences: int | None = None,
+    metric: str = LATENCY,
 ) -> Contest:
-    """A contest of two sides of a cell, base and candidate; see `Conditions` for `inferences`."""
+    """A contest of base and candidate of a cell; see `Conditions` for `inferences`, `Contest` for `metric`."""
     setting = Setting(dict(zip(SIDES, sides, strict=True)), conditions(outfit, cell, log, inferences))
     shuffle = random.Random(f"{SEED} {name}")  # noqa: S311 - an order of turns that can be had again
-    return Contest(name, partial(run_pair, setting.sides, setting.conditions, shuffle), margins, setting)
+    return Contest(name, partial(run_pair, setting.sides, setting.conditions, shuffle), margins, setting, metric=metric)
 
 
 def conditions(outfit: Outfit, cell: Cell, log: Path, inferences: int | None = None) -> Conditions:
@@ -140,7 +145,7 @@ def require_timed(grid: Grid, cell: Cell) -> None:
 
 def _only(grid: Grid, request: Request) -> Cell:
     """The one cell asked for; PyTorch FP32, which comes with every selection, only where it is asked for by name."""
-    named = request.names("options") or []
+    named = grid.matrix.named(request.names("options") or [])
     cells = [cell for cell in grid.cells if not cell.is_reference or cell.option.id in named]
     cells = [cell for cell in cells if machine.detect(grid.matrix.targets[cell.target]).found] or cells
     if len(cells) == 1:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.grid.matrix import Cell
 from bench.measure.contest import Contest
 from bench.measure.pairs import BASE, SIDES, Side, Turns
 from bench.stats.change import Change, Decided
@@ -21,11 +20,12 @@ _WORDS = {
 }
 
 
-def summary(cell: Cell, sides: Mapping[str, Side], contest: Contest, *, huge: bool) -> dict[str, Any]:
+def summary(cell_id: str, sides: Mapping[str, Side], contest: Contest, *, huge: bool) -> dict[str, Any]:
     """The facts of an A/B, ready for JSON.  Ratios are candidate over base: above 1 the candidate is slower."""
     everything = [*contest.screened, *contest.confirming]
     return {
-        "cell": cell.id,
+        "cell": cell_id,
+        "metric": contest.metric,
         "change": contest.change().value,
         "words": _WORDS[contest.change()],
         "pages": "huge" if huge else "ordinary",
@@ -34,17 +34,17 @@ def summary(cell: Cell, sides: Mapping[str, Side], contest: Contest, *, huge: bo
         "beside": {
             name: {"change": contest.change(name).value, **looks(contest, name)}
             for name in contest.margins
-            if name != "latency"
+            if name != contest.metric
         },
         "sides": {name: _side(sides[name], everything, name) for name in SIDES},
     }
 
 
-def looks(contest: Contest, metric: str = "latency") -> dict[str, Any]:
-    """Margin and both looks at a metric; None for a look that was not taken."""
+def looks(contest: Contest, metric: str | None = None) -> dict[str, Any]:
+    """Margin and both looks at a metric, the contest's own where none is named; None for a look that was not taken."""
     confirmed = contest.confirmation(metric)
     return {
-        "margin": contest.margins[metric],
+        "margin": contest.margins[metric or contest.metric],
         "screen": _look(contest.screen(metric)),
         "confirm": None if confirmed is None else _look(confirmed),
     }

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import demo
 from bench.environments.locked import Environments
-from bench.grid.request import Grid, Request
+from bench.grid.request import Grid, Request, expand
 from bench.measure.exporting import calibrated
 from bench.progress import Reporter
 from bench.reasons import Collector, Problems, Remark, UsageError
@@ -91,6 +91,14 @@ def inspect(request: Request, wanted: Grid, progress: Reporter, limit: int | Non
             told.append(problems.of(_held_against, checkpoint, dataset, data))
         remarks += [remark for remark in told if remark is not None]
     return Inspection(data, checkpoint, dataset, calibration, problems.found, tuple(remarks))
+
+
+def of_request(request: Request, progress: Reporter) -> Inspection:
+    """The same of what a request names, at all images of the split unless it says how many.  Raises UsageError too."""
+    grid = expand(request)
+    asked = grid.sweep.images if request.text("images") is not None else None
+    with progress:
+        return inspect(request, grid, progress, asked)
 
 
 def data_file(request: Request, environments: Environments, progress: Reporter) -> Path:

@@ -43,11 +43,21 @@ class Parity(Entry):
     score: float
 
 
+class Known(Entry):
+    """Calls by which guests of some options open sockets, though they speak to nobody outside, and why they do."""
+
+    name: str
+    options: list[str]
+    calls: list[str]
+    why: str
+
+
 class Settings(Entry):
     """matrices/probes.toml."""
 
     images: int
     parity: Parity
+    known: list[Known]
     packages: dict[str, list[str]]
     file_and_code_operators: list[str]
 

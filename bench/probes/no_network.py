@@ -7,9 +7,10 @@ must be the same.
 
 The trace is strace's where it is installed, which sees every call; else psutil looks at the open connections again
 and again and may miss a short one.  Browsers get their page from a server on this machine: loopback addresses are
-no network, except for port 53, where a resolver may listen that asks on.  Guests run with the settings of
-bench/environments/locked.py, which turn off the look-ups of ultralytics; the traced one has an empty home, so that
-nothing is turned off in any runtime.
+no network, except for port 53, where a resolver may listen that asks on.  What guests do with sockets though they speak
+to nobody outside is named in matrices/probes.toml, call by call and with its cause; whatever is not named is new.
+Guests run with the settings of bench/environments/locked.py, which turn off the look-ups of ultralytics; the traced one
+has an empty home, so that nothing is turned off in any runtime.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 import psutil
 
 from bench.guest.seal import NETWORK
-from bench.probes.context import Context, Parity, Subject, Tensor, difference
+from bench.probes.context import Context, Known, Parity, Subject, Tensor, difference
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.probes.sandbox import GUEST as PAGE
 from bench.probes.sandbox import Visitor
@@ -46,7 +47,8 @@ _SAMPLE_S = 0.02
 _DNS = 53
 _LABEL = re.compile(rb"[A-Za-z0-9_-]{1,63}")
 _BUFFER = re.compile(r'(?:iov_base=|^(?:\d+\s+)?sendto\(\d+, )"(?P<bytes>(?:[^"\\]|\\.)*)"')
-_CALL = re.compile(r"^(?:\d+\s+)?(?P<call>socket|connect|sendto|sendmsg|sendmmsg)\((?P<arguments>.*)")
+_CALL = re.compile(r"^(?:\d+\s+)?(?P<call>socket|bind|connect|sendto|sendmsg|sendmmsg)\((?P<arguments>.*)")
+_KIND = re.compile(r"(?P<family>AF_INET6?), (?P<kind>SOCK_\w+)")
 _IPV4 = re.compile(r'sin_port=htons\((?P<port>\d+)\), sin_addr=inet_addr\("(?P<address>[^"]+)"\)')
 _IPV6 = re.compile(r'sin6_port=htons\((?P<port>\d+)\).*?inet_pton\(AF_INET6, "(?P<address>[^"]+)"')
 
@@ -57,11 +59,16 @@ Start = Callable[[Sequence[str], Confinement], Worker]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What was seen: sockets of the internet families opened (None: not counted), addresses outside, and how."""
+    """What was seen: sockets of the internet families opened (None: not counted), addresses outside, and how.
+
+    `calls` are those that open such sockets and give them an address, each once: `socket AF_INET6 SOCK_DGRAM`,
+    `connect 203.0.113.7 port 443`; of the loopback without the port, which the system may have chosen.
+    """
 
     sockets: int | None
     outside: tuple[str, ...]
     method: str
+    calls: tuple[str, ...] = ()
 
 
 def observe(context: Context) -> Iterator[Observation]:
@@ -91,16 +98,18 @@ def _of_option(context: Context, option: str, home: Path) -> Iterator[Observatio
 def connections(context: Context, subject: Subject, x: Tensor, traffic: Traffic) -> Observation:
     """The row about connections: of the traced process, or of the page where the runtime is in a browser."""
     if subject.cell.option.javascript is None:
-        return judge(subject.option, traffic)
+        return judge(subject.option, traffic, context.settings.known)
     try:
-        return judge_page(subject.option, requested(context, subject, x), traffic)
+        return judge_page(subject.option, requested(context, subject, x), traffic, context.settings.known)
     except CellProblem as problem:
         return unavailable(subject.option, "connections", problem)
 
 
-def judge(option: str, traffic: Traffic) -> Observation:
-    """`yes` where no address outside this machine was reached for."""
-    opened = "" if traffic.sockets is None else f"{traffic.sockets} internet sockets opened, "
+def judge(option: str, traffic: Traffic, known: Sequence[Known] = ()) -> Observation:
+    """`yes` where no address outside this machine was reached for; sockets that are `known` are told by their names."""
+    opened = (
+        "" if traffic.sockets is None else f"{traffic.sockets} internet sockets opened{told(option, traffic, known)}, "
+    )
     seen = f": {', '.join(traffic.outside)}" if traffic.outside else ""
     count = len(traffic.outside)
     text = f"{opened}{count} addresses or names outside this machine while loading and inferring{seen}"
@@ -108,13 +117,25 @@ def judge(option: str, traffic: Traffic) -> Observation:
     return Observation(option, "connections", verdict(not count), text, float(count), "addresses or names")
 
 
-def judge_page(option: str, origins: Sequence[str], traffic: Traffic) -> Observation:
+def judge_page(option: str, origins: Sequence[str], traffic: Traffic, known: Sequence[Known] = ()) -> Observation:
     """`yes` where a page asked nothing of another origin; what the browser does for itself is told beside it."""
     asked = f": {', '.join(origins)}" if origins else ""
     text = f"{len(origins)} origins other than its own server were asked by the page (the browser's list of requests)"
     text += f"{asked}. The browser around it looked outside by itself: {', '.join(traffic.outside) or 'nothing'} "
-    text += f"({traffic.method})"
+    text += f"({traffic.method}){told(option, traffic, known)}"
     return Observation(option, "connections", verdict(not origins), text, float(len(origins)), "origins")
+
+
+def unnamed(option: str, traffic: Traffic, known: Sequence[Known]) -> list[str]:
+    """Calls of a traced guest that nothing known of its option names."""
+    named = {call for one in known if option in one.options for call in one.calls}
+    return [call for call in traffic.calls if call not in named]
+
+
+def told(option: str, traffic: Traffic, known: Sequence[Known]) -> str:
+    """What is known of the calls that were seen, in parentheses: by name, each with its cause; empty where nothing."""
+    seen = [one for one in known if option in one.options and set(one.calls) & set(traffic.calls)]
+    return f" ({'; '.join(f'{one.name}: {one.why}' for one in seen)})" if seen else ""
 
 
 def requested(context: Context, subject: Subject, x: Tensor) -> list[str]:
@@ -175,22 +196,25 @@ def tracer(strace: str, log: Path) -> tuple[str, ...]:
 
 def read_trace(log: Path) -> Traffic:
     """Sockets and outside addresses of a trace."""
-    sockets, outside = 0, set[str]()
+    sockets, outside, calls = 0, set[str](), dict[str, None]()
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         match = _CALL.match(line)
         if match is None:
             continue
-        if match["call"] == "socket":
-            sockets += match["arguments"].startswith("AF_INET")
-            continue
+        kind = _KIND.match(match["arguments"]) if match["call"] == "socket" else None
+        if kind is not None:
+            sockets += 1
+            calls[f"socket {kind['family']} {kind['kind']}"] = None
         for found in (*_IPV4.finditer(line), *_IPV6.finditer(line)):
             port = int(found["port"])
-            if is_outside(found["address"], port):
+            elsewhere = is_outside(found["address"], port)
+            calls[f"{match['call']} {found['address']}{f' port {port}' if elsewhere else ''}"] = None
+            if elsewhere and match["call"] != "bind":
                 # A resolver's address belongs to this network; what it is asked for is in the packet.
                 outside.add("a name server" if port == _DNS else f"{found['address']} port {port}")
         packets = (ast.literal_eval(f'b"{found["bytes"]}"') for found in _BUFFER.finditer(line))
         outside.update(f"name looked up: {name}" for name in map(queried_name, packets) if name)
-    return Traffic(sockets, tuple(sorted(outside)), "strace, every call")
+    return Traffic(sockets, tuple(sorted(outside)), "strace, every call", tuple(calls))
 
 
 def queried_name(packet: bytes) -> str:

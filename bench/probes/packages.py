@@ -92,7 +92,7 @@ def python_releases(name: str, endpoints: Sequence[str] | None = None) -> Iterat
                     found[file.filename] = file
     rows = [_row(name, file, snapshot) for file in found.values() if file.package_type in _KINDS]
     if not rows:
-        text = "no index that pip is set to has files of this package; check its name in probes.toml."
+        text = "no index that pip is set to has files of this package; check its name."
         raise UsageError(f"{name}: {text}")
     yield from sorted(rows, key=lambda row: (row["version"], row["kind"], row["platform"], row["python"], row["abi"]))
 

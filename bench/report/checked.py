@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from bench.decide import rule
 from bench.places import RECORDED
 from bench.reasons import StoreError
 from bench.report import check
@@ -14,13 +16,18 @@ from bench.report.operators import summary
 from bench.report.selfcheck import Sheet, sheets
 from bench.store import pairs, selfcheck
 
+Made = TypeVar("Made")
+
 SELF_CHECKS = RECORDED.parent / "self-check"
 """Recorded self-checks, by kind of machine; only a checkout has them."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A check, ready to be shown: what was `found` not to be the same, and the error `rates` on such a machine."""
+    """A check, ready to be shown: what was `found` not to be the same, and the error `rates` on such a machine.
+
+    The rates may be those of an `older` rule of the gate.
+    """
 
     headline: str
     regressed: bool
@@ -28,15 +35,24 @@ class Checked:
     everything: Sheet
     notes: tuple[str, ...]
     rates: tuple[Sheet, ...]
+    older: bool
 
 
 def read(run_dir: Path) -> Checked | None:
     """The check that a run was last held to; None where there was none.  Raises StoreError for a broken file."""
+    return of(run_dir, _checked)
+
+
+def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
+    """What is made of the facts of the check that a run was last held to; None where there was none.
+
+    Raises StoreError for a broken file.
+    """
     path = run_dir / pairs.CHECK
     if not path.is_file():
         return None
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")))
+        return make(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
 
@@ -45,13 +61,15 @@ def _checked(facts: dict[str, Any]) -> Checked:
     loud = check.rows(facts)
     operators = (f"{check.short(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
     file = selfcheck.path_of(SELF_CHECKS, facts["machine"])
+    tried = selfcheck.read(file)[1] if file.is_file() else None
     return Checked(
         headline=check.headline(facts),
         regressed=facts["regressed"],
         found=_sheet("What is not the same", loud) if loud else None,
         everything=_sheet("Every comparison", check.rows(facts, everything=True)),
         notes=(*operators, *facts["notes"]),
-        rates=tuple(sheets(selfcheck.read(file)[1])) if file.is_file() else (),
+        rates=() if tried is None else tuple(sheets(tried)),
+        older=tried is not None and not rule.judged(tried),
     )
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from bench.decide.claims.evaluate import counts
 from bench.decide.claims.statements import GENERAL, Claim
 from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding, Kind, Verdict
+from bench.history import drift
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
 from bench.report.page import vendored
@@ -25,6 +26,7 @@ from bench.site import evidence as sources
 from bench.site import home, measurements, panel, wording
 from bench.site.evidence import Evidence
 from bench.site.home import Decided
+from bench.site.trends import Trends, night_path, trend_path, versions_of
 from bench.words import locale as locales
 from bench.words.locale import LANGUAGES, Locale
 from bench.words.numbers import clean
@@ -35,6 +37,7 @@ NAVIGATION = (
     ("table", "guide.html"),
     ("general", "general.html"),
     ("measurements", "measurements.html"),
+    ("trends", "trends.html"),
     ("recommend", "recommend.html"),
     ("published", "published.html"),
     ("method", "method.html"),
@@ -72,21 +75,30 @@ class Page:
         return f"{self.base}../{other_language(self.language)}/{self.path}"
 
 
-def build(directories: Sequence[Path], out: Path, *, guide: Path | None = None, matrices: Path = MATRICES) -> Path:
+def build(
+    directories: Sequence[Path],
+    out: Path,
+    *,
+    guide: Path | None = None,
+    matrices: Path = MATRICES,
+    history: Path | None = None,
+) -> Path:
     """Write the site of the runs in `directories` into the folder `out` and return its first page.
 
-    `guide` is the document itself, against which the statements are held.  The folder is replaced as a whole; one that
-    holds something else than a site is left alone.  Equal tables give equal files.
+    `guide` is the document itself, against which the statements are held; `history` is the folder of a history, whose
+    trends and nights get pages of their own.  The folder is replaced as a whole; one that holds something else than a
+    site is left alone.  Equal tables give equal files.
     Raises bench.reasons.UsageError for wrong data or a folder that cannot be written, bench.reasons.StoreError for
     tables that cannot be read.
     """
     _check_replaceable(out)
-    files = render(sources.load(directories, matrices, guide))
+    trends = None if history is None else Trends(drift.load(history.resolve(), matrices))
+    files = render(sources.load(directories, matrices, guide), trends)
     _replace(out, files)
     return out / "index.html"
 
 
-def render(evidence: Evidence) -> dict[str, str]:
+def render(evidence: Evidence, trends: Trends | None = None) -> dict[str, str]:
     """Every file of the site by its path."""
     texts = locales.load(REPORTS / "locale" / "site")
     styles, scripts = vendored("style"), vendored("script")
@@ -100,7 +112,7 @@ def render(evidence: Evidence) -> dict[str, str]:
     look = {"styles": [*styles, "report.css", "site.css"], "scripts": [*scripts, "report.js"]}
     decided = home.decide(evidence.runs)
     for language in LANGUAGES:
-        for path, html in _language(evidence, texts[language], look, decided):
+        for path, html in _language(evidence, texts[language], look, decided, trends):
             files[f"{language}/{path}"] = html
     environment = _environment()
     gate = environment.get_template("site/gate.html.j2")
@@ -115,12 +127,13 @@ def other_language(language: str) -> str:
 
 
 def _language(
-    evidence: Evidence, t: Locale, look: dict[str, list[str]], places: Sequence[Decided]
+    evidence: Evidence, t: Locale, look: dict[str, list[str]], places: Sequence[Decided], trends: Trends | None
 ) -> Iterator[tuple[str, str]]:
     environment = _environment()
     language: Language = "zh" if t.language == "zh" else "en"
     chooser = panel.build([(one.run, one.field) for one in places], language, several=len(evidence.runs) > 1)
-    navigation = [entry for entry in NAVIGATION if chooser or entry[0] != "recommend"]
+    there = {"recommend": bool(chooser), "trends": trends is not None}
+    navigation = [entry for entry in NAVIGATION if there.get(entry[0], True)]
     environment.globals |= {**_helpers(evidence, t), **look, "navigation": navigation}
     about_options, general = evidence.about_options, evidence.general
     summaries = measurements.summaries(evidence.tables, evidence.grid, t)
@@ -162,6 +175,8 @@ def _language(
     if chooser:
         styles, scripts = ([*look[kind], f"recommend.{end}"] for kind, end in (("styles", "css"), ("scripts", "js")))
         yield page("recommend.html", "recommend", panel=chooser, styles=styles, scripts=scripts)
+    for path, template, values in trends.pages(t) if trends else ():
+        yield page(path, template, **values)
     yield page("published.html", "published", lints=_by_rule(evidence), counts=_counts(evidence.published))
     yield page("method.html", "method", counts=_counts(evidence.judged))
 
@@ -198,6 +213,9 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "aspect_name": aspect_name,
         "option_path": option_path,
         "statement_path": statement_path,
+        "trend_path": trend_path,
+        "night_path": night_path,
+        "versions_of": versions_of,
         "evidence": evidence,
         "facts": facts,
         "columns": measurements.COLUMNS,

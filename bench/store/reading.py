@@ -302,7 +302,7 @@ def _cell(record: Mapping[Any, Any], names: Mapping[str, str]) -> StoredCell:
             case "str":
                 values[field.name] = _text(raw)
             case "int":
-                values[field.name] = int(_number(raw) or 0)
+                values[field.name] = int(raw)  # every row has one, or it would not have been read
             case "float | None":
                 values[field.name] = _number(raw)
             case "Mapping[str, float]":

@@ -16,7 +16,7 @@ import pyarrow as pa
 from bench.reasons import Status, StoreError
 
 _FILLED: Mapping[str, Sequence[str]] = {
-    "cells": ("cell_id",),
+    "cells": ("cell_id", "imgsz", "batch", "threads"),
     "samples": ("cell_id", "window", "launch", "round", "order", "latency_ms", "contaminated"),
     "launches": ("cell_id", "window", "launch"),
     "detections": ("cell_id", "image_id", "category_id", "score", "x", "y", "w", "h", "matched"),

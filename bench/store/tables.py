@@ -2,16 +2,17 @@
 
 `results/runs/<run id>/` holds `cells`, `metrics`, `samples`, `launches`, `detections`, `ground_truth` and
 `environment`, one Parquet file each, and what `probe` and `claims` add: `probes`, `packages` and `claims`.
-`docs/results-format.md` is generated from the schemas below (`python -m bench schema`), so a column cannot exist
-without its unit and meaning.  A table is replaced as a whole by an atomic rename: a reader, or a crash, sees the last
-complete version and never half a file.  What grows as a run goes on (`samples`, and the predictions of its task) is
-kept in parts until the end (`bench/store/parts.py`).  Runs of older versions are brought to the present one as they are
-read (`bench/store/migration.py`).
+`docs/results-format.md` is generated from the schemas below and in `bench/store/findings.py` (`python -m bench
+schema`), so a column cannot exist without its unit and meaning.  A table is replaced as a whole by an atomic rename: a
+reader, or a crash, sees the last complete version and never half a file.  What grows as a run goes on (`samples`, and
+the predictions of its task) is kept in parts until the end (`bench/store/parts.py`).  Runs of older versions are
+brought to the present one as they are read (`bench/store/migration.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from bench.reasons import StoreError
 from bench.store import migration, parquet, parts, sound
+from bench.store.findings import CLAIMS, PACKAGES, PROBES
 from bench.store.merging import merged
 from bench.store.parquet import Only, field
 
@@ -280,69 +282,6 @@ ENVIRONMENT = pa.schema(
     ]
 )
 
-_TIME = pa.timestamp("ms", tz="UTC")
-
-PROBES = pa.schema(
-    [
-        field("probe", pa.string(), "", "Which probe of bench/probes made the observation"),
-        field("option", pa.string(), "", "Deployment option it is about"),
-        field("subject", pa.string(), "", "What of that option was looked at: a runtime, a device, a package, a file"),
-        field("outcome", pa.string(), "", "yes, no, or unavailable (the probe could not be made here; text says why)"),
-        field("value", pa.float64(), "see unit", "The figure behind the outcome, where there is one"),
-        field("unit", pa.string(), "", "Unit of value"),
-        field("text", pa.string(), "", "What was seen, in words"),
-        field("date", _TIME, "UTC", "When it was observed"),
-        field("machine", pa.string(), "", "Machine it was observed on"),
-    ]
-)
-
-PACKAGES = pa.schema(
-    [
-        field("package", pa.string(), "", "Runtime package, as its index names it"),
-        field("version", pa.string(), "", "Version of the release"),
-        field("uploaded", _TIME, "UTC", "When the file was uploaded; null where the index does not say"),
-        field("kind", pa.string(), "", "wheel, sdist, or npm"),
-        field("python", pa.string(), "", "Python tags of a wheel, as in its name (cp311, py3, py2.py3)"),
-        field("abi", pa.string(), "", "ABI tags of a wheel"),
-        field("platform", pa.string(), "", "Platform tags of a wheel (any, manylinux_2_28_x86_64, win_amd64)"),
-        field("yanked", pa.bool_(), "", "Whether its publisher has withdrawn the file"),
-        field("snapshot", _TIME, "UTC", "When the index was asked"),
-    ]
-)
-
-CLAIMS = pa.schema(
-    [
-        field("claim_id", pa.string(), "", "Statement of the guide, as in matrices/claims"),
-        field("option", pa.string(), "", "Option the statement is about; empty where it is about several"),
-        field("aspect", pa.string(), "", "Heading of the statement: performance, compatibility, ... or general"),
-        field("origin", pa.string(), "", "measured: from runs of the bench; published: from tables printed elsewhere"),
-        field("check", pa.string(), "", "Check that decided; empty on the row that combines a statement's findings"),
-        field(
-            "kind", pa.string(), "", "measured, proxy or fact: what the finding is worth; empty where nothing decided"
-        ),
-        field(
-            "part",
-            pa.string(),
-            "",
-            "Part of the statement that the check is about; empty where it has one, and of a fact",
-        ),
-        # As in the metadata of files that are committed; the module is bench.decide.claims.verdicts today.
-        field("verdict", pa.string(), "", "One of bench.claims.verdicts.Verdict; docs/claims.md explains them"),
-        field("value", pa.float64(), "see unit", "Figure the verdict rests on"),
-        field("low", pa.float64(), "see unit", "Lower end of its 95 % interval; null where it has none"),
-        field("high", pa.float64(), "see unit", "Upper end of that interval"),
-        field("threshold", pa.float64(), "see unit", "What the figure was held against, fixed in matrices/claims"),
-        field("unit", pa.string(), "", "Unit of the four columns before; x is a ratio"),
-        field("scope", pa.string(), "", "Where the finding holds; empty on the combining row"),
-        field("machine", pa.string(), "", "Machine the figures are from"),
-        field("reason", pa.string(), "", "The finding in words, English"),
-        field("reason_zh", pa.string(), "", "The same in Chinese"),
-        field("evidence", pa.string(), "JSON", "Rows used: RUN/CELL_ID, RUN/probes:..., RUN/packages:..."),
-        field("date", pa.date32(), "UTC", "Day of the newest observation used; null where none was"),
-        field("document_sha256", pa.string(), "sha256", "Hash of the document the statements were taken from"),
-    ]
-)
-
 TABLES: dict[str, pa.Schema] = {
     "cells": CELLS,
     "metrics": METRICS,
@@ -364,7 +303,7 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     Raises StoreError when a row does not fit the schema or the disk refuses; the previous version stays whole.
     """
     path = parts.whole(directory, name)
-    parquet.write(path, rows, _stamped(name), **_encoding(name))
+    parquet.write(path, rows, _stamped(name), **encoding(TABLES[name]))
     parts.remove(directory, name)
     return path
 
@@ -375,7 +314,7 @@ def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.
     Raises StoreError as `write_table` does; what was added before stays.
     """
     path = parts.upcoming(directory, name)
-    parquet.write(path, rows, _stamped(name), group=_PIECE, **_encoding(name))
+    parquet.write(path, rows, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
     return path
 
 
@@ -387,7 +326,7 @@ def join_parts(directory: Path, name: str, key: str) -> Path:
     """
     path = parts.whole(directory, name)
     pieces = merged([parquet.groups(part) for part in parts.files(directory, name)], key)
-    parquet.write_pieces(path, pieces, _stamped(name), **_encoding(name))
+    parquet.write_pieces(path, pieces, _stamped(name), **encoding(TABLES[name]))
     parts.remove(directory, name)
     return path
 
@@ -404,27 +343,51 @@ def read_table(
     what cannot be meant (`bench/store/sound.py`).
     """
     path = parts.whole(directory, name)
-    wanted = [column for column in TABLES[name] if columns is None or column.name in columns]
+    wanted = _wanted(name, columns)
+    if name not in migration.CHANGED and not only and path.is_file() and parquet.length(path) > _LARGE:
+        with _damage_told(path, name):
+            return _large(path, name, wanted)
+    frame: pd.DataFrame = read_arrow(directory, name, only, columns).to_pandas(use_threads=False)
+    return frame
+
+
+def read_arrow(directory: Path, name: str, only: Only | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The same as an Arrow table.  Raises StoreError as `read_table` does."""
+    path = parts.whole(directory, name)
+    wanted = _wanted(name, columns)
     early = name not in migration.CHANGED  # a change may need what is not asked for
 
     def stored(other: str) -> tuple[int, pa.Table] | None:
         found = parts.read(directory, other, only, columns) if early and other == name else parts.read(directory, other)
         return None if found is None else (migration.version_of(parts.whole(directory, other), found), found)
 
-    try:
-        if early and not only and path.is_file() and parquet.length(path) > _LARGE:
-            return _large(path, name, wanted)
+    with _damage_told(path, name):
         table = migration.present(name, stored)
         if table is None:
             raise StoreError(f"cannot read {path}: there is no such file")
         if only and not early:
             table = parquet.matching(table, only)
-        table = pa.table({column.name: _column(table, column) for column in wanted})
+        table = fitted(table, wanted)
+    sound.require(path, name, table)
+    return table
+
+
+@contextmanager
+def _damage_told(path: Path, name: str) -> Iterator[None]:
+    """Raise StoreError for what a file that is no such table, or a damaged one, leads to."""
+    try:
+        yield
     except (KeyError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path}: it holds no table {name}, or a damaged one: {error!r}") from error
-    sound.require(path, name, table)
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    return frame
+
+
+def fitted(table: pa.Table, columns: Iterable[pa.Field]) -> pa.Table:
+    """A table with these columns in their types, in order; null throughout what it has none of."""
+    return pa.table({column.name: _column(table, column) for column in columns})
+
+
+def _wanted(name: str, columns: Sequence[str] | None) -> list[pa.Field]:
+    return [column for column in TABLES[name] if columns is None or column.name in columns]
 
 
 def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFrame:
@@ -452,7 +415,8 @@ def _stamped(name: str) -> pa.Schema:
     return TABLES[name].with_metadata({"schema_version": str(SCHEMA_VERSION), "table": name})
 
 
-def _encoding(name: str) -> dict[str, Any]:
+def encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How the columns of a table are written, for `bench.store.parquet.write`."""
     # A dictionary of floats would hide from the compressor that cells repeat each other's.
-    low = [column.name for column in TABLES[name] if not pa.types.is_floating(column.type)]
+    low = [column.name for column in schema if not pa.types.is_floating(column.type)]
     return {"compression_level": 9, "use_dictionary": low}

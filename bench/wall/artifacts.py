@@ -6,7 +6,8 @@ environment with its platform and its build of torch; and, where an artifact is 
 the device that an engine is built for, the processor and the threads that an artifact was calibrated with, the compiler
 that is installed.  Hashes of the outputs cannot serve, since exporters write dates and paths into their files.  An
 export happens in a temporary directory that is renamed when its manifest is written; what is found in the cache is
-checked against that manifest, sizes and hashes, each time it is used.
+checked against that manifest, sizes and hashes, each time it is used.  A cache that was packed on another machine
+brings artifacts of its own (carried.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench.grid import machine
 from bench.guest.server import described_outputs
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
+from bench.wall import carried
 from bench.wall.confinement import Confinement
 from bench.wall.worker import SERVER, Worker
 
@@ -94,14 +96,19 @@ class Artifacts:
     """The cache of artifacts below one directory."""
 
     def __init__(self, cache_dir: Path, environments: Environments) -> None:
-        """Nothing is written before the first export."""
+        """Nothing is written before the first export.  Raises UsageError for a damaged list of what was brought."""
         self._root = cache_dir / "artifacts"
         self._environments = environments
+        self._carried = carried.read(cache_dir)
         self._hashes: dict[tuple[Path, int, int], str] = {}
 
     def key(self, request: ExportRequest) -> str:
         """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
-        return _address(self._inputs(request))
+        return self._key(self._inputs(request))
+
+    def asked(self, request: ExportRequest) -> str:
+        """What tells `request` from others on any machine.  Raises UsageError when a file of it cannot be read."""
+        return carried.asked(self._inputs(request))
 
     def find(self, key: str) -> Artifact | None:
         """The artifact at a content address, or None when it is not here or damaged; nothing is exported."""
@@ -118,11 +125,14 @@ class Artifacts:
         """
         inputs = self._inputs(request)
         try:
-            if not (self._root / _address(inputs)).is_dir():
+            if not (self._root / self._key(inputs)).is_dir():
+                why_not = self._carried.problem(carried.asked(inputs))
+                if why_not is not None and self._environments.existing(request.environment) is None:
+                    raise why_not
                 # Which build of a package an environment holds is known for sure once it is there.
                 self._environments.ensure(request.environment)
                 inputs = self._inputs(request)
-            key = _address(inputs)
+            key = self._key(inputs)
             directory = self._root / key
             with locked(directory):
                 warnings: tuple[str, ...] = ()
@@ -140,6 +150,10 @@ class Artifacts:
             raise CellProblem(
                 Reason.EXPORT_FAILED, f"cannot store the artifact of {request.option} in {self._root}: {error}"
             ) from error
+
+    def _key(self, inputs: Mapping[str, Any]) -> str:
+        """The content address of what was brought for these inputs, else that of what is exported here."""
+        return self._carried.artifacts.get(carried.asked(inputs)) or _address(inputs)
 
     def _export(self, request: ExportRequest, inputs: Mapping[str, Any], key: str, timeout: float) -> None:
         env = self._environments.ensure(request.environment)

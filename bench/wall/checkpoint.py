@@ -209,9 +209,8 @@ def _content(path: Path) -> bytes | None:
 
 def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -> dict[str, Any]:
     """What the checkpoint says of itself, kept in the cache by content and by the code that asked."""
-    code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
-    kept = cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
-    known = _kept(kept)
+    kept = _memory(digest, environments, cache)
+    known = _kept(kept) or _kept(_brought(digest, cache))
     if known is not None:
         return known
     env = environments.ensure(ENVIRONMENT)
@@ -227,6 +226,26 @@ def _inspect(path: Path, digest: str, environments: Environments, cache: Path) -
     with suppress(OSError), replacing(kept) as sink:  # a cache that cannot be written costs the next run a minute
         sink.write(json.dumps(facts).encode())
     return facts
+
+
+def carry(digest: str, environments: Environments, cache: Path, target: Path) -> None:
+    """Bring what is kept of a checkpoint that was looked into to another cache, for machines that cannot look.
+
+    Raises OSError.
+    """
+    with replacing(_brought(digest, target)) as sink:
+        sink.write(_memory(digest, environments, cache).read_bytes())
+
+
+def _memory(digest: str, environments: Environments, cache: Path) -> Path:
+    """Where the cache keeps what a checkpoint says, by what looks."""
+    code = hashlib.sha256(EXPORTER.read_bytes() + environments.identity(ENVIRONMENT).encode()).hexdigest()
+    return cache / "checkpoints" / f"{digest[:24]}-{code[:12]}.json"
+
+
+def _brought(digest: str, cache: Path) -> Path:
+    """Where it keeps what another machine found."""
+    return cache / "checkpoints" / f"{digest[:24]}-carried.json"
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

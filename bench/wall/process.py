@@ -131,7 +131,7 @@ class GuestProcess:
         return answer
 
     def _line(self, verb: str, deadline: float, timeout: float, oom_before: int) -> bytes:
-        """The next line of the guest, read as it comes and never past the deadline."""
+        """The next line of the guest, read as it comes and never waited for past the deadline."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
@@ -139,10 +139,11 @@ class GuestProcess:
             end = self._buffer.find(b"\n")
             while end < 0:
                 left = deadline - time.monotonic()
-                if left <= 0:
-                    self.kill()
-                    self.fail(Reason.TIMED_OUT, f"did not answer '{verb}' within {timeout:g} s and was ended")
-                if not selector.select(min(left, _POLL_S)):
+                # What is there already is read even then: this process may have been stopped, and not the guest.
+                if not selector.select(min(max(left, 0.0), _POLL_S)):
+                    if left <= 0:
+                        self.kill()
+                        self.fail(Reason.TIMED_OUT, f"did not answer '{verb}' within {timeout:g} s and was ended")
                     if self._process.poll() is not None and not selector.select(0):
                         self._died(verb, oom_before)  # a child of it still holds the pipe open
                     continue

@@ -219,7 +219,7 @@ def browser_dies(setting: Setting, random: Random) -> Sequence[Outcome]:
         if family:
             random.choice(family).kill()
 
-    reasons = (Reason.CRASHED, Reason.TIMED_OUT, Reason.LOAD_FAILED, Reason.INFERENCE_FAILED, Reason.TARGET_ABSENT)
+    reasons = (Reason.CRASHED, Reason.TIMED_OUT, Reason.LOAD_FAILED, Reason.INFERENCE_FAILED)
     problem = at_work(worker, asked, struck, random.uniform(0.3, 3.0))
     return [outcome(problem, reasons, token, may_hold=True)]  # a browser does without some of its helpers
 

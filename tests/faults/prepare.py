@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import yaml
+from faults.going import SWEEP, SWEEP_TEXT, going
 from faults.kinds import Setting
-from faults.runs import SWEEP, SWEEP_TEXT, going
 
 from bench import demo
 from bench.environments.locked import Environments

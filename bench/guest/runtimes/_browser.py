@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ FLAGS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     ),
 }
+_VERSION_S = 30.0
 # Names that renderers without a GPU give themselves.
 SOFTWARE = ("swiftshader", "llvmpipe", "softpipe", "basic render", "software")
 
@@ -59,8 +61,9 @@ class Page:
     def __init__(
         self, executable: Path, flags: Sequence[str], folders: Mapping[str, Path], script: str, *, processors: int = 1
     ) -> None:
-        """Start the browser and open the page with `script`, a path of the server.  Raises TargetAbsent.
+        """Start the browser and open the page with `script`, a path of the server.
 
+        Raises TargetAbsent for a browser that cannot be started here, playwright's Error where it ends meanwhile.
         `processors` is how many logical processors the page is told it has.
         """
         here = Path(__file__).parent
@@ -70,6 +73,8 @@ class Page:
         try:
             self._browser = self._driver.chromium.launch(executable_path=executable, args=arguments, headless=True)
         except Error as error:
+            if _works(executable):  # something ended it, of which playwright's words tell what is known
+                raise
             raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
         self.version: str = self._browser.version
         self._page = self._browser.new_page()
@@ -104,11 +109,12 @@ class Page:
 
     def processes(self) -> list[psutil.Process]:
         """The browser's processes; the driver between them and this one is not counted."""
-        return [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if "playwright" not in Path(process.exe()).parts
-        ]
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a helper that ended meanwhile
+                if "playwright" not in Path(process.exe()).parts:
+                    found.append(process)
+        return found
 
     def close(self) -> None:
         """End the browser and the server; the page is gone."""
@@ -152,6 +158,15 @@ def find_browser() -> Path:
             f"system's packages, or run `python -m playwright install chromium`."
         )
     return Path(found) if found else own
+
+
+def _works(executable: Path) -> bool:
+    """Whether a browser can be started at all: it says its version."""
+    try:
+        done = subprocess.run([executable, "--version"], capture_output=True, timeout=_VERSION_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def cpu_ns(processes: Sequence[psutil.Process]) -> int:

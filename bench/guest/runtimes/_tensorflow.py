@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow imports requests, whose urllib3 would open a socket to see whether the loopback has IPv6.
+socket.has_ipv6 = False
 
-import numpy as np
-import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port as port
+import numpy as np  # noqa: E402 - after the line above
+import tensorflow as tf  # noqa: E402 - likewise
+from tensorflow.python.util import _pywrap_util_port as port  # noqa: E402 - likewise
 
-from ..refusals import TargetAbsent, TargetUnsupported
-from ._told import arithmetic, places
+from ..refusals import TargetAbsent, TargetUnsupported  # noqa: E402 - likewise
+from ._told import arithmetic, places  # noqa: E402 - likewise
 
 TARGETS = ("cpu", "arm-cpu", "cuda")
 DEVICES = {"GPU": "cuda"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
-from ultralytics import YOLO
+# ultralytics names the machine by its network address in settings that nobody reads here; asking for it takes a socket.
+uuid.getnode = lambda: 0
 
-from ._torch import Model, attest, device_of, dtype_of, infer, prepare, profile
+from ultralytics import YOLO  # noqa: E402 - after the line above
+
+from ._torch import Model, attest, device_of, dtype_of, infer, prepare, profile  # noqa: E402 - likewise
 
 __all__ = ["attest", "infer", "load", "prepare", "profile"]
 

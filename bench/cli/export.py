@@ -1,0 +1,69 @@
+"""The commands that hand a run on to other programs and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bench.cli.options import Run, find, short, takes
+from bench.grid.request import Request
+from bench.reasons import UsageError
+
+app = typer.Typer()
+export_app = typer.Typer(no_args_is_help=True, help="Hand a run on to other programs.")
+app.add_typer(export_app, name="export")
+
+
+@export_app.command("badge")
+@takes("results")
+def badge_command(
+    request: Request,
+    out: Annotated[Path, typer.Option(help="file to write: .svg, or .json for an endpoint badge of shields.io")],
+    run: Run = None,
+    of: Annotated[
+        Literal["recommendation", "check"], typer.Option(help="what to deploy, or what the run's last check came to")
+    ] = "recommendation",
+    target: Annotated[str, typer.Option(metavar="NAME", help="hardware target to deploy to")] = "cpu",
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="file stem of the checkpoint, if several")] = None,
+    imgsz: Annotated[int | None, typer.Option(metavar="N", help="side of the network input, if several")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="images per inference, if several")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="threads, if several")] = None,
+) -> None:
+    """Write a badge of a run.
+
+    The recommendation is that of `yolo11-bench recommend` without limits of your own.
+
+    Example: yolo11-bench export badge --of check --out reports/gate.svg
+    """
+    from bench.decide.deploy import candidates, recommend
+    from bench.report import badge, checked
+    from bench.store import reading
+
+    form = {".svg": badge.as_svg, ".json": badge.as_json}.get(out.suffix)
+    if form is None:
+        raise UsageError(f"--out {out}: a badge is an .svg, or the .json of an endpoint badge")
+    directory = find(run, request)
+    if of == "check":
+        found = checked.of(directory, badge.of_check)
+        if found is None:
+            remedy = f"yolo11-bench check {directory.name} --against NAME"
+            raise UsageError(f"{directory.name} was never checked; check it first: {remedy}")
+        made = found
+    else:
+        data = reading.load(directory)
+        field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
+        made = badge.of_recommendation(field, recommend.recommend(field.candidates, recommend.limits(), field.pairs))
+    _write(out, form(made))
+    typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
+
+
+def _write(path: Path, text: str) -> None:
+    from bench.files import replacing
+
+    try:
+        with replacing(path) as sink:
+            sink.write(text.encode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error}; choose another --out") from error
