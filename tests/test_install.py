@@ -19,7 +19,7 @@ from bench.places import ROOT
 
 RECORDED = ROOT / "results" / "reference" / "coco128-640-cpu"
 DATA = ("matrices", "reports/templates", "reports/locale", "reports/vendor")
-MEGABYTES = 8
+MEGABYTES = 9
 HEAVY = ("pandas", "numpy", "scipy", "matplotlib", "pyarrow", "cv2", "pydantic", "rich", "typer", "jinja2")
 
 

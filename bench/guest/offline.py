@@ -13,6 +13,7 @@ them: this one, or one of the active environment or of PATH; what was packed is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -122,6 +123,11 @@ class Joined:
                 self._file = self._waiting.pop(0).open("rb")
             if data := self._file.read(size):
                 return data
+            self.close()
+
+    def close(self) -> None:
+        """Close the part that is open; a reader of an archive stops at its end mark, short of the file's end."""
+        if self._file is not None:
             self._file.close()
             self._file = None
 
@@ -140,10 +146,11 @@ def unpack(folder: Path, manifest: Mapping[str, Any], into: Path) -> Path:
     for place in (content, into / "envs"):
         shutil.rmtree(place, ignore_errors=True)
     content.mkdir(parents=True)
-    joined: Any = Joined([folder / part["name"] for part in manifest["parts"]])
+    parts = Joined([folder / part["name"] for part in manifest["parts"]])
+    joined: Any = parts
     # Debian 12's Python is older than the filter, which changes nothing of what a bundle holds.
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    with tarfile.open(fileobj=joined, mode="r|") as archive:
+    with contextlib.closing(parts), tarfile.open(fileobj=joined, mode="r|") as archive:
         archive.extractall(content, **safe)  # noqa: S202 - held against the manifest above
     done.write_text(asked, encoding="utf-8")
     return content

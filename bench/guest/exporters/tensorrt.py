@@ -68,16 +68,16 @@ def typed_graph(request: dict[str, Any]) -> dict[str, str]:
     if precision == "fp16":
         model = convert_float_to_float16(model, keep_io_types=True)
     if precision == "int8":
-        _quantise(source, output, model, request)
+        _quantise(output, model, request)
     else:
         onnx.save(model, str(output))
     return {"path": str(output)}
 
 
-def _quantise(source: Path, output: Path, model: Any, request: Mapping[str, Any]) -> None:
+def _quantise(output: Path, model: Any, request: Mapping[str, Any]) -> None:
     (name,) = [tensor.name for tensor in model.graph.input]
     quantize_static(
-        str(source),
+        model,  # not its path, beside which the quantiser would write: that is another artifact's folder
         str(output),
         _Images(name, request),
         quant_format=QuantFormat.QDQ,
