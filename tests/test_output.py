@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from report_fixture import write_run
 
+from bench.cli.options import told_of
 from bench.places import ROOT
+from bench.reasons import UsageError
 
 COMMAND = [sys.executable, "-m", "bench"]
 FULL = Path("/dev/full")
@@ -57,3 +59,10 @@ def test_a_wrong_use_is_told_whoever_reads_the_output() -> None:
     os.close(writing)
     assert done.returncode == 2
     assert done.stderr.startswith(b"bench: ")
+
+
+def test_a_file_of_the_users_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "summary.md"
+    told = r"cannot write .*summary\.md: No such file.*choose another place"
+    with pytest.raises(UsageError, match=told), told_of(path):
+        path.open("a", encoding="utf-8").close()

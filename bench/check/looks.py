@@ -266,13 +266,9 @@ class Looks:
     def at(self, state: State) -> Outcome:
         """Look at a state between the ends, which must differ."""
         assert self._ends is not None, "the ends differ"
-        if state.key == self.good.key:
-            look = Look(state.label, Outcome.SAME, why=f"its packages are those of {self.good.label}")
-            return self._note(look, known=False)
-        if state.key == self.bad.key:
-            return self._note(
-                Look(state.label, Outcome.MOVED, why=f"its packages are those of {self.bad.label}"), known=False
-            )
+        for end, outcome in ((self.good, Outcome.SAME), (self.bad, Outcome.MOVED)):
+            if state.key == end.key:
+                return self._note(Look(state.label, outcome, why=f"its packages are those of {end.label}"), known=False)
         return self._look(state, self.margin, self.direction).outcome
 
     def untestable(self, label: str, why: str) -> Outcome:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.environments import brought, houses
 from bench.environments.locked import Environments
-from bench.environments.pinned import PIN, PinnedEnvironments, Update, holds, mixed, updates, version_in
+from bench.environments.pinned import PinnedEnvironments, Update, holds, mixed, pins, updates, version_in
 from bench.grid.request import Request
 from bench.measure import exporting
 from bench.measure.contestants import CURRENT, LOCKS, Contestants
@@ -72,23 +72,22 @@ class States:
         Raises UsageError for anything else, Unresolvable where no set of versions has the packages.
         """
         given = text.strip() or CURRENT
-        pins = [part.strip() for part in given.split(",")]
         if given == CURRENT:
             return self._of(self.request.matrices)
-        if all(PIN.fullmatch(pin) for pin in pins):
-            return self.pinned(pins)
+        if named := pins(given):
+            return self.pinned(named)
         if (Path(given) / LOCKS).is_dir():
             return self._of(Path(given))
         return self._of(houses.of_revision(given, self.request.cache))
 
-    def pinned(self, pins: Sequence[str]) -> Locks:
+    def pinned(self, packages: Sequence[str]) -> Locks:
         """The present locks with these packages at these versions, each where the cell runs, else where it is exported.
 
         Raises UsageError where no environment of the cell holds one, Unresolvable where no set of versions has them.
         """
         present = self._of(self.request.matrices)
         wanted: dict[str, list[str]] = {}
-        for pin in pins:
+        for pin in packages:
             wanted.setdefault(self.family_of(pin.partition("==")[0]), []).append(pin)
         changed = {
             family: PinnedEnvironments(self.request.matrices, self.request.cache, own).lock_text(family)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from bench.cli.options import FAILED, INTERRUPTED, OF_THE_CELL, Pages, huge_pages, short, takes
-from bench.grid.request import Request
+from bench.grid.request import Request, listed
 from bench.reasons import UsageError, did_you_mean
 
 app = typer.Typer()
@@ -77,7 +77,7 @@ def bisect_command(
         if package is None:
             found = bisect.of_locks(request, asked, good, bad, console)
         else:
-            given = None if versions is None else [part.strip() for part in versions.split(",") if part.strip()]
+            given = None if versions is None else listed(versions)
             found = bisect.of_versions(request, asked, package, good, bad, given, console)
     except KeyboardInterrupt:
         console.print("Stopped; the looks that were whole are kept, and the same command goes on from there.")

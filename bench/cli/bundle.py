@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import OF_THE_CELL, short, takes
-from bench.grid.request import Request
+from bench.grid.request import Request, listed
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def bundle_command(
 
     console = Console()
     machine = Elsewhere(python, platform)
-    left = [pattern.strip() for pattern in leave.split(",") if pattern.strip()]
+    left = listed(leave)
     with Reporter(console) as progress:
         parts = bundle.pack(request, machine, left, out, part_mb * 10**6, progress)
     for part in parts:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import Run, find, short, takes
+from bench.cli.options import Run, find, short, takes, told_of
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
@@ -38,6 +38,7 @@ def badge_command(
     Example: yolo11-bench export badge --of check --out reports/gate.svg
     """
     from bench.decide.deploy import candidates, recommend
+    from bench.files import replacing
     from bench.report import badge, checked
     from bench.store import reading
 
@@ -55,15 +56,6 @@ def badge_command(
         data = reading.load(directory)
         field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
         made = badge.of_recommendation(field, recommend.recommend(field.candidates, recommend.limits(), field.pairs))
-    _write(out, form(made))
+    with told_of(out), replacing(out) as sink:
+        sink.write(form(made).encode("utf-8"))
     typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
-
-
-def _write(path: Path, text: str) -> None:
-    from bench.files import replacing
-
-    try:
-        with replacing(path) as sink:
-            sink.write(text.encode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error}; choose another --out") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bench.cli.options import FAILED, OF_THE_CELL, Pages, Run, find, huge_pages, short, takes
+from bench.cli.options import FAILED, OF_THE_CELL, Pages, Run, find, huge_pages, short, takes, told_of
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
@@ -179,7 +179,7 @@ def check_command(
     if checked is not None:  # its report shows the check
         stored.write_facts(checked / stored.CHECK, facts)
     if markdown is not None:
-        with markdown.open("a", encoding="utf-8") as sink:
+        with told_of(markdown), markdown.open("a", encoding="utf-8") as sink:
             sink.write(report.markdown(facts))
     if json_file is not None:
         stored.write_facts(json_file, facts)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.cli.options import short
+from bench.grid.request import listed
 from bench.reasons import UsageError
 
 if TYPE_CHECKING:
@@ -173,16 +174,12 @@ def _filters(
         model=model,
         run=run,
         cell=cell,
-        options=_names(options),
-        precisions=_names(precisions),
-        metrics=_names(metrics),
+        options=listed(options),
+        precisions=listed(precisions),
+        metrics=listed(metrics),
         since=_day(since),
         until=_day(until),
     )
-
-
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _day(given: datetime | None) -> date | None:

@@ -6,7 +6,8 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,6 +90,15 @@ def find(run: str | None, request: Request) -> Path:
 def short(path: Path) -> str:
     """A path as a person in the current folder would write it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Raise UsageError where a file that the user named cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def language(wanted: Literal["auto", "en", "zh"]) -> Literal["en", "zh"]:

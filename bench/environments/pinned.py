@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
 from bench.environments.locked import Env, Environments
 from bench.environments.locks import LOCAL_LABEL, no_deps
@@ -31,6 +33,12 @@ _Held = Mapping[str, tuple[str, ...]]
 
 class Unresolvable(UsageError):
     """No set of versions has all that is asked for."""
+
+
+def pins(text: str) -> list[str]:
+    """Packages at versions, as a side of a comparison names them, with commas; empty where it means something else."""
+    parts = [part.strip() for part in text.split(",")]
+    return parts if all(PIN.fullmatch(part) for part in parts) else []
 
 
 class PinnedEnvironments(Environments):
@@ -68,19 +76,14 @@ class Update:
     after: str
 
 
-def normal(name: str) -> str:
-    """A package's name as PEP 503 has it, without extras or version."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
 def holds(text: str, name: str) -> bool:
     """Whether a lock holds a package."""
-    return normal(name) in _held(text)
+    return canonicalize_name(name) in _held(text)
 
 
 def version_in(text: str, name: str) -> str:
     """The version of a package in a lock; `ABSENT` where it holds none."""
-    return _version(_held(text).get(normal(name)))
+    return _version(_held(text).get(canonicalize_name(name)))
 
 
 def updates(family: str, before: str, after: str) -> list[Update]:
@@ -115,14 +118,14 @@ def mixed(family: str, before: str, after: str, chosen: Collection[str]) -> str:
 
 @cache
 def _pinned(text: str, family: str, pins: tuple[str, ...]) -> str:
-    wanted = {normal(pin.partition("==")[0]): pin for pin in pins}
+    wanted = {canonicalize_name(pin.partition("==")[0]): pin for pin in pins}
     lines = text.splitlines()
-    held = [line for line in lines if normal(line.partition("==")[0]) in wanted]
+    held = [line for line in lines if canonicalize_name(line.partition("==")[0]) in wanted]
     if not held:
         raise UsageError(f"the environment {family} holds none of {', '.join(wanted)}; it has: {_names(lines)}")
     uv = find_uv()
     if no_deps(text) or uv is None:
-        return "\n".join(wanted.get(normal(line.partition("==")[0]), line) for line in lines) + "\n"
+        return "\n".join(wanted.get(canonicalize_name(line.partition("==")[0]), line) for line in lines) + "\n"
     others = [line for line in lines if line not in held]
     done = _compile(uv, text, [*others, *wanted.values()])
     if done.returncode:  # what the pins ask for may have to move
@@ -158,7 +161,7 @@ def _held(text: str) -> _Held:
     found: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
-            name = normal(line.partition("==")[0])
+            name = canonicalize_name(line.partition("==")[0])
             found[name] = (*found.get(name, ()), line.strip())
     return found
 

@@ -109,6 +109,11 @@ def parameter(name: str) -> str:
     return name.replace("-", "_")
 
 
+def listed(text: str) -> list[str]:
+    """What a text with commas lists; empty parts count for nothing."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 class Request:
     """What was asked for.  Raises UsageError for a value that cannot be meant."""
 
@@ -137,7 +142,7 @@ class Request:
         value = self.text(name)
         if value is None:
             return None
-        parts = [part.strip() for part in value.split(",") if part.strip()]
+        parts = listed(value)
         if not parts:
             raise UsageError(f"--{name} is empty; give names separated by commas, or leave it out")
         return parts

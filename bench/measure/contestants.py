@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.environments import houses
-from bench.environments.pinned import PIN, PinnedEnvironments
+from bench.environments.pinned import PinnedEnvironments, pins
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
@@ -66,13 +66,12 @@ class Contestants:
         """
         given = text.strip() or CURRENT
         request, cell = self._request, self.cell
-        pins = [part.strip() for part in given.split(",")]
         choice = _CHOICE.match(given)
         outfit, artifact = self.outfit, None
         if given == CURRENT:
             pass
-        elif all(PIN.fullmatch(pin) for pin in pins):
-            running = PinnedEnvironments(request.matrices, request.cache, pins)
+        elif pinned := pins(given):
+            running = PinnedEnvironments(request.matrices, request.cache, pinned)
             outfit = Outfit(replace(self._given, running=running))
         elif given.endswith(".pt"):
             checkpoint = checkpoints.resolve(given, self._given.environments, request.cache)
