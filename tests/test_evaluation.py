@@ -120,6 +120,20 @@ def test_what_does_not_take_part_is_timed_on_what_it_was_given_last(
     assert one.predictions == {"ref": {}}
 
 
+def test_what_is_prepared_at_once_fits_into_what_it_may_take(
+    workshop: Workshop, guests: dict[str, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of the three batches, of which each is 2 x 3 x 10 x 10 values of four bytes."""
+    monkeypatch.setattr("bench.measure.evaluation._HELD_BYTES", 2 * 2400)
+    one = evaluation(workshop, guests, ["ref"])
+    one.prepare(["ref"], 3)
+    assert one.infer("ref", 3, 1).samples_ms.shape == (3,)
+    one.digest()
+    assert one.left(["ref"]) == 1
+    one.finish("ref")
+    assert one.predictions["ref"] == EXPECTED
+
+
 def test_an_image_that_was_exchanged_is_named(workshop: Workshop, guests: dict[str, Worker], tmp_path: Path) -> None:
     one = evaluation(workshop, guests, ["ref"])
     assert cv2.imwrite(str(tmp_path / "4.png"), np.zeros((SIDE, 2 * SIDE, 3), np.uint8))

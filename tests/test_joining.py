@@ -11,6 +11,7 @@ from test_sweep import NATIVE
 
 from bench.grid.matrix import Cell
 from bench.grid.request import Request, expand
+from bench.measure.instruments.latency import Latency
 from bench.measure.prepare import prepare
 from bench.measure.session import Session
 from bench.progress import Reporter
@@ -70,6 +71,7 @@ def test_what_runs_on_a_device_beside_the_processor_is_evaluated_alone(session: 
     targets = session.workshop.matrix.targets
     targets[NATIVE] = targets[NATIVE].model_copy(update={"device": "cuda"})
     assert not joining(session, own)
+    assert not session._surely(Latency(), own["onnx"]), "whatever it keeps the CPU busy with"
 
 
 def test_a_cell_on_a_device_that_may_turn_out_to_be_imitated_is_not_counted_on(session: Session) -> None:

@@ -273,12 +273,14 @@ class Deck:
         self.guests = guests
         self.remaining = dict.fromkeys(guests.of, inputs)
         self.did: list[str] = []
+        self.asked: list[int] = []
 
     def left(self, names: Collection[str]) -> int:
         return max(self.remaining[name] for name in names)
 
     def prepare(self, names: Collection[str], n: int) -> None:
-        del names, n
+        del names
+        self.asked.append(n)
         self.did.append("prepare")
 
     def infer(self, name: str, n: int, warmup: int) -> Timing:
@@ -352,6 +354,22 @@ def test_a_slow_cell_keeps_its_short_turns_whatever_inputs_it_has() -> None:
     assert {len(turn.samples_ms) for turn in run.turns["a"]} == {2}
     assert deck.remaining["ref"] == 0
     assert deck.remaining["a"] == 100 - 2 * len(run.turns["a"]) > 0
+
+
+def test_no_more_inputs_are_prepared_than_somebody_takes() -> None:
+    plan = Latency(**PLAN.model_dump() | {"turn_s": 1.0})
+    _, deck = evaluating(100, Guests(ref=(300, 0.001, 0), a=(400, 0.001, 0)), plan)
+    assert set(deck.asked) == {2}, "1 s has three inferences of the faster one, and the first is untimed"
+
+
+def test_a_cell_is_slow_though_its_turn_comes_out_as_the_plan_has_it() -> None:
+    """Of 87 ms eleven fit into a second, one of them untimed: ten; two untimed ones more would not."""
+    plan = Latency(**PLAN.model_dump() | {"turn_s": 1.0, "warmup": 2})
+    run, deck = evaluating(1000, Guests(ref=(20, 0.001, 0), a=(87, 0.001, 0)), plan)
+    assert max(len(turn.samples_ms) for turn in run.turns["ref"]) == LONGEST_TURN * plan.samples
+    assert {len(turn.samples_ms) for turn in run.turns["a"]} == {10}
+    assert len(run.turns["a"]) == 8 + 46, "as many rounds as the quick one needs for its 1000, and no more"
+    assert deck.remaining == {"ref": 0, "a": 1000 - 10 * (8 + 46)}
 
 
 def test_a_dead_reference_leaves_inputs_to_nobody() -> None:

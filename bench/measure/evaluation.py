@@ -15,12 +15,15 @@ import numpy as np
 
 from bench.grid.matrix import Cell
 from bench.measure.workshop import Workshop
+from bench.tasks.datafile import CHANNELS
 from bench.tasks.dataset import Image
 from bench.tasks.task import AnyTask, Outputs, Tensor
 from bench.wall.worker import Timing, Worker
 
 _READERS = 2
 """Images that are prepared at once, between two rounds."""
+_HELD_BYTES = 2**29
+"""Prepared images at most for one turn of a cell, whose raw outputs take about as much again."""
 
 Batch = Sequence[Image]
 Prepared = tuple[Tensor, Any]
@@ -60,9 +63,11 @@ class Evaluation:
     def prepare(self, names: Collection[str], n: int) -> None:
         """Read and prepare the next `n` batches of these cells, each image once a size; those before are let go.
 
+        They are fewer where so many would take more memory than a turn may have.
+
         Raises UsageError for an image that is no longer what the set was.
         """
-        self._ready = {name: self._left[name][:n] for name in names if name in self._left}
+        self._ready = {name: self._left[name][: min(n, self._most(name))] for name in names if name in self._left}
         wanted = {
             (self._cells[name].imgsz, image.id): image
             for name, ready in self._ready.items()
@@ -131,6 +136,11 @@ class Evaluation:
     def whole(self, name: str) -> bool:
         """Whether every image of a cell was inferred and decoded."""
         return len(self.predictions[name]) == len(self._workshop.images(self._cells[name]).images)
+
+    def _most(self, name: str) -> int:
+        """Batches of a cell that are prepared at once, at least one."""
+        cell = self._cells[name]
+        return max(1, _HELD_BYTES // (cell.batch * CHANNELS * cell.imgsz**2 * np.dtype(np.float32).itemsize))
 
     def _of(self, cell: Cell, batch: Batch) -> list[Prepared]:
         return [self._prepared[cell.imgsz, image.id] for image in batch]

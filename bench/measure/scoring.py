@@ -31,10 +31,14 @@ def score(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> Non
     _compare(workshop, cell, scored, headline)
 
 
-def keep(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> None:
-    """Store predictions of a part of a cell's images, without metrics: they would be those of another set."""
-    workshop.store.add_predictions(workshop.task.table, _scored(workshop, cell, predictions).rows)
-    workshop.store.update(cell, images=len(predictions))
+def keep(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> bool:
+    """Store predictions of a part of a cell's images, without metrics, which would be those of another set.
+
+    Returns whether there are any.
+    """
+    if predictions:
+        workshop.store.add_predictions(workshop.task.table, _scored(workshop, cell, predictions).rows)
+    return bool(predictions)
 
 
 def _scored(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> Score:

@@ -175,7 +175,7 @@ class Session:
     def _surely(self, run: RunInstrument, cell: Cell) -> bool:
         """Whether an instrument of runs measures a cell, unless it fails."""
         target = self.workshop.matrix.targets[cell.target]
-        return run.name in self.wanted[cell.cell_id] and target.timed and target.cpu_bound
+        return run.name in self.wanted[cell.cell_id] and target.timed and target.cpu_bound and target.is_processor
 
     def _require_target(self, cell: Cell) -> None:
         """Raise CellProblem when this machine or the option cannot run the cell.

@@ -58,8 +58,8 @@ _UNSCORED = CellProblem(
 _PARTLY_EVALUATED = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, and so are "
-    "its detections, on as many images as the row says, without a mAP, which would be that of another set; the last of "
-    "its processes was not asked what it ran; the rest was measured.",
+    "its detections, without a mAP, which would be that of another set; the last of its processes was not asked what "
+    "it ran; the rest was measured.",
     Status.MEASURED,
 )
 """... and where there was still time to store what it had detected."""
@@ -232,29 +232,40 @@ class Campaign:
             window.run(show)
 
     def _score(self, cell: Cell, evaluation: Evaluation, window: Window) -> None:
-        """Store the accuracy of a cell that had its turns; a problem that leaves it without figures is the window's.
-
-        Images that no round came to, since others needed more launches or the reference failed, are inferred now.
-        """
+        """Store the accuracy of a cell that had its turns; a problem that leaves it without figures is the window's."""
         name = cell.cell_id
-        problem = window.problems.get(name)
-        try:
-            if problem is None:
-                with self._workshop.progress.timed(cell.id, "accuracy"):
-                    evaluation.finish(name)
-                    scoring.score(self._workshop, cell, evaluation.predictions[name])
-        except CellProblem as found:
-            problem = found
-            if found.reason is Reason.REFERENCE_FAILED:
-                problem = replace(found, status=Status.MEASURED)  # all but the difference is there
-            else:
-                window.problems[name] = found
-        self._unscored.remove(name)
-        self._workshop.store.conclude(cell, problem or _CUT_SHORT)
+        failed = window.problems.get(name)
+        problem = self._evaluate(cell, evaluation, failed)
         if problem is not None:
+            if problem.reason is Reason.REFERENCE_FAILED:
+                problem = replace(problem, status=Status.MEASURED)  # all but the difference is there
+            else:
+                window.problems.setdefault(name, problem)
             self._unscorable[name] = problem
             if cell.is_reference:
                 self._workshop.note_failed_reference(cell, problem)
+        self._unscored.remove(name)
+        self._workshop.store.conclude(cell, failed or problem or _CUT_SHORT)
+
+    def _evaluate(self, cell: Cell, evaluation: Evaluation, failed: CellProblem | None) -> CellProblem | None:
+        """Store what a cell predicts and the accuracy of that; returns why there is none.
+
+        Images that no round came to, since others needed more launches or the reference failed, are inferred now.  A
+        cell that has `failed` before they were through keeps its predictions on those until then.
+        """
+        name, problem = cell.cell_id, failed
+        try:
+            with self._workshop.progress.timed(cell.id, "accuracy"):
+                if failed is None:
+                    evaluation.finish(name)
+                if evaluation.whole(name):
+                    scoring.score(self._workshop, cell, evaluation.predictions[name])
+                    return None
+        except CellProblem as found:
+            problem = found
+        if not evaluation.whole(name):
+            scoring.keep(self._workshop, cell, evaluation.predictions[name])
+        return problem
 
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
@@ -303,23 +314,15 @@ class Campaign:
         left = [name for name in window.turns if name not in self._concluded]
         for name in left:
             cell = self._cells[name]
-            if name in self._unscored and name not in window.problems and evaluation.whole(name):
+            if name in self._unscored and evaluation.whole(name):
                 self._score(cell, evaluation, window)
+            among_images = name in self._unscored
+            kept = among_images and scoring.keep(self._workshop, cell, evaluation.predictions[name])
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
                 store.update(cell, **_process_columns(self._launches[name]))
-                store.conclude(cell, self._cut_short_among_images(cell, evaluation))
-
-    def _cut_short_among_images(self, cell: Cell, evaluation: Evaluation) -> CellProblem:
-        """What a cell that was stopped says, once what it predicts of the images that it came to is stored."""
-        if cell.cell_id not in self._unscored:
-            return _CUT_SHORT
-        predictions = evaluation.predictions[cell.cell_id]
-        if not predictions:
-            return _UNSCORED
-        scoring.keep(self._workshop, cell, predictions)
-        return _PARTLY_EVALUATED
+                store.conclude(cell, _PARTLY_EVALUATED if kept else _UNSCORED if among_images else _CUT_SHORT)
 
     def _warn(self, names: Sequence[str]) -> None:
         """Say of which cells of a window the times are no result, because the machine was not theirs."""

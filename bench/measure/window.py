@@ -131,7 +131,7 @@ class Window:
             self._rounds(guests, launch, self.plan.rounds, on_turn)
         self._fix(self.plan.budget_s - (time.monotonic() - started))
         further = range(self.plan.min_launches, max(self.launches.values()))
-        left = self._left(self._taking_part(guests))
+        left = self._to_deal({name: guests[name] for name in self._taking_part(guests)})
         rest = -(-left // (LONGEST_TURN * self.plan.samples * max(1, len(further))))
         if not further:
             self._rounds(guests, self.plan.min_launches - 1, rest, on_turn, rest)
@@ -146,6 +146,10 @@ class Window:
     def _left(self, names: Collection[str]) -> int:
         return self._inputs.left(names) if self._inputs is not None and names else 0
 
+    def _to_deal(self, guests: Mapping[str, TimedGuest]) -> int:
+        """Inputs to be dealt out to rounds: those left to cells with whole turns; a slow one takes what it can of them."""
+        return self._left([name for name, guest in guests.items() if not self._is_slow(name, guest)])
+
     def _rounds(
         self,
         guests: Mapping[str, TimedGuest],
@@ -157,7 +161,8 @@ class Window:
         """Rounds of a launch, the first of `to_come` that share what inputs are left; 0: as many as the plan has."""
         for place in range(rounds):
             taking_part = {name: guests[name] for name in self._taking_part(guests)}
-            share = max(self.plan.samples, -(-self._left(taking_part) // (to_come - place)) if to_come else 0)
+            dealt = -(-self._to_deal(taking_part) // (to_come - place)) if to_come else 0
+            share = min(max(dealt, self.plan.samples), LONGEST_TURN * self.plan.samples)
             self._round(launch, place, taking_part, on_turn, share)
             self._rounds_taken += 1
 
@@ -171,7 +176,8 @@ class Window:
     ) -> None:
         taken: list[Turn] = []
         if self._inputs is not None and guests:
-            self._inputs.prepare(guests.keys(), share)
+            most = max(self._inferences(name, guest, share)[0] for name, guest in guests.items())
+            self._inputs.prepare(guests.keys(), most)
         try:
             for order, name in enumerate(self._order(list(guests))):
                 if name not in self.problems:
@@ -228,19 +234,25 @@ class Window:
     def _is_reference(self, name: str) -> bool:
         return self._reference_of[name] == name
 
-    def _inferences(self, name: str, guest: TimedGuest) -> tuple[int, int]:
-        """How many timed and untimed inferences a turn of a cell has: the plan's, or fewer of a slow cell."""
+    def _expected_ms(self, name: str, guest: TimedGuest) -> float:
         turns = self.turns[name]
-        expected = float(np.median(turns[-1].samples_ms)) if turns else guest.last_inference_ms or 0.0
-        if expected * (self.plan.samples + self.plan.warmup) <= self.plan.turn_s * 1e3:
-            return self.plan.samples, self.plan.warmup
+        return float(np.median(turns[-1].samples_ms)) if turns else guest.last_inference_ms or 0.0
+
+    def _is_slow(self, name: str, guest: TimedGuest) -> bool:
+        """Whether a turn as the plan has it would take a cell too long."""
+        planned = self.plan.samples + self.plan.warmup
+        return self._expected_ms(name, guest) * planned > self.plan.turn_s * 1e3
+
+    def _inferences(self, name: str, guest: TimedGuest, share: int) -> tuple[int, int]:
+        """How many timed and untimed inferences a turn has: `share` and the plan's, or fewer of a slow cell."""
+        if not self._is_slow(name, guest):
+            return share, self.plan.warmup
         warmup = min(self.plan.warmup, 1)
-        return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
+        return max(1, int(self.plan.turn_s * 1e3 / self._expected_ms(name, guest)) - warmup), warmup
 
     def _turn(self, name: str, guest: TimedGuest, launch: int, order: int, share: int) -> list[Turn]:
         """Let a cell take its turn, of `share` inferences unless it is slow; nothing where its guest fails."""
-        timed, untimed = self._inferences(name, guest)
-        timed = share if timed == self.plan.samples else timed
+        timed, untimed = self._inferences(name, guest, share)
         take: Callable[[int, int], Timing] = guest.time if self._inputs is None else partial(self._inputs.infer, name)
         watch = self._watches.get(name)
         end = None if watch is None else watch()

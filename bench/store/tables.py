@@ -79,9 +79,7 @@ CELLS = pa.schema(
         field("map_delta", pa.float64(), "0..1", "map50_95 minus that of PyTorch FP32 on the same images", "higher"),
         field("map_delta_low", pa.float64(), "0..1", "Lower end of the 95 % paired bootstrap interval of map_delta"),
         field("map_delta_high", pa.float64(), "0..1", "Upper end of that interval"),
-        field(
-            "images", pa.int32(), "images", "Validation images evaluated; without a mAP, those before the run stopped"
-        ),
+        field("images", pa.int32(), "images", "Validation images evaluated"),
         field("evaluator", pa.string(), "", "COCO evaluator and its version"),
         field(
             "latency_p50_ms",

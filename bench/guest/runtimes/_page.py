@@ -57,19 +57,19 @@ def prepare(model: Model, x: np.ndarray) -> int:
 
 def infer(model: Model, prepared: int) -> np.ndarray:
     """Raw output of the page's input."""
-    return infer_inside(model, prepared)[0]
-
-
-def infer_inside(model: Model, _prepared: int) -> tuple[np.ndarray, int]:
-    """Raw output of the page's input, and the nanoseconds of that inference by the page's own clock."""
-    told = model.page.ask("infer")
-    raw = np.frombuffer(model.page.server.received, np.float32).reshape(told["shape"])
-    return raw, round(told["ms"] * 1e6)
+    time_inside(model, prepared, 1)
+    return output(model)
 
 
 def time_inside(model: Model, _prepared: int, n: int) -> list[int]:
     """Nanoseconds of `n` inferences by the page's own clock."""
     return [round(sample * 1e6) for sample in model.page.ask("time", n)]
+
+
+def output(model: Model) -> np.ndarray:
+    """Raw output of the last of those inferences."""
+    shape = model.page.ask("output")
+    return np.frombuffer(model.page.server.received, np.float32).reshape(shape)
 
 
 def cpu_ns(model: Model) -> int:

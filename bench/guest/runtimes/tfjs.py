@@ -15,14 +15,14 @@ from ._page import (
     emulated,
     footprint,
     infer,
-    infer_inside,
+    output,
     prepare,
     require_threads,
     time_inside,
 )
 from ._told import arithmetic
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "infer_inside", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "output", "prepare", "time_inside"]
 
 BACKENDS = {f"browser-{name}": name for name in ("cpu", "wasm", "webgl", "webgpu")}
 
