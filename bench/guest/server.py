@@ -156,7 +156,8 @@ class Served:
         try:
             cpu, wall = self._cpu_ns(), time.perf_counter_ns()
             raw, sample = run(self._model, self._prepared)
-            wall = time.perf_counter_ns() - wall
+            # To ask another process for one inference takes a larger share of it than to ask for ten.
+            wall = sample if inside else time.perf_counter_ns() - wall
             cpu = self._cpu_ns() - cpu
         finally:
             gc.enable()
