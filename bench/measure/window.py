@@ -147,7 +147,7 @@ class Window:
         return self._inputs.left(names) if self._inputs is not None and names else 0
 
     def _to_deal(self, guests: Mapping[str, TimedGuest]) -> int:
-        """Inputs to be dealt out to rounds: those left to cells with whole turns; a slow one takes what it can of them."""
+        """Inputs to be dealt out to rounds: those left to cells with whole turns; a slow one takes what it can."""
         return self._left([name for name, guest in guests.items() if not self._is_slow(name, guest)])
 
     def _rounds(
