@@ -147,6 +147,10 @@ class Signs(Entry):
         return self
 
 
+_PROCESSORS = ("cpu", "wasm")
+"""Devices, as targets and attestations name them, that are the processor itself."""
+
+
 class Target(Entry):
     """One kind of hardware an option can run on."""
 
@@ -185,6 +189,11 @@ class Target(Entry):
         if self.imitates and (self.emulates or self.timed):
             raise ValueError("imitates belongs with timed = false, and not with an emulator")
         return self
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether the processor itself infers, in a browser or not, and no device beside it."""
+        return self.device in _PROCESSORS
 
     @property
     def stands_in_for(self) -> str:

@@ -1,15 +1,17 @@
 """One run: its cells, and what each instrument made of them.
 
 The pytest suites ask `Session.outcome(cell, instrument)`; the first question about a cell starts its guest once and
-takes it through all wanted instruments, its reference first.  Instruments that measure a run together (latency) are the
-exception: the first question about any cell measures all of them.
+takes it through all wanted instruments, its reference first.  Instruments that measure a run together (latency), and
+those that join them (accuracy, of cells that are timed), are the exception: the first question about any cell measures
+all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -19,16 +21,11 @@ from bench.grid.matrix import Cell
 from bench.measure.identity import identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
+from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.baselines import IDENTITY
-
-_UNTIMED = CellProblem(
-    Reason.INTERRUPTED,
-    "The run was stopped before the latency of this cell was measured; the rest was.",
-    Status.MEASURED,
-)
 
 
 class Session:
@@ -55,8 +52,9 @@ class Session:
     def outcome(self, cell: Cell, instrument: str) -> None:
         """Measure a cell by an instrument, unless that is done already.  Raises CellProblem without a result."""
         self.characterise(cell)
-        together = INSTRUMENTS[instrument]
-        if isinstance(together, RunInstrument) and instrument not in self._outcomes[cell.cell_id]:
+        if instrument not in self._outcomes[cell.cell_id]:
+            together = INSTRUMENTS[INSTRUMENTS[instrument].joins or instrument]
+            assert isinstance(together, RunInstrument), "the others have measured it by now"
             self._measure_all(together)
         problem = self._outcomes[cell.cell_id][instrument]
         if problem is not None:
@@ -78,7 +76,8 @@ class Session:
                 outcomes[name] = None
                 progress.advance(name in wanted)
             waiting = [one for one in of_runs() if one.name in wanted and not one.applies(self.workshop, cell)]
-            store.conclude(cell, _UNTIMED if waiting else None)
+            joining = self._joining(cell)
+            store.conclude(cell, NEITHER if joining else UNTIMED if waiting else None)
         except CellProblem as problem:
             # What comes after a failure cannot be reached; it is shown with the same cause.
             for name in INSTRUMENTS:
@@ -128,6 +127,8 @@ class Session:
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
             for instrument in of_cells(wanted):
+                if instrument.joins and instrument.name in self._joining(cell):
+                    continue
                 if instrument.in_guest and subject.running is None:
                     env = workshop.environment(cell.environment, cell.target)
                     packages = env.freeze()
@@ -140,6 +141,41 @@ class Session:
                     workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
                     subject.running.env.require_unchanged(packages)
                 yield instrument.name
+
+    def _joining(self, cell: Cell) -> list[str]:
+        """Instruments that join one of runs in measuring a cell, whose artifact was loaded.
+
+        None on a device beside the processor: it would rest whenever an output is fetched, and be timed as who rests.
+        Of a reference only where all that is compared with it does for sure: what is measured alone needs it before.
+        Whether a device other than a CPU is imitated, so that no latency is taken, is not known before the cell's turn.
+        """
+        if not self.workshop.matrix.targets[cell.target].is_processor:
+            return []
+        joining = []
+        for name in self.wanted[cell.cell_id]:
+            run = INSTRUMENTS.get(INSTRUMENTS[name].joins)
+            if not isinstance(run, RunInstrument) or run.name not in self.wanted[cell.cell_id]:
+                continue
+            compared = self._compared_with(cell, name) if cell.is_reference else []
+            if not run.applies(self.workshop, cell) and all(self._surely(run, other) for other in compared):
+                joining.append(name)
+        return joining
+
+    def _compared_with(self, reference: Cell, instrument: str) -> list[Cell]:
+        """Other cells that want an instrument, on devices that are here, and whose reference this is."""
+        return [
+            cell
+            for cell in self.cells
+            if instrument in self.wanted[cell.cell_id]
+            and not cell.is_reference
+            and self._presence[cell.target].found
+            and self.workshop.matrix.reference_of(cell) == reference
+        ]
+
+    def _surely(self, run: RunInstrument, cell: Cell) -> bool:
+        """Whether an instrument of runs measures a cell, unless it fails."""
+        target = self.workshop.matrix.targets[cell.target]
+        return run.name in self.wanted[cell.cell_id] and target.timed and target.cpu_bound and target.is_processor
 
     def _require_target(self, cell: Cell) -> None:
         """Raise CellProblem when this machine or the option cannot run the cell.
@@ -177,12 +213,17 @@ class Session:
                 self._outcomes[cell.cell_id][name] = CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)
             else:
                 ready.append(cell)
-        problems = instrument.measure_all(workshop, ready)
+        joined: defaultdict[str, list[str]] = defaultdict(list)
         for cell in ready:
-            problem = problems.get(cell.cell_id)
-            self._outcomes[cell.cell_id][name] = problem
-            workshop.store.conclude(cell, problem)
-            workshop.progress.advance()
+            for other in self._joining(cell):
+                joined[other].append(cell.cell_id)
+        problems = instrument.measure_all(workshop, ready, joined)
+        for cell in ready:
+            names = [name, *(other for other, cells_of in joined.items() if cell.cell_id in cells_of)]
+            found = {each: problems.get(each, {}).get(cell.cell_id) for each in names}
+            self._outcomes[cell.cell_id] |= found
+            workshop.store.conclude(cell, _gravest(found.values()))
+            workshop.progress.advance(len(names))
 
     def _record_machine(self) -> None:
         workshop = self.workshop
@@ -212,3 +253,9 @@ class Session:
         workshop.store.add_environment("core", machine.core_versions())
         found = {name: presence.text for name, presence in self._presence.items()}
         workshop.store.add_environment("targets", found)
+
+
+def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:
+    """The first that leaves a cell without its figures, else the first that takes only some, else None."""
+    found = [problem for problem in problems if problem is not None]
+    return next((problem for problem in found if problem.status is not Status.MEASURED), next(iter(found), None))

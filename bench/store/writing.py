@@ -50,10 +50,11 @@ class RunStore:
             }
             for cell in cells
         }
-        self._predicted: set[str] = set()
+        self._predicted: dict[str, set[str]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
+        self._unwritten = True
         self._write_environment()  # whoever finds the cells can show them
         self._flush()
 
@@ -66,22 +67,26 @@ class RunStore:
         self._rows[cell.cell_id].setdefault("started", datetime.now(UTC))
 
     def update(self, cell: Cell, **columns: Any) -> None:
-        """Set columns of a cell's row and write the table."""
+        """Set columns of a cell's row and write the table, unless it says all that already."""
         self.update_all({cell.cell_id: columns})
 
     def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set columns of several rows, by cell id, and write the table once."""
+        """Set columns of several rows, by cell id, and write the table once, unless it says all that already."""
         for cell_id, columns in rows.items():
             unknown = columns.keys() - set(tables.CELLS.names)
             if unknown:
                 raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-            self._rows[cell_id].update(columns)
-        self._flush()
+            row = self._rows[cell_id]
+            self._unwritten |= any(name not in row or row[name] != value for name, value in columns.items())
+            row.update(columns)
+        if self._unwritten:
+            self._flush()
 
     def add_seconds(self, cell: Cell, seconds: float) -> None:
         """Add wall time spent on a cell; written with the next update."""
         row = self._rows[cell.cell_id]
         row["seconds"] = row.get("seconds", 0.0) + seconds
+        self._unwritten = True
 
     def conclude(self, cell: Cell, problem: CellProblem | None) -> None:
         """Set a cell's status: measured, or what the problem says.  A problem is never overwritten by a success."""
@@ -107,10 +112,16 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone."""
+        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone.
+
+        What comes of a cell that has some already is passed over.
+        """
+        cells, there = set(rows["cell_id"].unique().to_pylist()), self._predicted.setdefault(table, set())
+        if cells & there:
+            return
         order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
         tables.add_part(self.directory, table, rows.take(order))
-        self._predicted.add(table)
+        there |= cells
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
@@ -167,6 +178,7 @@ class RunStore:
 
     def _flush(self) -> None:
         tables.write_table(self.directory, "cells", self._rows.values())
+        self._unwritten = False
 
 
 def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:

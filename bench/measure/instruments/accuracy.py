@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import numpy as np
-
+from bench.measure.evaluation import batches, predicted
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.reasons import CellProblem, Reason
-from bench.store.metrics import Figure, in_cells
-from bench.tasks.task import AnyTask, Tensor
+from bench.measure.scoring import score
+from bench.store.metrics import in_cells
+from bench.tasks.task import AnyTask
 
 
 class Accuracy(CellInstrument):
     """Decodes what the guest infers on every image and scores it.
 
-    The images are all there are, but a few where the target is slow and only its results are checked.
+    The images are all there are, but a few where the target is slow and only its results are checked.  Where the cell
+    is timed as well, the inferences that are timed are these.
     """
 
     name = "accuracy"
     needs = ("footprint",)
     compares = True
+    joins = "latency"
 
     def columns(self, task: AnyTask) -> tuple[str, ...]:
         """What it fills."""
@@ -37,69 +34,6 @@ class Accuracy(CellInstrument):
 
         Raises CellProblem without labelled objects, or where the accuracy collapsed.
         """
-        with subject.workshop.progress.timed(subject.cell.id, self.name):
-            self._measure(subject)
-
-    def _measure(self, subject: Subject) -> None:
         workshop, cell = subject.workshop, subject.cell
-        task, data = workshop.task, workshop.images(cell)
-        ids = [image.id for image in data.images]
-        score = task.score(cell.cell_id, data, dict(_predictions(subject)))
-        headline = score.values[task.metrics[0].name]
-        if headline is None:
-            text = f"None of the {len(ids)} evaluated images has an object, so there is no mAP."
-            raise CellProblem(Reason.NO_OBJECTS, text)
-        workshop.store.add_predictions(task.table, score.rows)
-        mine = score.rows.to_pandas()
-        reference = workshop.reference(cell)
-        if cell.is_reference:
-            reference.predictions = mine
-        truth = workshop.ground_truth.to_pandas()
-        theirs, truth = (table[table[task.resampled].isin(ids)] for table in (reference.predictions, truth))
-        delta = task.difference(mine, theirs, truth)
-        figures = [
-            Figure(one.name, score.values[one.name], None, None, one.unit, one.direction) for one in task.metrics
-        ]
-        figures.append(
-            Figure(task.delta.name, delta.value, delta.low, delta.high, task.delta.unit, task.delta.direction)
-        )
-        workshop.store.add_figures(
-            cell,
-            figures,
-            map_per_class=list(score.per_class.items()),
-            images=len(ids),
-            evaluator=score.evaluator,
-        )
-        keep, expected = workshop.sweep.accuracy.keep, headline - delta.value
-        if headline < keep * expected:
-            raise CellProblem(
-                Reason.ACCURACY_COLLAPSED,
-                f"{task.metrics[0].label} is {headline:.3f}; PyTorch FP32 has {expected:.3f} on the same images, and "
-                f"the sweep asks for at least {keep:.0%} of it.",
-            )
-
-
-def _predictions(subject: Subject) -> Iterator[tuple[int, Any]]:
-    """What the task decodes of every image, by image id; the next batch is read while the guest computes."""
-    workshop, cell = subject.workshop, subject.cell
-    task, images = workshop.task, workshop.images(cell).images
-    deadline = workshop.deadlines(cell).infer
-    batches = [range(start, min(start + cell.batch, len(images))) for start in range(0, len(images), cell.batch)]
-
-    def read(batch: range) -> tuple[Tensor, list[Any]]:
-        # The last batch is filled up with its own last image: a static batch takes no smaller one.
-        filled = [*batch, *[batch[-1]] * (cell.batch - len(batch))]
-        pairs = [task.prepare(images[index].pixels(), cell.imgsz) for index in filled]
-        return np.concatenate([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
-
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(read, batches[0])
-        for number, batch in enumerate(batches):
-            inputs, geometries = upcoming.result()
-            if number + 1 < len(batches):
-                upcoming = reader.submit(read, batches[number + 1])
-            workshop.progress.phase(cell.id, f"accuracy {batch[-1] + 1}/{len(images)}")
-            outputs = subject.guest.outputs(inputs, timeout=deadline)
-            for position, index in enumerate(batch):
-                own = {name: output[position] for name, output in outputs.items()}
-                yield images[index].id, task.decode(own, geometries[position])
+        with workshop.progress.timed(cell.id, self.name):
+            score(workshop, cell, predicted(workshop, cell, subject.guest, batches(workshop, cell)))
