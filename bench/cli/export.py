@@ -54,6 +54,8 @@ def badge_command(
     else:
         data = reading.load(directory)
         field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
+        if field.several:
+            raise UsageError("a badge is of one model and size: name them with --model and --imgsz")
         made = badge.of_recommendation(field, recommend.recommend(field.candidates, recommend.limits(), field.pairs))
     _write(out, form(made))
     typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
