@@ -307,8 +307,9 @@ def test_a_check_of_several_models_names_them() -> None:
 @pytest.mark.parametrize("digest", ["a" * 64, None])
 def test_cells_of_older_runs_are_of_their_runs_one_model(tmp_path: Path, digest: str | None) -> None:
     facts = [] if digest is None else [{"scope": "run", "key": "model_sha256", "value": digest}]
+    row = {"run_id": "r", "model": "n", "imgsz": 320, "batch": 1, "threads": 1}
     older.write(tmp_path, 3, "environment", [{"scope": "machine", "key": "model_sha256", "value": "no"}, *facts])
-    older.write(tmp_path, 3, "cells", [{"run_id": "r", "cell_id": name, "model": "n"} for name in ("n/a", "n/b")])
+    older.write(tmp_path, 3, "cells", [row | {"cell_id": name} for name in ("n/a", "n/b")])
     assert store.read_table(tmp_path, "cells").model_sha256.replace({float("nan"): None}).tolist() == [digest] * 2
 
 
