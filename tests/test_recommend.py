@@ -275,10 +275,10 @@ def test_a_scope_that_was_not_timed_or_is_not_the_only_one_is_told(folder: Path,
     data = runs.load(folder)
     with pytest.raises(UsageError, match=r"--target cuda: nothing was timed there; timed were:\n.*--target cpu"):
         candidates.select(data, target="cuda")
-    several = change(folder, tmp_path / "several", {cell_id("onnx", one): {"imgsz": 640} for one in ("fp32", "fp16")})
-    with pytest.raises(UsageError, match=r"more than one scope was timed; choose one:(\n.*--imgsz (320|640).*){2}"):
+    several = change(folder, tmp_path / "several", {cell_id("onnx", one): {"threads": 4} for one in ("fp32", "fp16")})
+    with pytest.raises(UsageError, match=r"more than one scope was timed; choose one:(\n.*--threads (2|4).*){2}"):
         candidates.select(runs.load(several), target="cpu")
-    assert candidates.select(runs.load(several), imgsz=640).point[1] == 640
+    assert candidates.select(runs.load(several), threads=4).point[4] == 4
 
 
 def test_the_two_languages_have_the_same_words_and_gaps() -> None:

@@ -72,6 +72,8 @@ def run(
 
       yolo11-bench run --model best.pt --data data.yaml --imgsz 640 --images 128
 
+      yolo11-bench run --model yolo11n.pt,yolo11s.pt --data coco128.yaml --imgsz 320,640 --options openvino
+
       yolo11-bench run model=best.pt data=data.yaml imgsz=640 device=0 half=True
     """
     from bench import engine

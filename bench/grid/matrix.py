@@ -11,7 +11,7 @@ import itertools
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,11 +37,14 @@ class Cell:
     imgsz: int
     batch: int
     threads: int
+    of_several: bool = field(default=False, compare=False)
+    """Whether there are cells of other models beside it, so that its readable id names its own."""
 
     @property
     def id(self) -> str:
         """Readable id of the cell, as in `test_latency[onnx-int8-cpu-320]`; defaults are left out."""
-        text = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
+        text = f"{self.model}/" if self.of_several else ""
+        text += f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
         if self.batch != 1:
             text += f"-b{self.batch}"
         if self.threads != 1:
@@ -83,6 +86,11 @@ class Cell:
     def is_reference(self) -> bool:
         """Whether the cell is PyTorch FP32, which others are compared with."""
         return self.option.id == REFERENCE_OPTION and self.precision == REFERENCE_PRECISION
+
+
+def in_tables(cell: Cell) -> tuple[int, int, int, int]:
+    """What cells are sorted by in tables."""
+    return cell.imgsz, cell.batch, cell.threads, cell.option.order
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class Matrix:
                 f"the selection has no cell: none of the options {', '.join(options)} has one of the precisions "
                 f"{', '.join(precisions)} on one of the targets {', '.join(targets)} (see `python -m bench list`)"
             )
-        return sorted(found.values(), key=lambda c: (c.imgsz, c.batch, c.threads, c.option.order))
+        return sorted(found.values(), key=in_tables)
 
     def emulated(self, emulators: Sequence[str]) -> list[str]:
         """Ids of the targets that emulators of these names make.  Raises UsageError for a name that makes none."""
@@ -190,7 +198,7 @@ class Matrix:
         """The PyTorch FP32 cell that `cell` is compared with."""
         option = self.options[REFERENCE_OPTION]
         target = self.reference_target(cell.target)
-        return Cell(cell.model, option, REFERENCE_PRECISION, target, cell.imgsz, cell.batch, cell.threads)
+        return replace(cell, option=option, precision=REFERENCE_PRECISION, target=target)
 
 
 def load(directory: Path = MATRICES) -> Matrix:

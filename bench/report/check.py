@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -50,7 +51,8 @@ def ordered(lines: Iterable[Line]) -> list[Line]:
 def rows(facts: Mapping[str, Any], *, everything: bool = False) -> list[tuple[str, ...]]:
     """Texts of the table, by `TITLES`; what is the same only where `everything` is asked for."""
     quiet = () if everything else (Verdict.SAME, Verdict.UNCHANGED)
-    return [_row(line) for line in facts["lines"] if line["verdict"] not in quiet]
+    name = naming(facts)
+    return [_row(line, name) for line in facts["lines"] if line["verdict"] not in quiet]
 
 
 def print_check(facts: Mapping[str, Any], console: Console, *, everything: bool = False) -> None:
@@ -67,8 +69,9 @@ def print_check(facts: Mapping[str, Any], console: Console, *, everything: bool 
     for cell, metric, *_rest, why in shown:
         if why:
             console.print(Text(f"{cell} {metric}: {why}", style="dim"))
+    name = naming(facts)
     for cell, operators in facts["operators"].items():
-        console.print(Text(short(cell), style="bold"))
+        console.print(Text(name(cell), style="bold"))
         print_operators(operators, console)
     for note in facts["notes"]:
         console.print(Text(note, style="dim"))
@@ -80,15 +83,23 @@ def markdown(facts: Mapping[str, Any]) -> str:
     loud = rows(facts)
     if loud:
         parts += [*_table(loud), ""]
-    parts += [f"{short(cell)}: {escaped(summary(operators))}  " for cell, operators in facts["operators"].items()]
+    name = naming(facts)
+    parts += [f"{name(cell)}: {escaped(summary(operators))}  " for cell, operators in facts["operators"].items()]
     parts += [f"{escaped(note)}  " for note in facts["notes"]]
     parts += ["", "<details><summary>Every comparison</summary>", "", *_table(rows(facts, everything=True)), ""]
     return "\n".join([*parts, "</details>", ""])
 
 
-def short(cell_id: str) -> str:
+def naming(facts: Mapping[str, Any]) -> Callable[[str], str]:
+    """How the cells of a check are called: `short`, with their model where there are several."""
+    several = len({line["cell"].partition("/")[0] for line in facts["lines"]}) > 1
+    return partial(short, model=several)
+
+
+def short(cell_id: str, *, model: bool = False) -> str:
     """A cell's id as people write it: without model, and without the batch of one and the one thread."""
-    return re.sub(r"-(b1|t1)(?=-|$)", "", cell_id.partition("/")[2] or cell_id)
+    kept = cell_id if model else cell_id.partition("/")[2] or cell_id
+    return re.sub(r"-(b1|t1)(?=-|$)", "", kept)
 
 
 def _table(shown: Sequence[tuple[str, ...]]) -> list[str]:
@@ -96,10 +107,10 @@ def _table(shown: Sequence[tuple[str, ...]]) -> list[str]:
     return lines + [f"| {' | '.join(escaped(text) for text in row)} |" for row in shown]
 
 
-def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(line: Mapping[str, Any], name: Callable[[str], str]) -> tuple[str, ...]:
     metric = line["metric"]
     return (
-        short(line["cell"]),
+        name(line["cell"]),
         metric,
         line["verdict"],
         _figure(line["base"], metric),

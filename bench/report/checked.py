@@ -58,8 +58,8 @@ def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
 
 
 def _checked(facts: dict[str, Any]) -> Checked:
-    loud = check.rows(facts)
-    operators = (f"{check.short(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
+    loud, name = check.rows(facts), check.naming(facts)
+    operators = (f"{name(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
     file = selfcheck.path_of(SELF_CHECKS, facts["machine"])
     tried = selfcheck.read(file)[1] if file.is_file() else None
     return Checked(

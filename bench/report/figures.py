@@ -66,12 +66,20 @@ def styles(cells: Sequence[StoredCell]) -> Styles:
 
 
 def scatter(
-    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own, *, titled: bool = True
+    cells: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: Styles,
+    name: str,
+    own: Own,
+    *,
+    titled: bool = True,
+    front: Sequence[str] | None = None,
 ) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
     Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.  Named are the cells on the front
     and the reference, the others where a pointer rests on them.  Without titles nothing of it is in one language.
+    `front` are ids of the cells on it, where it is not that of the estimates: of several models or sizes.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
     drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
@@ -85,7 +93,7 @@ def scatter(
     def draw(width: float, height: float, font: float, variant: str) -> str:
         with matplotlib.rc_context(svg.RC):
             figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled)
+            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled, steps=front)
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
@@ -148,6 +156,7 @@ def _draw_scatter(
     own: Own,
     *,
     titled: bool,
+    steps: Sequence[str] | None,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -160,14 +169,15 @@ def _draw_scatter(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
     if titled:
-        axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
+        yardstick = "PyTorch FP32" if steps is None else labels.get(cells[0].reference_id, "PyTorch FP32")
+        axes.set_xlabel(f"Speed relative to {yardstick} (log scale), faster →", color=svg.MUTED, fontsize=font)
         axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
     if error:
         axes.axvspan(1 / (1 + error), 1 + error, facecolor=(*matplotlib.colors.to_rgb(svg.MUTED), 0.12), linewidth=0)
     reference = next((cell for cell in cells if cell.is_reference), None)
-    if reference is not None and reference.map50_95 is not None:
+    if steps is None and reference is not None and reference.map50_95 is not None:
         floor = reference.map50_95 - TOLERANCE
         if axes.get_ylim()[0] < floor < axes.get_ylim()[1]:
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
@@ -182,7 +192,11 @@ def _draw_scatter(
                 fontsize=font - 1,
                 color=svg.MUTED,
             )
-    front = pareto(list(zip(x, y, strict=True)))
+    front = (
+        pareto(list(zip(x, y, strict=True)))
+        if steps is None
+        else frozenset(index for index, cell in enumerate(cells) if cell.cell_id in steps)
+    )
     order = sorted(front, key=lambda index: x[index])
     corners = np.column_stack([np.repeat(x[order], 2)[:-1], np.repeat(y[order], 2)[1:]])
     axes.plot(*corners.T, color=svg.MUTED, linewidth=1.0, zorder=1.5)
@@ -216,12 +230,18 @@ def _draw_scatter(
     _place_labels(
         axes,
         [
-            (x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id]) if i in front or c.is_reference else "")
+            (x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id]) if named else "")
             for i, c in enumerate(cells)
+            for named in [i in front or _is_yardstick(c, steps)]
         ],
         lines,
         font,
     )
+
+
+def _is_yardstick(cell: StoredCell, steps: Sequence[str] | None) -> bool:
+    """Whether a cell is what the others are held against."""
+    return cell.is_reference if steps is None else cell.cell_id == cell.reference_id
 
 
 def _error_bars(

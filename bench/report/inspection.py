@@ -1,4 +1,4 @@
-"""What a model and its data are, on the terminal: tables of facts, then warnings, then problems."""
+"""What models and their data are, on the terminal: tables of facts, then warnings, then problems."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ NAMES_SHOWN = 8
 
 def print_inspection(facts: Mapping[str, Any], console: Console) -> None:
     """Print the facts of `bench.measure.inspection.facts`.  Nothing in them is markup."""
-    model, data = facts["model"], facts["data"]
-    _print("Model", _model(model) if model else [("", "not read: see the problems below")], console)
+    models, data = facts["models"], facts["data"]
+    for model in models:
+        _print("Model" if len(models) == 1 else f"Model {clean(model['name'])}", _model(model), console)
+    if not models:
+        _print("Model", [("", "not read: see the problems below")], console)
     _print("Data", _data(data, facts["calibration"]) if data else [("", "not read: see the problems below")], console)
     warnings = facts["warnings"]
     if warnings:

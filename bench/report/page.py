@@ -11,13 +11,15 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from bench.decide.deploy.candidates import fields
+from bench.decide.deploy.candidates import fields, joint
+from bench.decide.deploy.recommend import limits, recommend
 from bench.decide.timings import Own, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
 from bench.report import checked, durations, figures, highlights, outcomes, photo, tables
 from bench.report.checked import Checked
+from bench.report.recommendation import StepTable, answer, step_table, steps, words
 from bench.store import reading as run
 from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run
@@ -55,6 +57,16 @@ class Section:
     scatter: figures.Drawing | None
     distributions: figures.Drawing | None
     undrawn: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The choice among several models or sizes at one place: in words, step by step, and drawn."""
+
+    title: str
+    answer: tuple[str, ...]
+    table: StepTable | None
+    scatter: figures.Drawing | None
 
 
 def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: float = 0.25) -> Path:
@@ -95,6 +107,7 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         look=look,
         counts=tables.overview(data),
         machine=_machine(data),
+        overall=_overall(data, look, errors),
         sections=_sections(data, look, errors),
         comparison=tables.comparison(data, errors),
         references=tables.references(data, errors),
@@ -191,6 +204,19 @@ def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ..
             )
         )
     return tuple(sections)
+
+
+def _overall(data: Run, look: figures.Styles, errors: Own) -> tuple[Overall, ...]:
+    """Every place with several models or sizes."""
+    locale, found = words("en"), []
+    for index, field in enumerate(joint(data)):
+        told = recommend(field.candidates, limits(), field.pairs)
+        _, _, batch, target, threads = field.point
+        title = f"{field.model}, {field.imgsz} px, batch {batch}, {target}, {count(threads, 'thread')}"
+        front = [one.cell_id for one in steps(field, told)]
+        drawing = figures.scatter(field.cells, run.label(field.cells), look, f"o{index}", errors, front=front)
+        found.append(Overall(title, answer(field, told, locale), step_table(field, told, locale), drawing))
+    return tuple(found)
 
 
 def _machine(data: Run) -> tuple[str, ...]:

@@ -131,7 +131,8 @@ def _language(
 ) -> Iterator[tuple[str, str]]:
     environment = _environment()
     language: Language = "zh" if t.language == "zh" else "en"
-    chooser = panel.build([(one.run, one.field) for one in places], language, several=len(evidence.runs) > 1)
+    alone = [(one.run, one.field) for one in places if not one.field.several]
+    chooser = panel.build(alone, language, several=len(evidence.runs) > 1)
     there = {"recommend": bool(chooser), "trends": trends is not None}
     navigation = [entry for entry in NAVIGATION if there.get(entry[0], True)]
     environment.globals |= {**_helpers(evidence, t), **look, "navigation": navigation}
