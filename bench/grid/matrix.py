@@ -8,6 +8,7 @@ the key and the values allowed.
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
@@ -297,9 +298,18 @@ def _require_modules(matrix: Matrix, option: Option) -> None:
 
 
 def option_names(directory: Path = MATRICES) -> dict[str, str]:
-    """What each option of a matrices folder, or from outside, is called; nothing else of its file is looked at."""
+    """What each option of a matrices folder, or from outside, is called, in the order of tables.
+
+    Nothing else of its file is looked at; one whose file says no place comes last.
+    """
     files = [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
-    return {path.stem: str(entries.read(path).get("name", path.stem)) for path in files}
+    read = {path.stem: entries.read(path) for path in files}
+
+    def place(option: str) -> tuple[float, str]:
+        order = read[option].get("order")
+        return (order if isinstance(order, int) else math.inf, option)
+
+    return {option: str(read[option].get("name", option)) for option in sorted(read, key=place)}
 
 
 def override(sweep: Sweep, source: str, **values: Any) -> Sweep:
