@@ -1,4 +1,4 @@
-"""What makes a page legible, asked of a page in a browser: nothing cut, no text on text, no fault that axe-core finds."""
+"""What makes a page legible, asked of it in a browser: nothing cut, no text on text, no fault that axe-core finds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ WIDTHS = (390, 768, 1400)
 TALLEST = 8000
 """Pixels that a page may be high before a reader has unfolded anything."""
 
-# Rectangles of every visible line of text, without what the frames around it cut off.  Content areas of lines below each
-# other may touch where lines are set tight, so a quarter of a line has to lie on another.
+# Rectangles of every visible line of text, without what the frames around it cut off.  Content areas of lines below
+# each other may touch where lines are set tight, so a quarter of a line has to lie on another.
 _OVERLAPS = """() => {
   const frames = new Map();
   const frame = (element) => {
@@ -21,7 +21,7 @@ _OVERLAPS = """() => {
     if (!frames.has(element)) {
       const outer = frame(element.parentElement);
       const style = getComputedStyle(element);
-      const clips = !(element instanceof SVGElement) && (style.overflowX !== "visible" || style.overflowY !== "visible");
+      const clips = !(element instanceof SVGElement) && style.overflow !== "visible";
       const box = clips && element !== document.body ? element.getBoundingClientRect() : null;
       frames.set(element, box ? [Math.max(outer[0], box.left), Math.max(outer[1], box.top),
         Math.min(outer[2], box.right), Math.min(outer[3], box.bottom)] : outer);
@@ -34,7 +34,7 @@ _OVERLAPS = """() => {
     const parent = node.parentElement;
     const shown = { checkOpacity: true, checkVisibilityCSS: true, contentVisibilityAuto: true };
     if (!node.data.trim() || parent.closest(".hidden, title, script, style, option, noscript") ||
-        !parent.checkVisibility(shown)) continue;
+        parent.matches("details:not([open])") || !parent.checkVisibility(shown)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     const [left, top, right, bottom] = frame(parent);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_no_two_options_share_colour_and_shape_and_the_reference_is_neutral() ->
     assert len(set(found.values())) == len(found) == len(options) + 1 >= 18
     assert [name for name, mark in found.items() if mark.colour == 0] == [matrix.REFERENCE_OPTION]
     others = list(found.values())[1:]
-    for one, other in zip(others, others[1:], strict=False):
+    for one, other in pairwise(others):
         assert one.colour != other.colour
         assert one.shape != other.shape
 
@@ -165,7 +166,7 @@ def test_a_mark_says_its_figures(browser: Browser, small: Path) -> None:
     page.context.close()
 
 
-def test_paper_has_no_wider_table_than_itself(browser: Browser, large: Path, tmp_path: Path) -> None:
+def test_paper_has_no_wider_table_than_itself(browser: Browser, large: Path) -> None:
     # A4 on its side between its margins: 273 mm at 96 px an inch.
     page = Watch(browser, large, width=1031).page
     page.emulate_media(media="print")

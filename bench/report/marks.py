@@ -1,7 +1,7 @@
 """A colour and a shape for every option: the same in every figure, beside every name, on every page.
 
-No two options share both.  Colours are indices into the palette of `report.css`; shapes are matplotlib's markers, and the
-symbols of the pages are drawn from these, so that a mark in a figure and the one beside a name cannot differ.
+No two options share both.  Colours are indices into the palette of `report.css`; shapes are matplotlib's markers, and
+the symbols of the pages are drawn from these, so that a mark in a figure and the one beside a name cannot differ.
 """
 
 from __future__ import annotations

@@ -26,4 +26,8 @@ def meanings(language: str) -> Meanings:
         for option in matrix.load_options()
         for name, entry in option.precisions.items()
     }
-    return Meanings(precisions, {name: target.called(language) for name, target in matrix.load_targets().items()})
+    targets = {
+        name: (target.name_zh if language == "zh" else "") or target.name
+        for name, target in matrix.load_targets().items()
+    }
+    return Meanings(precisions, targets)

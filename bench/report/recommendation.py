@@ -16,8 +16,8 @@ from rich.text import Text as Line
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
 from bench.places import REPORTS
-from bench.report.fitted import Column, print_fitted
 from bench.stats import Interval
+from bench.words.fitted import Column, print_fitted
 from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, interval, number
 

@@ -17,7 +17,7 @@ from bench.decide.timings import Own, own, timings
 from bench.grid.matrix import Matrix
 from bench.places import DEMO_CHECKPOINT
 from bench.report import figures
-from bench.report.figures import Drawing
+from bench.report.marks import Mark, marks
 from bench.report.recommendation import names_of, reasons, shown, summary
 from bench.store import reading
 from bench.store.reading import Run
@@ -36,7 +36,7 @@ class Decided:
     run: Run
     field: Field
     found: Recommendation
-    drawing: Drawing | None
+    drawing: str | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Line:
 
     name: str
     option: str
+    meaning: str
     standing: str
     rank: int | None
     values: tuple[str, ...]
@@ -63,7 +64,7 @@ class Answer:
     facts: tuple[tuple[str, str, str], ...]
     export: str
     again: str
-    drawing: Drawing | None
+    drawing: str | None
     lines: tuple[Line, ...]
     run_id: str
 
@@ -87,13 +88,14 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
 
     Those of the demo model come last.
     """
+    look = marks(cell.option for run in runs for cell in run.cells)
     found = [
         Decided(
             _key(run.run_id, *map(str, field.point)),
             run,
             field,
             recommend(field.candidates, limits(), field.pairs),
-            _drawing(run, field, errors),
+            _drawing(run, field, look, errors),
         )
         for run in runs
         for errors in [own(run, timings(run.samples))]
@@ -122,7 +124,7 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
         export="" if best is None else export_command(matrix, best, model, imgsz),
         again="" if best is None else best.reproduce,
         drawing=decided.drawing,
-        lines=tuple(_line(one, found, words, names) for one in found.choices),
+        lines=tuple(_line(one, found, words, names, matrix) for one in found.choices),
         run_id=decided.run.run_id,
     )
 
@@ -172,8 +174,11 @@ def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str]) -> Line:
+def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str], matrix: Matrix) -> Line:
     one = choice.candidate
+    option = matrix.options.get(one.option)
+    precision = None if option is None else option.precisions.get(one.precision)
+    meaning = "" if precision is None else precision.told(words.language)
     values = (
         shown("latency", one.figures["latency"]).partition("\N{NO-BREAK SPACE}")[0],
         _split(shown("throughput", one.figures["throughput"]))[0],
@@ -184,7 +189,7 @@ def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[s
         shown("memory", one.figures["memory"]).partition(" ")[0],
     )
     why = words("clauses").join(reasons(choice, found, words, names))
-    return Line(names[one.cell_id], one.option, choice.standing.value, choice.rank, values, why)
+    return Line(names[one.cell_id], one.option, meaning, choice.standing.value, choice.rank, values, why)
 
 
 def _delta(loss: Figure | None) -> tuple[str, str]:
@@ -227,12 +232,11 @@ def _is_demo(decided: Decided) -> bool:
     return decided.field.point[0] == DEMO_CHECKPOINT.stem
 
 
-def _drawing(run: Run, field: Field, errors: Own) -> Drawing | None:
+def _drawing(run: Run, field: Field, look: Mapping[str, Mark], errors: Own) -> str | None:
     cells = [cell for cell in run.cells if cell.cell_id in {one.cell_id for one in field.candidates}]
     labels = reading.label(cells)
     name = _key(run.run_id, *map(str, field.point))
-    look = figures.styles(run.cells)
-    return figures.scatter(cells, labels, look, name, errors, titled=False)
+    return figures.untitled(cells, labels, look, name, errors)
 
 
 def _key(*parts: str) -> str:

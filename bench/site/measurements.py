@@ -138,11 +138,17 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any], most:
 
     entry = matrix.options.get(cell.option)
     outside = "" if entry is None or entry.in_guide else locale("measurements.outside_guide")
+    precision = None if entry is None else entry.precisions.get(cell.precision)
+    threads = locale("measurements.threads", n=best[1]) if best[1] else ""
+    called = tables.words.target_names.get(cell.target)
+    where = locale.pick(called) if called else ""
     name = tables.name(cell.option)
     values = (
         Value(name, name, outside),
-        Value(precision_name(cell.precision), cell.precision),
-        Value(cell.target, cell.target, locale("measurements.threads", n=best[1]) if best[1] else ""),
+        Value(
+            precision_name(cell.precision), cell.precision, meaning=precision.told(locale.language) if precision else ""
+        ),
+        Value(cell.target, cell.target, threads, meaning=where),
         _ratio_value(ratio, locale),
         replace(_plain(_known(evaluated.map50_95), lambda value: number(value, 4)), note=few),
         _delta(*(_known(getattr(evaluated, f"map_delta{end}")) for end in ("", "_low", "_high"))),

@@ -14,6 +14,8 @@ from rich.text import Text
 from bench.words.numbers import MISSING
 
 Row = TypeVar("Row")
+MARK = "*"
+"""Behind the name of an option that the guide does not name; below the table it is said what that means."""
 
 
 @dataclass(frozen=True)
