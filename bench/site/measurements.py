@@ -139,15 +139,14 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any], most:
     entry = matrix.options.get(cell.option)
     outside = "" if entry is None or entry.in_guide else locale("measurements.outside_guide")
     precision = None if entry is None else entry.precisions.get(cell.precision)
+    told = precision.told(locale.language) if precision else ""
     threads = locale("measurements.threads", n=best[1]) if best[1] else ""
     called = tables.words.target_names.get(cell.target)
     where = locale.pick(called) if called else ""
     name = tables.name(cell.option)
     values = (
         Value(name, name, outside),
-        Value(
-            precision_name(cell.precision), cell.precision, meaning=precision.told(locale.language) if precision else ""
-        ),
+        Value(precision_name(cell.precision), cell.precision, meaning=told),
         Value(cell.target, cell.target, threads, meaning=where),
         _ratio_value(ratio, locale),
         replace(_plain(_known(evaluated.map50_95), lambda value: number(value, 4)), note=few),
