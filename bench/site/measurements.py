@@ -13,7 +13,7 @@ from bench.decide.claims.tables import Tables, day
 from bench.decide.claims.verdicts import Estimate
 from bench.grid.matrix import Matrix
 from bench.reasons import Status
-from bench.report.tables import Value
+from bench.report.views import Value
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name, significant, times
 
