@@ -78,7 +78,7 @@ def test_a_segment_meets_a_box_that_it_enters_and_no_other() -> None:
         [[-1.0, 1.0], [5.0, 1.0]],
         [[1.0, 1.0], [2.0, 1.5]],
         [[5.0, 0.0], [5.0, 2.0]],
-        [[3.0, 3.0], [6.0, 0.0]],  # its own box meets the other's
+        [[3.5, 3.0], [6.0, 0.5]],  # its own box meets the other's
     )
     found = labels.crossed(np.array([through, inside, beside, past_corner]), box)
     assert found.tolist() == [True, True, False, False]

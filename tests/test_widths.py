@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 from running import bench
 
 from bench.places import RECORDED
+from bench.words.fitted import print_folded
 from bench.words.locale import LANGUAGES
 from bench.words.numbers import MINUS
 
@@ -40,3 +43,18 @@ def test_a_sweep_s_cells_are_listed_whole(width: int) -> None:
     assert {"tflite-int8-full-cpu-640", "edgetpu-int8-full-edgetpu-proxy-640"} <= cells
     assert "\N{HORIZONTAL ELLIPSIS}" not in done.said
     assert "\x1b" not in done.said
+
+
+def test_sentences_break_between_words_and_characters_and_keep_intervals_and_blanks() -> None:
+    console = Console(width=20, file=io.StringIO())
+    with console.capture() as capture:
+        print_folded("  它的耗时是 OpenVINO INT8 的 1.177 [1.152,\N{NO-BREAK SPACE}1.203]，可选。", console)
+    lines = capture.get().splitlines()
+    assert lines == ["  它的耗时是", "  OpenVINO INT8 的", "  1.177", "  [1.152,\N{NO-BREAK SPACE}1.203]，可", "  选。"]
+
+
+def test_what_is_longer_than_a_line_is_cut_there() -> None:
+    console = Console(width=10, file=io.StringIO())
+    with console.capture() as capture:
+        print_folded("a /abcdefghijklmno b", console)
+    assert capture.get().splitlines() == ["a", "/abcdefghi", "jklmno b"]

@@ -17,7 +17,7 @@ from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
 from bench.places import REPORTS
 from bench.stats import Interval
-from bench.words.fitted import Column, print_fitted
+from bench.words.fitted import Column, print_fitted, print_folded
 from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, interval, number
 
@@ -138,7 +138,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     """
     names = names_of(field, locale)
     for sentence in summary(found, locale, names):
-        console.print(Line(sentence, style="bold"))
+        print_folded(sentence, console, style="bold")
     meets = found.of(Standing.MEETS)
     if meets:
         console.print(Line(f"\n{locale('standing.meets')}", style="bold"))
@@ -157,14 +157,14 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console.print(Line(f"\n{locale(heading)}", style="bold"))
         for choice in group:
             because = locale("clauses").join(reasons(choice, found, locale, names))
-            console.print(Line(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}"))
+            print_folded(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}", console)
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        console.print(Line(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}"))
+        print_folded(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
-        console.print(Line(f"  {sentence}"))
+        print_folded(f"  {sentence}", console)
 
 
 def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) -> str:
