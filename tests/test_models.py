@@ -244,7 +244,7 @@ def test_command_report_and_home_give_one_front(folder: Path, tmp_path: Path) ->
     assert [one.cell_id for one in steps(decided[0].field, decided[0].found)] == STEPS
     assert len({one.key for one in decided}) == 3
     page = build(folder, tmp_path / "report.html").read_text(encoding="utf-8")
-    table = page.partition('<table class="steps">')[2].partition("</table>")[0]
+    table = page.partition('<table class="steps stack">')[2].partition("</table>")[0]
     names = [row.partition("</th>")[0] for row in table.split('<th scope="row">')[1:]]
     assert names == ["OpenVINO INT8 · demo", "OpenVINO INT8 · s"]
     assert "model demo (0000000), s (fffffff)" in page

@@ -19,6 +19,7 @@ from bench import store
 from bench.decide.deploy.candidates import fields
 from bench.decide.timings import Own
 from bench.report import build, highlights, print_run, retention, tables
+from bench.report.views import Table, Value
 from bench.store import reading as run
 from bench.store.tables import CELLS
 
@@ -53,7 +54,7 @@ def shown(directory: Path) -> str:
     return captured.get()
 
 
-def column(table: tables.Table, title: str, unit: str | None = None) -> dict[str, tables.Value]:
+def column(table: Table, title: str, unit: str | None = None) -> dict[str, Value]:
     """Values of a column by cell id."""
     index = next(i for i, c in enumerate(table.columns) if c.title == title and unit in (None, c.unit))
     return {cell.cell_id: values[index] for cell, values in table.rows}
@@ -99,7 +100,7 @@ def test_filters_see_the_option_and_not_its_mark(marked: Path, tmp_path: Path) -
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         page = browser.new_page()
-        page.goto(page_file.as_uri())
+        page.goto(f"{page_file.as_uri()}#cells")
         for table, rows in (("comparison-table", 3), ("grid-table", 3)):
             page.locator(f'[data-controls="{table}"] select').first.select_option("ONNX")
             expect(page.locator(f"#{table} tbody tr")).to_have_count(rows)

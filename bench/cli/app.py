@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from bench import __version__
 from bench.cli import bisect, bundle, calibrate, export, gate, guide, history, inputs, output, selfcheck
@@ -122,19 +122,24 @@ def _anything_measured(directory: Path) -> bool:
 def list_cells(request: Request) -> None:
     """Show a sweep's cells and which can run here."""
     from bench.grid import machine
+    from bench.grid.matrix import Cell
+    from bench.words.fitted import MARK, Column, print_fitted
 
     grid = expand(request)
     found = {name: machine.detect(target) for name, target in grid.matrix.targets.items()}
-    table = Table(title=f"Sweep {request.sweep_name}: {grid.sweep.description}", title_justify="left")
-    table.add_column("Cell", no_wrap=True)
-    table.add_column("Option")
-    table.add_column("Here")
-    for cell in grid.cells:
-        here = "can run" if found[cell.target].found else f"skipped: no {grid.matrix.targets[cell.target].name}"
-        where = here if cell.option.in_guide else f"{here}; not in the guide"
-        table.add_row(*map(escape, (cell.id, cell.option.name, where)))
     console = Console()
-    console.print(table)
+    console.print(Text(f"Sweep {request.sweep_name}: {grid.sweep.description}", style="italic"))
+    columns = [
+        Column[Cell]("Cell", lambda cell: cell.id, right=False),
+        Column[Cell]("Option", lambda cell: cell.option.name + MARK * (not cell.option.in_guide), 1, right=False),
+        Column[Cell](
+            "Here", lambda cell: "can run" if found[cell.target].found else f"skipped: no {cell.target}", right=False
+        ),
+    ]
+    left_out = "Left out at this width: {columns}."
+    print_fitted(grid.cells, columns, console, name=lambda cell: cell.id, left_out=left_out)
+    if not all(cell.option.in_guide for cell in grid.cells):
+        console.print(Text(f"{MARK} not in the guide", style="dim"))
     runnable = sum(found[cell.target].found for cell in grid.cells)
     console.print(f"{len(grid.cells)} cells, {runnable} can run here. Sweeps: {', '.join(grid.matrix.sweeps)}.")
     for name, presence in found.items():

@@ -8,6 +8,7 @@ the key and the values allowed.
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
@@ -304,10 +305,27 @@ def _require_modules(matrix: Matrix, option: Option) -> None:
         matrix.module(option, "exporters", name)
 
 
+def load_options(directory: Path = MATRICES) -> list[Option]:
+    """The options of a matrices folder and from outside, each by itself.  Raises UsageError for one that is wrong."""
+    return [entries.parse(Option, entries.read(path), path) for path in _option_files(directory)]
+
+
 def option_names(directory: Path = MATRICES) -> dict[str, str]:
-    """What each option of a matrices folder, or from outside, is called; nothing else of its file is looked at."""
-    files = [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
-    return {path.stem: str(entries.read(path).get("name", path.stem)) for path in files}
+    """What each option of a matrices folder, or from outside, is called, in the order of tables.
+
+    Nothing else of its file is looked at; one whose file says no place comes last.
+    """
+    read = {path.stem: entries.read(path) for path in _option_files(directory)}
+
+    def place(option: str) -> tuple[float, str]:
+        order = read[option].get("order")
+        return (order if isinstance(order, int) else math.inf, option)
+
+    return {option: str(read[option].get("name", option)) for option in sorted(read, key=place)}
+
+
+def _option_files(directory: Path) -> list[Path]:
+    return [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
 
 
 def override(sweep: Sweep, source: str, **values: Any) -> Sweep:

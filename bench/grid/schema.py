@@ -32,7 +32,12 @@ class Precision(Entry):
     calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
     artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
     runtime_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    note: str = ""
+    note: str = Field(default="", description="what is special about it, in a sentence or two")
+    note_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
+
+    def told(self, language: str) -> str:
+        """What is special about it, in a language."""
+        return (self.note_zh if language == "zh" else "") or self.note
 
 
 class Export(Entry):

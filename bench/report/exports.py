@@ -8,7 +8,8 @@ import json
 from typing import Any, Literal
 
 from bench.decide.timings import own, timings
-from bench.report.tables import Table, Value, comparison
+from bench.report.tables import comparison
+from bench.report.views import Table, Value
 from bench.store.reading import Run
 from bench.words.markdown import escaped
 

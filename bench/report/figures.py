@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from bench.decide.timings import Own
 from bench.report import svg
 from bench.report.highlights import TOLERANCE, pareto
+from bench.report.labels import Named, place
+from bench.report.marks import SHAPES, Mark
 from bench.store.reading import StoredCell
 from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
-_Point = tuple[float, float] | NDArray[np.float64]
-_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
-_NEAR = 3.0  # points between a mark and a label that needs no line to it
-_OTHER_MARKERS = ("P", "v", "p", "X")
+_Look = Mapping[str, Mark]
 _TICKS = (
     (0.01, 0.1, 1, 10, 100, 1000),
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
@@ -46,64 +44,62 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Styles:
-    """Colour per option and marker per precision, the same in every figure of a report."""
+class _Layout:
+    """Size of a figure in inches at 72 dots, and of its words in points."""
 
-    colours: Mapping[str, int]
-    markers: Mapping[str, str]
+    width: float
+    height: float
+    font: float
 
 
-def styles(cells: Sequence[StoredCell]) -> Styles:
-    """Give each option the next colour of the palette and each precision its marker, in the order of the run.
-
-    Colour 0 is the neutral one and belongs to PyTorch, the reference.
-    """
-    options = [option for option in dict.fromkeys(cell.option for cell in cells) if option != "pytorch"]
-    colours = {"pytorch": 0} | {option: 1 + index % (svg.PALETTE_SIZE - 1) for index, option in enumerate(options)}
-    others = [p for p in dict.fromkeys(cell.precision for cell in cells) if p not in _MARKERS]
-    markers = _MARKERS | {p: _OTHER_MARKERS[index % len(_OTHER_MARKERS)] for index, p in enumerate(others)}
-    return Styles(colours, markers)
+_WIDE, _NARROW = _Layout(9.2, 4.9, 9.0), _Layout(4.6, 4.8, 10.0)
 
 
 def scatter(
     cells: Sequence[StoredCell],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     name: str,
     own: Own,
     *,
-    titled: bool = True,
     front: Sequence[str] | None = None,
 ) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
     Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.  Named are the cells on the front
-    and the reference, the others where a pointer rests on them.  Without titles nothing of it is in one language.
-    `front` are ids of the cells on it, where it is not that of the estimates: of several models or sizes.
+    and the reference, the others where a pointer rests on them; `look` holds the mark of each option.  `front` are ids
+    of the cells on it, where it is not that of the estimates: of several models or sizes.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
-    drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
+    drawn = _comparable(cells)
     if len(drawn) < 2:
         return None
-    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = ("Accuracy against speed. " if titled else "") + "; ".join(
-        title.replace("\n", ", ") for title in titles.values()
+    wide, narrow = (
+        _scatter(drawn, labels, look, f"{name}-{variant}", own, layout, front, titled=True)
+        for variant, layout in (("wide", _WIDE), ("narrow", _NARROW))
     )
+    return Drawing(wide, narrow)
 
-    def draw(width: float, height: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
-            figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled, steps=front)
-            return svg.render(figure, f"{name}-{variant}", description, titles)
 
-    return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
+def untitled(
+    cells: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: _Look,
+    name: str,
+    own: Own,
+    *,
+    front: Sequence[str] | None = None,
+) -> str | None:
+    """The same for a column of a page that names the axes itself: nothing of it is in one language."""
+    drawn = _comparable(cells)
+    return None if len(drawn) < 2 else _scatter(drawn, labels, look, name, own, _NARROW, front, titled=False)
 
 
 def distributions(
     relative: Mapping[str, NDArray[np.float64]],
     cells: Sequence[StoredCell],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     name: str,
 ) -> Drawing | None:
     """Spread of single latencies relative to the reference's median in the same round, one row per cell.
@@ -128,7 +124,32 @@ def distributions(
             _draw_distributions(axes, drawn, relative, labels, look, font, beside=variant == "wide")
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
-    return Drawing(draw(9.2, 0.34, 8.0, "wide"), draw(4.6, 0.55, 9.0, "narrow"))
+    return Drawing(draw(_WIDE.width, 0.34, _WIDE.font, "wide"), draw(_NARROW.width, 0.55, _NARROW.font, "narrow"))
+
+
+def _comparable(cells: Sequence[StoredCell]) -> list[StoredCell]:
+    return [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
+
+
+def _scatter(
+    drawn: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: _Look,
+    name: str,
+    own: Own,
+    layout: _Layout,
+    front: Sequence[str] | None,
+    *,
+    titled: bool,
+) -> str:
+    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
+    description = ("Accuracy against speed. " if titled else "") + "; ".join(
+        title.replace("\n", ", ") for title in titles.values()
+    )
+    with matplotlib.rc_context(svg.RC):
+        figure, axes = _canvas(layout.width, layout.height, layout.font)
+        _draw_scatter(axes, drawn, labels, look, layout.font, own, front, titled=titled)
+        return svg.render(figure, name, description, titles)
 
 
 def _canvas(width: float, height: float, font: float) -> tuple[Figure, Axes]:
@@ -151,12 +172,12 @@ def _draw_scatter(
     axes: Axes,
     cells: Sequence[StoredCell],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     font: float,
     own: Own,
+    steps: Sequence[str] | None,
     *,
     titled: bool,
-    steps: Sequence[str] | None,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -177,11 +198,14 @@ def _draw_scatter(
     if error:
         axes.axvspan(1 / (1 + error), 1 + error, facecolor=(*matplotlib.colors.to_rgb(svg.MUTED), 0.12), linewidth=0)
     reference = next((cell for cell in cells if cell.is_reference), None)
+    edge, words = axes.get_xlim(), list[Text]()
+    lines = [np.array([(1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1])])]
     if steps is None and reference is not None and reference.map50_95 is not None:
         floor = reference.map50_95 - TOLERANCE
         if axes.get_ylim()[0] < floor < axes.get_ylim()[1]:
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-            axes.annotate(
+            lines.append(np.array([(edge[0], floor), (edge[1], floor)]))
+            said = axes.annotate(
                 "0.01 below PyTorch FP32" if titled else f"{MINUS}0.01",
                 (1, floor),
                 xycoords=("axes fraction", "data"),
@@ -192,6 +216,7 @@ def _draw_scatter(
                 fontsize=font - 1,
                 color=svg.MUTED,
             )
+            words.append(said)
     front = (
         pareto(list(zip(x, y, strict=True)))
         if steps is None
@@ -203,7 +228,7 @@ def _draw_scatter(
     largest = max((cell.size_bytes or 0 for cell in cells), default=0) or 1
     areas = [30 + 190 * (cell.size_bytes or 0) / largest for cell in cells]
     for index, cell in enumerate(cells):
-        colour = svg.colour(look.colours[cell.option])
+        colour = svg.colour(look[cell.option].colour)
         axes.errorbar(
             x[index],
             y[index],
@@ -218,25 +243,22 @@ def _draw_scatter(
             x[index],
             y[index],
             s=areas[index],
-            marker=look.markers[cell.precision],
+            marker=SHAPES[look[cell.option].shape],
             facecolors=(*matplotlib.colors.to_rgb(colour), 0.75 if index in front else 0.15),
             edgecolors=colour,
             linewidths=1.2,
             gid=f"cell:{cell.cell_id}",
             zorder=3,
         )
-    bars = [((x[i], y_low[i]), (x[i], y_high[i])) for i in range(len(cells))]
-    lines = [*pairwise(corners), *bars, ((1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1]))]
-    _place_labels(
-        axes,
-        [
-            (x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id]) if named else "")
-            for i, c in enumerate(cells)
-            for named in [i in front or _is_yardstick(c, steps)]
-        ],
-        lines,
-        font,
-    )
+    lines.append(corners)
+    lines += [np.array([(x[i], y_low[i]), (x[i], y_high[i])]) for i in range(len(cells))]
+    lines += [np.array([(x_low[i], y[i]), (x_high[i], y[i])]) for i in range(len(cells))]
+    named = [
+        shortened(labels[cell.cell_id]) if index in front or _is_yardstick(cell, steps) else ""
+        for index, cell in enumerate(cells)
+    ]
+    points = [Named(x[i], y[i], math.sqrt(areas[i]) / 2, name) for i, name in enumerate(named)]
+    place(axes, points, lines, font, words=words)
 
 
 def _is_yardstick(cell: StoredCell, steps: Sequence[str] | None) -> bool:
@@ -272,77 +294,12 @@ def _ratio_axis(axes: Axes, low: float, high: float, text: Callable[[float], str
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
-def _place_labels(
-    axes: Axes,
-    points: Sequence[tuple[float, float, float, str]],
-    lines: Sequence[tuple[_Point, _Point]],
-    font: float,
-) -> None:
-    """Put each label beside its mark at the first place that covers no mark, no other label and none of the `lines`.
-
-    Tries eight directions at growing distance; a label that ends up far away gets a line to its mark.
-    """
-    figure = axes.figure
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
-    centres = [axes.transData.transform((x, y)) for x, y, _, _ in points]
-    taken = [
-        Bbox.from_extents(cx - r, cy - r, cx + r, cy + r)
-        for (cx, cy), (_, _, r, _) in zip(centres, points, strict=True)
-    ]
-    taken += [Bbox(np.sort(axes.transData.transform(np.asarray(line)), axis=0)).padded(1.5) for line in lines]
-    frame = axes.get_window_extent(renderer)
-    for (cx, cy), (x, y, radius, name) in zip(centres, points, strict=True):
-        if not name:
-            continue  # its mark is in the way of other names all the same
-        text = axes.annotate(
-            name,
-            (x, y),
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=font,
-            color=svg.INK,
-            ha="center",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": svg.MUTED, "linewidth": 0.6, "shrinkA": 2, "shrinkB": radius},
-        )
-        extent = text.get_window_extent(renderer)
-        # Helvetica-like page fonts are a little narrower than DejaVu: what fits here fits there.
-        half_w, half_h = extent.width / 2 + 1, extent.height / 2 + 0.5
-        best: tuple[float, float, float, float, Bbox] | None = None
-        for gap in (_NEAR, 10, 18, 28, 40):
-            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-                reach = radius + gap
-                ox, oy = dx * (reach + half_w) * (0.8 if dy else 1), dy * (reach + half_h)
-                box = Bbox.from_extents(cx + ox - half_w, cy + oy - half_h, cx + ox + half_w, cy + oy + half_h)
-                cost = sum(_overlap(box, other) for other in taken) + 4 * (
-                    box.width * box.height - _overlap(box, frame)
-                )
-                if best is None or cost < best[0] - 1e-6:
-                    best = (cost, ox, oy, gap, box)
-            if best is not None and best[0] < 1e-6:
-                break
-        if best is None:
-            continue
-        _, ox, oy, distance, box = best
-        text.set_position((ox, oy))
-        if distance <= _NEAR and text.arrow_patch is not None:
-            text.arrow_patch.set_visible(False)
-        taken.append(box)
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return float(max(width, 0) * max(height, 0))
-
-
 def _draw_distributions(
     axes: Axes,
     cells: Sequence[StoredCell],
     relative: Mapping[str, NDArray[np.float64]],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     font: float,
     *,
     beside: bool,
@@ -362,7 +319,7 @@ def _draw_distributions(
     peak = 0.72 if beside else 0.5
     for row, cell in enumerate(reversed(cells)):
         values = relative[cell.cell_id]
-        colour = svg.colour(look.colours[cell.option])
+        colour = svg.colour(look[cell.option].colour)
         grid, density = _density(values)
         fill = (*matplotlib.colors.to_rgb(colour), 0.3)
         axes.fill_between(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from bench.files import replacing
 from bench.reasons import StoreError
-from bench.report.fitted import Column, print_fitted
+from bench.words.fitted import Column, print_fitted
 from bench.words.markdown import escaped
 from bench.words.numbers import MISSING, clean, megabytes, number, significant
 

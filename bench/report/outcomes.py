@@ -95,6 +95,11 @@ def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tupl
     return tuple(keys), tuple((cell, tuple(_attested(cell, key) for key in keys)) for cell in cells)
 
 
+def asked(run: Run) -> int:
+    """How many keys of `attestation` something was asked of; they are its first."""
+    return len({key for cell in run.cells for key in cell.expected})
+
+
 def _attested(cell: StoredCell, key: str) -> tuple[str, str]:
     """Text and mark of a key of a cell's attestation."""
     ran, asked = cell.attested.get(key), cell.expected.get(key)

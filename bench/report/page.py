@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from bench.decide.timings import Own, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import checked, durations, figures, highlights, outcomes, photo, tables
+from bench.report import checked, durations, figures, highlights, marks, meanings, outcomes, photo, tables
 from bench.report.checked import Checked
+from bench.report.marks import Mark
 from bench.report.recommendation import StepTable, answer, step_table, steps, words
 from bench.store import reading as run
 from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run
-from bench.words.numbers import count, interval, number, precision_name
+from bench.words.numbers import MISSING, count, interval, number, precision_name
 
 # The images folder is a path on the machine that measured; a report is made to be handed on.  Notes on the data stand
 # in its summary.
@@ -95,9 +97,10 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
     environment.filters |= {"option": lambda one: names.get(one, one), "precision": precision_name, "num": number}
     environment.globals |= {"interval": interval, "plural": count, "zip": zip}
     scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
-    look = figures.styles(data.cells)
+    look = marks.marks(cell.option for cell in data.cells)
     keys, attested = outcomes.attestation(data)
     errors = own(data, timings(data.samples))
+    told = meanings.meanings("en")
     return environment.get_template("report.html.j2").render(
         run=data,
         check=check,
@@ -105,11 +108,18 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         scripts=scripts,
         styles=styles,
         look=look,
+        shapes=marks.symbols(),
         counts=tables.overview(data),
         machine=_machine(data),
         overall=_overall(data, look, errors),
         sections=_sections(data, look, errors),
-        comparison=tables.comparison(data, errors),
+        comparison=tables.comparison(data, errors, told),
+        precisions={
+            cell.name: text
+            for cell in data.measured
+            if (text := told.precisions.get((cell.option, cell.precision), ""))
+        },
+        missing=MISSING,
         references=tables.references(data, errors),
         shared_error=tables.SHARED,
         latency=tables.latency_detail(data),
@@ -119,6 +129,7 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         min_score=min_score,
         problems=outcomes.problems(data, outcomes.words("en")),
         attestation_keys=keys,
+        asked=outcomes.asked(data),
         attestation=attested,
         environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _LEFT_OUT],
         durations=durations.steps(data),
@@ -185,7 +196,7 @@ def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
     return Markup("; ".join(f"{name} {value}" for name, value in parts.items()))  # noqa: S704 - as above
 
 
-def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ...]:
+def _sections(data: Run, look: Mapping[str, Mark], errors: Own) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
     choices = {field.point: field for field in fields(data)}
     sections = []
@@ -206,7 +217,7 @@ def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ..
     return tuple(sections)
 
 
-def _overall(data: Run, look: figures.Styles, errors: Own) -> tuple[Overall, ...]:
+def _overall(data: Run, look: Mapping[str, Mark], errors: Own) -> tuple[Overall, ...]:
     """Every place with several models or sizes."""
     locale, found = words("en"), []
     for index, field in enumerate(joint(data)):

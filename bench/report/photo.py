@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from bench.reasons import UsageError
 from bench.report.svg import PALETTE_SIZE
@@ -21,7 +22,19 @@ from bench.words.numbers import clean, number
 
 _LONGEST_SIDE = 900
 _LABELLED = 14
+_LINES = 30  # captions as high as the picture is wide
+_BROAD = 0.62  # of a letter's height that it is wide at most, on average
 _SAME_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Label:
+    """A caption whose line begins at `x`, `y` of the picture, or ends there where `ends`."""
+
+    text: str
+    x: float
+    y: float
+    ends: bool
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Box:
     h: float
     colour: int
     correct: bool
-    label: str
+    label: Label | None
     tooltip: str
 
 
@@ -66,6 +79,11 @@ class Photo:
     objects: int
     legend: tuple[tuple[str, int], ...]
     panels: tuple[Panel, ...]
+
+    @property
+    def letters(self) -> float:
+        """Height of a caption in pixels of the picture."""
+        return self.width / _LINES
 
 
 def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
@@ -101,7 +119,7 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
         found = by_cell.get(cell.cell_id, empty).sort_values("score", ascending=False, kind="stable")
         reference = run.reference_for(cell)
         baseline = by_cell.get(reference.cell_id, empty) if reference is not None else empty
-        panels.append(_panel(cell, found, baseline, reference is not None, colours, names))
+        panels.append(_panel(cell, found, baseline, reference is not None, colours, names, width))
     objects = int(truth.loc[(truth["image_id"] == image_id) & (truth["category_id"] >= 0), "objects"].sum())
     legend = tuple((names.get(category, f"class {category}"), colours[category]) for category in colours)
     return Photo(clean(file_name), width, height, uri, note, objects, legend, tuple(panels))
@@ -182,8 +200,10 @@ def _panel(
     compared: bool,
     colours: dict[int, int],
     names: dict[int, str],
+    width: int,
 ) -> Panel:
-    boxes = []
+    boxes: list[Box] = []
+    covered: list[tuple[float, float, float, float]] = []
     records: list[dict[Any, Any]] = found.to_dict("records")
     for position, row in enumerate(records):
         category = int(row["category_id"])
@@ -199,13 +219,31 @@ def _panel(
                 round(float(row["h"]), 1),
                 colours[category],
                 correct,
-                caption if position < _LABELLED else "",
+                _label(caption, row, width, covered) if position < _LABELLED else None,
                 f"{caption}\n{verdict}",
             )
         )
     same = _common(found, baseline)
     correct_count = sum(box.correct for box in boxes)
     return Panel(cell, tuple(boxes), correct_count, same, len(found) - same, len(baseline) - same, compared)
+
+
+def _label(
+    caption: str, row: dict[Any, Any], width: int, covered: list[tuple[float, float, float, float]]
+) -> Label | None:
+    """The caption above a box, where it lies on no other; what it covers is added to `covered`."""
+    high = width / _LINES
+    long = _BROAD * high * cell_len(caption)
+    ends = row["x"] > 0.6 * width
+    x, y = float(row["x"] + (row["w"] if ends else 0)), max(float(row["y"]) - high / 4, high)
+    left = x - long if ends else x
+    place = (left, y - high, left + long, y + high / 4)
+    if any(
+        place[0] < other[2] and other[0] < place[2] and place[1] < other[3] and other[1] < place[3] for other in covered
+    ):
+        return None
+    covered.append(place)
+    return Label(caption, round(x, 1), round(y, 1), ends)
 
 
 def _common(found: pd.DataFrame, baseline: pd.DataFrame) -> int:

@@ -26,8 +26,8 @@ from bench.decide.deploy.recommend import (
     Standing,
 )
 from bench.places import REPORTS
-from bench.report.fitted import Column, print_fitted
 from bench.stats import Interval
+from bench.words.fitted import Column, print_fitted, print_folded
 from bench.words.locale import Locale, load
 from bench.words.numbers import MISSING, interval, number
 
@@ -204,7 +204,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     """
     names = names_of(field, locale)
     for sentence in answer(field, found, locale):
-        console.print(Line(sentence, style="bold"))
+        print_folded(sentence, console, style="bold")
     climbed = steps(field, found)
     if climbed:
         console.print(Line(f"\n{locale('front.heading')}", style="bold"))
@@ -215,7 +215,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             name=lambda one: names[one.cell_id],
             left_out=locale.strings["panel.left_out"],
         )
-        console.print(Line(step_rule(locale), style="dim"))
+        print_folded(step_rule(locale), console, style="dim")
     meets = found.of(Standing.MEETS)
     if meets:
         console.print(Line(f"\n{locale('standing.meets')}", style="bold"))
@@ -234,14 +234,14 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console.print(Line(f"\n{locale(heading)}", style="bold"))
         for choice in group:
             because = locale("clauses").join(reasons(choice, found, locale, names))
-            console.print(Line(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}"))
+            print_folded(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}", console)
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        console.print(Line(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}"))
+        print_folded(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
-        console.print(Line(f"  {sentence}"))
+        print_folded(f"  {sentence}", console)
 
 
 def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from bench.decide.timings import Own
 from bench.reasons import Status
+from bench.report.meanings import Meanings
 from bench.report.retention import retention
+from bench.report.views import ClassTable, Column, Group, Table, Value
 from bench.store.reading import Run, StoredCell
 from bench.words.numbers import (
     CORRECTNESS_ONLY,
@@ -32,66 +34,43 @@ SHARED = "ratios to it share that error, and the intervals beside them leave it 
 _COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: taken from the request or the file, not read"
 
 
-@dataclass(frozen=True)
-class Value:
-    """One table cell: `text`, a smaller `note` under it, the number or text to sort by, and a mark for the style."""
+def comparison(run: Run, own: Own, meanings: Meanings | None = None) -> Table:
+    """One row per measured cell, in the order of the run; `own` holds what the times are known to.
 
-    text: str
-    order: str = ""
-    note: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One table column.  `kind` is text or num; `choices` is True when the page offers its values as a filter."""
-
-    group: str
-    title: str
-    unit: str
-    help: str
-    kind: str
-    value: Callable[[StoredCell], Value]
-    choices: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready for the template: header groups as (title, span), columns, and rows of values with their cell."""
-
-    groups: tuple[tuple[str, int], ...]
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[StoredCell, tuple[Value, ...]], ...]
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """mAP50-95 per class: the reference's value, and each other cell's difference with a shade from -3 to 3."""
-
-    reference: StoredCell
-    cells: tuple[StoredCell, ...]
-    rows: tuple[tuple[str, str, tuple[Value, ...]], ...]
-
-
-def comparison(run: Run, own: Own) -> Table:
-    """One row per measured cell, in the order of the run; `own` holds what the times are known to."""
+    `meanings` explains names where they stand.  Folded is what is the same in every row, and what few decide by.
+    """
+    told = meanings or Meanings()
+    same = {name: len({getattr(cell, name) for cell in run.measured}) < 2 for name in ("target", "imgsz", "threads")}
     varies = {len({getattr(cell, name) for cell in run.measured}) > 1: name for name in ("model",)}
     batches = has_batches(run)
     columns = [
         Column("What ran", "Option", "", "Deployment option", "text", lambda cell: _option(run, cell), choices=True),
-        _words(
-            "What ran", "Precision", "Precision asked for", lambda cell: precision_name(cell.precision), choices=True
-        ),
+        Column("What ran", "Precision", "", "Precision asked for", "text", lambda c: _precision(c, told), choices=True),
         _words("What ran", "Compute", _COMPUTE, _compute, choices=True),
-        _words("What ran", "Target", "Hardware the cell ran on", lambda cell: cell.target, choices=True),
+        Column(
+            "What ran",
+            "Target",
+            "",
+            "Hardware the cell ran on",
+            "text",
+            lambda cell: Value(cell.target, cell.target, meaning=told.targets.get(cell.target, "")),
+            choices=True,
+            folded=same["target"],
+        ),
         *([_words("What ran", "Model", "Checkpoint", lambda cell: cell.model, choices=True)] if True in varies else []),
-        _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
+        _folded(
+            _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
+            when=same["imgsz"],
+        ),
         *(
             [_figure("What ran", "Batch", "images", "Images per inference", lambda cell: cell.batch, 0)]
             if batches
             else []
         ),
-        _figure("What ran", "Threads", "", "Intra-op threads; the guest is pinned to as many CPUs", _threads, 0),
+        _folded(
+            _figure("What ran", "Threads", "", "Intra-op threads; the guest is pinned to as many CPUs", _threads, 0),
+            when=same["threads"],
+        ),
         Column(
             "Accuracy",
             "mAP50-95",
@@ -116,8 +95,9 @@ def comparison(run: Run, own: Own) -> Table:
             "open where the interval holds 95 %",
             "num",
             _kept,
+            folded=True,
         ),
-        _figure("Accuracy", "mAP50", "0..1", "COCO mAP at IoU 0.50", lambda cell: cell.map50, 4),
+        _folded(_figure("Accuracy", "mAP50", "0..1", "COCO mAP at IoU 0.50", lambda cell: cell.map50, 4)),
         Column(
             "Speed",
             "Speed ratio",
@@ -130,20 +110,31 @@ def comparison(run: Run, own: Own) -> Table:
         _figure("Speed", "p50", "ms per call", "Median on this machine: context, not a result", _p50, 2),
         *([_per_image("Speed")] if batches else []),
         _figure("Footprint", "Artifact", "MB", "All files of the artifact, 10⁶ bytes", _mb("size_bytes"), 1),
-        _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0),
+        _folded(
+            _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0)
+        ),
         _figure(
             "Footprint", "Peak RSS", "MB", "Peak resident memory of the guest after inference", _mb("peak_rss_bytes"), 0
         ),
-        _figure(
-            "Start-up",
-            "Load",
-            "ms",
-            "From artifact on disk to ready session, imports done",
-            lambda cell: cell.load_ms,
-            0,
+        _folded(
+            _figure(
+                "Start-up",
+                "Load",
+                "ms",
+                "From artifact on disk to ready session, imports done",
+                lambda cell: cell.load_ms,
+                0,
+            )
         ),
-        _figure(
-            "Start-up", "First run", "ms", "The first inference after loading", lambda cell: cell.first_inference_ms, 0
+        _folded(
+            _figure(
+                "Start-up",
+                "First run",
+                "ms",
+                "The first inference after loading",
+                lambda cell: cell.first_inference_ms,
+                0,
+            )
         ),
         Column(
             "Parity",
@@ -152,6 +143,7 @@ def comparison(run: Run, own: Own) -> Table:
             "Largest difference of a raw box coordinate and, below it, of a raw class score from PyTorch FP32",
             "num",
             _parity,
+            folded=True,
         ),
     ]
     return _table(columns, run.measured)
@@ -257,14 +249,19 @@ def overview(run: Run) -> pd.Series:
 
 
 def _table(columns: Sequence[Column], cells: Sequence[StoredCell]) -> Table:
-    groups: list[tuple[str, int]] = []
-    for column in columns:
-        if groups and groups[-1][0] == column.group:
-            groups[-1] = (column.group, groups[-1][1] + 1)
-        else:
-            groups.append((column.group, 1))
-    rows = tuple((cell, tuple(column.value(cell) for column in columns)) for cell in cells)
-    return Table(tuple(groups), tuple(columns), rows)
+    groups: list[Group] = []
+    folds = 0
+    for title in dict.fromkeys(column.group for column in columns):
+        for folded in (False, True):
+            members = tuple(column for column in columns if (column.group, column.folded) == (title, folded))
+            folds += bool(folded and members)
+            groups += [Group(title, members, folds if folded else 0)] if members else []
+    ordered = [column for group in groups for column in group.columns]
+    return Table(tuple(groups), tuple((cell, tuple(column.value(cell) for column in ordered)) for cell in cells))
+
+
+def _folded(column: Column, *, when: bool = True) -> Column:
+    return replace(column, folded=when)
 
 
 def _words(
@@ -291,6 +288,11 @@ def _order(value: float | None) -> str:
 
 def _mb(name: str) -> Callable[[StoredCell], float | None]:
     return lambda cell: megabytes(getattr(cell, name))
+
+
+def _precision(cell: StoredCell, told: Meanings) -> Value:
+    name = precision_name(cell.precision)
+    return Value(name, name, meaning=told.precisions.get((cell.option, cell.precision), ""))
 
 
 def _compute(cell: StoredCell) -> str:

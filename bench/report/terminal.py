@@ -12,13 +12,12 @@ from rich.text import Text
 from bench.decide.timings import Own, own, timings
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
-from bench.report.fitted import Column, print_fitted
 from bench.store import reading as runs
 from bench.store.reading import Run, StoredCell
+from bench.words.fitted import MARK, Column, print_fitted
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name
 
-_MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
 
 
@@ -48,7 +47,7 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     for name, error in tables.references(run, errors):
         console.print(Text(t("known", name=name, error=error), style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
-        console.print(Text(f"{_MARK} {t('outside')}", style="dim"))
+        console.print(Text(f"{MARK} {t('outside')}", style="dim"))
     for note in run.data_notes:
         console.print(Text(t("data", note=note)))
     for group in outcomes.problems(run, t):
@@ -70,7 +69,7 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
         return Column(title, text, drop, right=False)
 
     columns = [
-        left(t("column.option"), lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
+        left(t("column.option"), lambda cell: cell.option_name + MARK * run.outside_guide(cell)),
         left(t("column.precision"), lambda cell: precision_name(cell.precision)),
         left(t("column.compute"), lambda cell: cell.computed_in or MISSING, 6),
         left(t("column.target"), lambda cell: cell.target, 0 if several["target"] else 5),

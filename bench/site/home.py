@@ -17,7 +17,7 @@ from bench.decide.timings import Own, own, timings
 from bench.grid.matrix import Matrix
 from bench.places import DEMO_CHECKPOINT
 from bench.report import figures, recommendation
-from bench.report.figures import Drawing
+from bench.report.marks import Mark, marks
 from bench.report.recommendation import StepTable, names_of, reasons, shown, step_table, steps
 from bench.store import reading
 from bench.store.reading import Run
@@ -36,7 +36,7 @@ class Decided:
     run: Run
     field: Field
     found: Recommendation
-    drawing: Drawing | None
+    drawing: str | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Line:
 
     name: str
     option: str
+    meaning: str
     standing: str
     rank: int | None
     values: tuple[str, ...]
@@ -67,7 +68,7 @@ class Answer:
     facts: tuple[tuple[str, str, str], ...]
     export: str
     again: str
-    drawing: Drawing | None
+    drawing: str | None
     lines: tuple[Line, ...]
     run_id: str
 
@@ -91,8 +92,9 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
 
     Several models or sizes are a place together too.  Those of the demo model come last.
     """
+    look = marks(cell.option for run in runs for cell in run.cells)
     found = [
-        Decided(_key_of(run, field), run, field, told, _drawing(run, field, told, errors))
+        Decided(_key_of(run, field), run, field, told, _drawing(run, field, told, look, errors))
         for run in runs
         for errors in [own(run, timings(run.samples))]
         for field in (*fields(run), *joint(run))
@@ -122,7 +124,7 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
         export="" if best is None else export_command(matrix, best, model, imgsz),
         again="" if best is None else best.reproduce,
         drawing=decided.drawing,
-        lines=tuple(_line(one, found, words, names) for one in found.choices),
+        lines=tuple(_line(one, found, words, names, matrix) for one in found.choices),
         run_id=decided.run.run_id,
     )
 
@@ -172,8 +174,11 @@ def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str]) -> Line:
+def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str], matrix: Matrix) -> Line:
     one = choice.candidate
+    option = matrix.options.get(one.option)
+    precision = None if option is None else option.precisions.get(one.precision)
+    meaning = "" if precision is None else precision.told(words.language)
     values = (
         shown("latency", one.figures["latency"]).partition("\N{NO-BREAK SPACE}")[0],
         _split(shown("throughput", one.figures["throughput"]))[0],
@@ -184,7 +189,7 @@ def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[s
         shown("memory", one.figures["memory"]).partition(" ")[0],
     )
     why = words("clauses").join(reasons(choice, found, words, names))
-    return Line(names[one.cell_id], one.option, choice.standing.value, choice.rank, values, why)
+    return Line(names[one.cell_id], one.option, meaning, choice.standing.value, choice.rank, values, why)
 
 
 def _delta(loss: Figure | None) -> tuple[str, str]:
@@ -227,10 +232,10 @@ def _is_demo(decided: Decided) -> bool:
     return decided.field.point[0] == DEMO_CHECKPOINT.stem
 
 
-def _drawing(run: Run, field: Field, found: Recommendation, errors: Own) -> Drawing | None:
-    labels, look = reading.label(field.cells), figures.styles(run.cells)
+def _drawing(run: Run, field: Field, found: Recommendation, look: Mapping[str, Mark], errors: Own) -> str | None:
+    labels, name = reading.label(field.cells), _key_of(run, field)
     front = [one.cell_id for one in steps(field, found)] if field.several else None
-    return figures.scatter(field.cells, labels, look, _key_of(run, field), errors, titled=False, front=front)
+    return figures.untitled(field.cells, labels, look, name, errors, front=front)
 
 
 def _key_of(run: Run, field: Field) -> str:

@@ -20,6 +20,7 @@ from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding,
 from bench.history import drift
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
+from bench.report import marks
 from bench.report.page import vendored
 from bench.report.recommendation import Language, words
 from bench.site import evidence as sources
@@ -217,6 +218,8 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "trend_path": trend_path,
         "night_path": night_path,
         "versions_of": versions_of,
+        "look": marks.marks(cell.option for run in evidence.runs for cell in run.cells),
+        "shapes": marks.symbols(),
         "evidence": evidence,
         "facts": facts,
         "columns": measurements.COLUMNS,
