@@ -21,6 +21,7 @@ from bench.decide.timings import Own
 from bench.report import svg
 from bench.report.highlights import TOLERANCE, pareto
 from bench.store.reading import StoredCell
+from bench.words.locale import Locale
 from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
 _Point = tuple[float, float] | NDArray[np.float64]
@@ -66,26 +67,26 @@ def styles(cells: Sequence[StoredCell]) -> Styles:
 
 
 def scatter(
-    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own, *, titled: bool = True
+    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own, t: Locale | None
 ) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
     Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.  Named are the cells on the front
-    and the reference, the others where a pointer rests on them.  Without titles nothing of it is in one language.
+    and the reference, the others where a pointer rests on them.  Without words (`t`) nothing of it is in one language.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
     drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
     if len(drawn) < 2:
         return None
     titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = ("Accuracy against speed. " if titled else "") + "; ".join(
-        title.replace("\n", ", ") for title in titles.values()
-    )
+    description = "; ".join(_on_a_line(titles))
+    if t is not None:
+        description = t.sentences((t("tradeoff.figure"), description))
 
     def draw(width: float, height: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
+        with svg.settings():
             figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled)
+            _draw_scatter(axes, drawn, labels, look, font, own, t)
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
@@ -97,6 +98,7 @@ def distributions(
     labels: Mapping[str, str],
     look: Styles,
     name: str,
+    t: Locale,
 ) -> Drawing | None:
     """Spread of single latencies relative to the reference's median in the same round, one row per cell.
 
@@ -107,17 +109,27 @@ def distributions(
         return None
     drawn.sort(key=lambda cell: (float(np.median(relative[cell.cell_id])), cell.cell_id))
     titles = {
-        f"cell:{cell.cell_id}": f"{labels[cell.cell_id]}\nmedian {number(float(np.median(values)), 3)} of PyTorch's"
-        f"\n{values.size} samples from {number(float(values.min()), 3)} to {number(float(values.max()), 3)}"
+        f"cell:{cell.cell_id}": "\n".join(
+            (
+                labels[cell.cell_id],
+                t("latency.median", median=number(float(np.median(values)), 3)),
+                t(
+                    "latency.samples",
+                    n=values.size,
+                    low=number(float(values.min()), 3),
+                    high=number(float(values.max()), 3),
+                ),
+            )
+        )
         for cell in drawn
         for values in (relative[cell.cell_id],)
     }
-    description = "Latency relative to PyTorch FP32. " + "; ".join(t.replace("\n", ", ") for t in titles.values())
+    description = t.sentences((t("latency.figure"), "; ".join(_on_a_line(titles))))
 
     def draw(width: float, row: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
+        with svg.settings():
             figure, axes = _canvas(width, 0.75 + row * len(drawn), font)
-            _draw_distributions(axes, drawn, relative, labels, look, font, beside=variant == "wide")
+            _draw_distributions(axes, drawn, relative, labels, look, font, t, beside=variant == "wide")
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(9.2, 0.34, 8.0, "wide"), draw(4.6, 0.55, 9.0, "narrow"))
@@ -146,8 +158,7 @@ def _draw_scatter(
     look: Styles,
     font: float,
     own: Own,
-    *,
-    titled: bool,
+    t: Locale | None,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -159,9 +170,9 @@ def _draw_scatter(
     axes.set_ylim(float(y_low.min()) - 0.14 * span, float(y_high.max()) + 0.16 * span)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
-    if titled:
-        axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
-        axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
+    if t is not None:
+        axes.set_xlabel(t("tradeoff.speed"), color=svg.MUTED, fontsize=font)
+        axes.set_ylabel(t("tradeoff.map"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
     if error:
@@ -172,7 +183,7 @@ def _draw_scatter(
         if axes.get_ylim()[0] < floor < axes.get_ylim()[1]:
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
             axes.annotate(
-                "0.01 below PyTorch FP32" if titled else f"{MINUS}0.01",
+                t("tradeoff.below") if t else f"{MINUS}0.01",
                 (1, floor),
                 xycoords=("axes fraction", "data"),
                 xytext=(-2, -3),
@@ -324,6 +335,7 @@ def _draw_distributions(
     labels: Mapping[str, str],
     look: Styles,
     font: float,
+    t: Locale,
     *,
     beside: bool,
 ) -> None:
@@ -331,11 +343,7 @@ def _draw_distributions(
     # One stalled inference must not flatten every other shape; the tooltip gives the true range.
     high = max(float(np.quantile(relative[cell.cell_id], 0.995)) for cell in cells)
     _ratio_axis(axes, float(everything.min()), high, lambda value: f"{number(100 * value, 0)} %")
-    axes.set_xlabel(
-        "Latency, as a share of PyTorch FP32's median in the same round (log scale)", color=svg.MUTED, fontsize=font
-    )
-    if not beside:
-        axes.set_xlabel("Latency as a share of PyTorch FP32's (log scale)", color=svg.MUTED, fontsize=font)
+    axes.set_xlabel(t("latency.axis" if beside else "latency.axis_narrow"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     # A narrow page has its labels above the rows, so the shapes stay below them.
@@ -382,6 +390,10 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     grid = np.linspace(logs.min() - reach, logs.max() + reach, 96)
     density = estimate(grid)
     return np.exp(grid), density / density.max()
+
+
+def _on_a_line(titles: Mapping[str, str]) -> list[str]:
+    return [title.replace("\n", ", ") for title in titles.values()]
 
 
 def _tooltip(cell: StoredCell, label: str, own: Own) -> str:

@@ -232,7 +232,7 @@ def _drawing(run: Run, field: Field, errors: Own) -> Drawing | None:
     labels = reading.label(cells)
     name = _key(run.run_id, *map(str, field.point))
     look = figures.styles(run.cells)
-    return figures.scatter(cells, labels, look, name, errors, titled=False)
+    return figures.scatter(cells, labels, look, name, errors, None)
 
 
 def _key(*parts: str) -> str:
