@@ -283,9 +283,9 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
             used.add(key)
             return super().__getitem__(key)
 
-    known = locale.load(LOCALES)
-    recorders = {name: Locale(name, Recorder(one.strings)) for name, one in known.items()}
-    monkeypatch.setattr(locale, "load", lambda _: recorders)
+    load, known = locale.load, locale.load(LOCALES)
+    recorders = {name: Locale(one.language, Recorder(one.strings)) for name, one in known.items()}
+    monkeypatch.setattr(locale, "load", lambda folder: recorders if folder == LOCALES else load(folder))
     pages.render(found)
     keys = set(known["en"].strings)
     # Which figures, checks and lints there are depends on the results; that each has words does not.

@@ -20,7 +20,7 @@ from bench.site import evidence, home, pages
 from bench.site.home import Decided
 from bench.store import reading
 from bench.words import locale
-from bench.words.locale import LANGUAGES
+from bench.words.locale import LANGUAGES, texts
 
 REFERENCE = ROOT / "results" / "reference"
 RUNS = [REFERENCE / name for name in ("coco128-640-cpu", "coco128-320-arm-emulated")]
@@ -54,7 +54,7 @@ def test_home_command_and_report_recommend_the_same_and_lose_at_most_a_point(pla
         said = CliRunner().invoke(cli.app, ["recommend", str(RUNS[0]), "--format", "json", *options])
         assert json.loads(said.output)["choices"][0]["cell_id"] == best.cell_id
         cells = [cell for cell in run.measured if cell.point == one.field.point]
-        first = highlights.highlights(cells, one.field, own(run, timings(run.samples)))[0]
+        first = highlights.highlights(cells, one.field, own(run, timings(run.samples)), texts("report", "en"))[0]
         assert first.answer == best.name
 
 

@@ -490,4 +490,4 @@ def test_a_run_says_which_model_and_data_it_is_of(tmp_path: Path) -> None:
     written = bench("report", run)
     assert written.code == 0, written.said
     assert f"Run r of {line}" in (run / "report.html").read_text(encoding="utf-8")
-    assert reading.load(run_of(tmp_path / "s", EPYC)).subject == ""
+    assert reading.load(run_of(tmp_path / "s", EPYC)).subjects == ()

@@ -28,6 +28,9 @@ from bench.reasons import UsageError
 from bench.report import build, highlights, outcomes, print_run, tables
 from bench.report.page import vendored
 from bench.store import reading as run
+from bench.words.locale import texts
+
+EN = texts("report", "en")
 
 CHROMIUM_FLAGS = [
     "--headless",
@@ -101,7 +104,7 @@ def full_page(full_report: Path) -> TextOf:
 def asked(data: run.Run) -> tuple[highlights.Highlight, ...]:
     """The highlights of a run of one scope."""
     (field,) = fields(data)
-    return highlights.highlights(data.measured, field, own(data, timings(data.samples)))
+    return highlights.highlights(data.measured, field, own(data, timings(data.samples)), EN)
 
 
 def test_summary_names_the_fastest_that_keeps_accuracy_with_its_interval(full_run: Path) -> None:
@@ -232,7 +235,7 @@ def test_second_model_gets_a_column(full_run: Path, tmp_path: Path) -> None:
     frame = store.read_table(full_run, "cells")
     other = frame.assign(model="other", cell_id=frame["cell_id"].str.replace("demo/", "other/"))
     data = _rewritten(full_run, tmp_path, pd.concat([frame, other], ignore_index=True))
-    assert "Model" in [column.title for column in tables.comparison(data, Own({})).columns]
+    assert "Model" in [column.title for column in tables.comparison(data, Own({}), EN).columns]
 
 
 # What it must cope with

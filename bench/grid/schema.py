@@ -159,6 +159,7 @@ class Target(Entry):
     name_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
+    needs_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     detect: Signs
     describe: list[str] = Field(
         default_factory=list,
@@ -276,6 +277,7 @@ class Sweep(Entry):
     """Which part of the grid is measured, and how hard."""
 
     description: str
+    description_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     options: list[str] = Field(default=["*"])
     precisions: list[str] = Field(default=["*"])
     targets: list[str] = Field(default=["*"])

@@ -22,9 +22,11 @@ from bench.report.highlights import TOLERANCE, pareto
 from bench.report.labels import Named, place
 from bench.report.marks import SHAPES, Mark
 from bench.store.reading import StoredCell
+from bench.words.locale import Locale
 from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
 _Look = Mapping[str, Mark]
+_USUAL = "PyTorch FP32"  # what speeds are relative to, where there is one model and one size
 _TICKS = (
     (0.01, 0.1, 1, 10, 100, 1000),
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
@@ -61,6 +63,7 @@ def scatter(
     look: _Look,
     name: str,
     own: Own,
+    t: Locale,
     *,
     front: Sequence[str] | None = None,
 ) -> Drawing | None:
@@ -75,7 +78,7 @@ def scatter(
     if len(drawn) < 2:
         return None
     wide, narrow = (
-        _scatter(drawn, labels, look, f"{name}-{variant}", own, layout, front, titled=True)
+        _scatter(drawn, labels, look, f"{name}-{variant}", own, layout, front, t)
         for variant, layout in (("wide", _WIDE), ("narrow", _NARROW))
     )
     return Drawing(wide, narrow)
@@ -92,7 +95,7 @@ def untitled(
 ) -> str | None:
     """The same for a column of a page that names the axes itself: nothing of it is in one language."""
     drawn = _comparable(cells)
-    return None if len(drawn) < 2 else _scatter(drawn, labels, look, name, own, _NARROW, front, titled=False)
+    return None if len(drawn) < 2 else _scatter(drawn, labels, look, name, own, _NARROW, front, None)
 
 
 def distributions(
@@ -101,6 +104,7 @@ def distributions(
     labels: Mapping[str, str],
     look: _Look,
     name: str,
+    t: Locale,
 ) -> Drawing | None:
     """Spread of single latencies relative to the reference's median in the same round, one row per cell.
 
@@ -111,17 +115,27 @@ def distributions(
         return None
     drawn.sort(key=lambda cell: (float(np.median(relative[cell.cell_id])), cell.cell_id))
     titles = {
-        f"cell:{cell.cell_id}": f"{labels[cell.cell_id]}\nmedian {number(float(np.median(values)), 3)} of PyTorch's"
-        f"\n{values.size} samples from {number(float(values.min()), 3)} to {number(float(values.max()), 3)}"
+        f"cell:{cell.cell_id}": "\n".join(
+            (
+                labels[cell.cell_id],
+                t("latency.median", median=number(float(np.median(values)), 3)),
+                t(
+                    "latency.samples",
+                    n=values.size,
+                    low=number(float(values.min()), 3),
+                    high=number(float(values.max()), 3),
+                ),
+            )
+        )
         for cell in drawn
         for values in (relative[cell.cell_id],)
     }
-    description = "Latency relative to PyTorch FP32. " + "; ".join(t.replace("\n", ", ") for t in titles.values())
+    description = t.sentences((t("latency.figure"), "; ".join(_on_a_line(titles))))
 
     def draw(width: float, row: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
+        with svg.settings():
             figure, axes = _canvas(width, 0.75 + row * len(drawn), font)
-            _draw_distributions(axes, drawn, relative, labels, look, font, beside=variant == "wide")
+            _draw_distributions(axes, drawn, relative, labels, look, font, t, beside=variant == "wide")
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
     return Drawing(draw(_WIDE.width, 0.34, _WIDE.font, "wide"), draw(_NARROW.width, 0.55, _NARROW.font, "narrow"))
@@ -139,16 +153,16 @@ def _scatter(
     own: Own,
     layout: _Layout,
     front: Sequence[str] | None,
-    *,
-    titled: bool,
+    t: Locale | None,
 ) -> str:
+    """One layout of the figure; without words (`t`) nothing of it is in one language."""
     titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = ("Accuracy against speed. " if titled else "") + "; ".join(
-        title.replace("\n", ", ") for title in titles.values()
-    )
-    with matplotlib.rc_context(svg.RC):
+    description = "; ".join(_on_a_line(titles))
+    if t is not None:
+        description = t.sentences((t("tradeoff.figure"), description))
+    with svg.settings():
         figure, axes = _canvas(layout.width, layout.height, layout.font)
-        _draw_scatter(axes, drawn, labels, look, layout.font, own, front, titled=titled)
+        _draw_scatter(axes, drawn, labels, look, layout.font, own, front, t)
         return svg.render(figure, name, description, titles)
 
 
@@ -176,8 +190,7 @@ def _draw_scatter(
     font: float,
     own: Own,
     steps: Sequence[str] | None,
-    *,
-    titled: bool,
+    t: Locale | None,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -189,10 +202,10 @@ def _draw_scatter(
     axes.set_ylim(float(y_low.min()) - 0.14 * span, float(y_high.max()) + 0.16 * span)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
-    if titled:
-        yardstick = "PyTorch FP32" if steps is None else labels.get(cells[0].reference_id, "PyTorch FP32")
-        axes.set_xlabel(f"Speed relative to {yardstick} (log scale), faster →", color=svg.MUTED, fontsize=font)
-        axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
+    if t is not None:
+        yardstick = labels.get(cells[0].reference_id, _USUAL) if steps is not None else _USUAL
+        axes.set_xlabel(t("tradeoff.speed", yardstick=yardstick), color=svg.MUTED, fontsize=font)
+        axes.set_ylabel(t("tradeoff.map"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
     if error:
@@ -206,7 +219,7 @@ def _draw_scatter(
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
             lines.append(np.array([(edge[0], floor), (edge[1], floor)]))
             said = axes.annotate(
-                "0.01 below PyTorch FP32" if titled else f"{MINUS}0.01",
+                t("tradeoff.below") if t else f"{MINUS}0.01",
                 (1, floor),
                 xycoords=("axes fraction", "data"),
                 xytext=(-2, -3),
@@ -301,6 +314,7 @@ def _draw_distributions(
     labels: Mapping[str, str],
     look: _Look,
     font: float,
+    t: Locale,
     *,
     beside: bool,
 ) -> None:
@@ -308,11 +322,7 @@ def _draw_distributions(
     # One stalled inference must not flatten every other shape; the tooltip gives the true range.
     high = max(float(np.quantile(relative[cell.cell_id], 0.995)) for cell in cells)
     _ratio_axis(axes, float(everything.min()), high, lambda value: f"{number(100 * value, 0)} %")
-    axes.set_xlabel(
-        "Latency, as a share of PyTorch FP32's median in the same round (log scale)", color=svg.MUTED, fontsize=font
-    )
-    if not beside:
-        axes.set_xlabel("Latency as a share of PyTorch FP32's (log scale)", color=svg.MUTED, fontsize=font)
+    axes.set_xlabel(t("latency.axis" if beside else "latency.axis_narrow"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     # A narrow page has its labels above the rows, so the shapes stay below them.
@@ -359,6 +369,10 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     grid = np.linspace(logs.min() - reach, logs.max() + reach, 96)
     density = estimate(grid)
     return np.exp(grid), density / density.max()
+
+
+def _on_a_line(titles: Mapping[str, str]) -> list[str]:
+    return [title.replace("\n", ", ") for title in titles.values()]
 
 
 def _tooltip(cell: StoredCell, label: str, own: Own) -> str:

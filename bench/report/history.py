@@ -25,8 +25,6 @@ Form = Literal["csv", "json", "markdown", "parquet"]
 Shown = Literal["runs", "cells", "metrics"]
 Row = Mapping[str, Any]
 
-_LEFT_OUT = "Left out at this width: {columns}."
-
 
 def print_rows(table: Shown, rows: Sequence[Row], console: Console) -> None:
     """Print rows of a table, as `bench.history.reading.rows` has them, or that there are none."""
@@ -38,7 +36,7 @@ def print_rows(table: Shown, rows: Sequence[Row], console: Console) -> None:
         _COLUMNS[table],
         console,
         name=lambda row: f"{_day(row)} {_text(row, 'run_id')}",
-        left_out=_LEFT_OUT,
+        left_out=lambda titles: f"Left out at this width: {', '.join(titles)}.",
     )
     for key, name in sorted({(str(row["machine"]), str(row["machine_name"])) for row in rows}):
         console.print(Text(f"{key}: {clean(name)}", style="dim"))

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from bench.reasons import UsageError
 from bench.report.svg import PALETTE_SIZE
 from bench.store.reading import Run, StoredCell
+from bench.words.locale import Locale
 from bench.words.numbers import clean, number
 
 _LONGEST_SIDE = 900
@@ -86,7 +87,7 @@ class Photo:
         return self.width / _LINES
 
 
-def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
+def build(run: Run, image: Path | None, min_score: float, t: Locale) -> Photo | None:
     """Choose the image and draw it for every measured cell; None when the run holds no image or no measured cell.
 
     The image is `image` when given, else the one the run names as `report_image_id`, else the one with most objects.
@@ -102,10 +103,7 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
     picture = _read(path) if path is not None else None
     if picture is None:
         height, width = _extent(every)
-        uri, note = (
-            "",
-            "The image itself was not found, so the boxes are drawn on a plain canvas of about its proportions.",
-        )
+        uri, note = "", t("detections.plain")
     else:
         height, width = picture.shape[:2]
         uri, note = _data_uri(picture), ""
@@ -119,9 +117,9 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
         found = by_cell.get(cell.cell_id, empty).sort_values("score", ascending=False, kind="stable")
         reference = run.reference_for(cell)
         baseline = by_cell.get(reference.cell_id, empty) if reference is not None else empty
-        panels.append(_panel(cell, found, baseline, reference is not None, colours, names, width))
+        panels.append(_panel(cell, found, baseline, reference is not None, colours, names, width, t))
     objects = int(truth.loc[(truth["image_id"] == image_id) & (truth["category_id"] >= 0), "objects"].sum())
-    legend = tuple((names.get(category, f"class {category}"), colours[category]) for category in colours)
+    legend = tuple((names.get(one) or t("detections.class", n=one), colour) for one, colour in colours.items())
     return Photo(clean(file_name), width, height, uri, note, objects, legend, tuple(panels))
 
 
@@ -201,16 +199,17 @@ def _panel(
     colours: dict[int, int],
     names: dict[int, str],
     width: int,
+    t: Locale,
 ) -> Panel:
     boxes: list[Box] = []
     covered: list[tuple[float, float, float, float]] = []
     records: list[dict[Any, Any]] = found.to_dict("records")
     for position, row in enumerate(records):
         category = int(row["category_id"])
-        name = names.get(category, f"class {category}")
+        name = names.get(category) or t("detections.class", n=category)
         correct = bool(int(row["matched"]) & 1)
         caption = f"{name} {number(float(row['score']), 2)}"
-        verdict = "matches an object at IoU 0.50" if correct else "matches no object at IoU 0.50"
+        verdict = t("detections.matches" if correct else "detections.matches_none")
         boxes.append(
             Box(
                 round(float(row["x"]), 1),

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text as Line
 
-from bench.decide.deploy.candidates import Field
+from bench.decide.deploy.candidates import Field, Passed
 from bench.decide.deploy.front import GAIN, front
 from bench.decide.deploy.recommend import (
     FRONT,
@@ -25,14 +25,12 @@ from bench.decide.deploy.recommend import (
     Recommendation,
     Standing,
 )
-from bench.places import REPORTS
 from bench.stats import Interval
 from bench.words.fitted import Column, print_fitted, print_folded
-from bench.words.locale import Locale, load
+from bench.words.locale import Language, Locale, texts
+from bench.words.messages import messages
 from bench.words.numbers import MISSING, interval, number
 
-Language = Literal["en", "zh"]
-TEXTS = REPORTS / "locale" / "recommend"
 _DROPPED = {"latency": 0, "throughput": 5, "time": 3, "loss": 0, "map": 6, "size": 0, "memory": 4, "packages": 7}
 """Columns of figures in their order, with how soon each is left out on a narrow terminal; 0 is never."""
 CAVEATS = ("place", "yardstick", "elsewhere", "time", "reference", "ties", "accuracy", "ends", "footprint")
@@ -40,7 +38,7 @@ CAVEATS = ("place", "yardstick", "elsewhere", "time", "reference", "ties", "accu
 
 def words(language: Language) -> Locale:
     """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
-    return load(TEXTS)[language]
+    return texts("recommend", language)
 
 
 def shown(name: str, figure: Figure | None) -> str:
@@ -213,7 +211,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             step_columns(locale, names),
             console,
             name=lambda one: names[one.cell_id],
-            left_out=locale.strings["panel.left_out"],
+            left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
         )
         print_folded(step_rule(locale), console, style="dim")
     meets = found.of(Standing.MEETS)
@@ -224,7 +222,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             _columns(locale, names),
             console,
             name=lambda choice: f"{choice.rank} {names[choice.candidate.cell_id]}",
-            left_out=locale.strings["panel.left_out"],
+            left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
             named=2,
         )
     for standing in Standing:
@@ -238,7 +236,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        print_folded(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}", console)
+        print_folded(f"  {one.name}{locale('colon')}{_passed(one, locale)}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
         print_folded(f"  {sentence}", console)
@@ -302,6 +300,12 @@ def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         "why": reasons(choice, found, locale, names),
         "reproduce": candidate.reproduce,
     }
+
+
+def _passed(one: Passed, locale: Locale) -> str:
+    """Why a cell could not be considered."""
+    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
+    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def _clause(standing: Standing, outcome: Outcome, name: str, figure: Figure | None) -> str:

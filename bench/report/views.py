@@ -46,17 +46,14 @@ class Column:
 class Group:
     """Columns beside each other under one title, shown and folded together.
 
-    `fold` numbers the groups that fold, from 1; it is 0 for one that is always shown.
+    `names` lists the titles of its columns.  `fold` numbers the groups that fold, from 1; it is 0 for one that is
+    always shown.
     """
 
     title: str
     columns: tuple[Column, ...]
+    names: str
     fold: int = 0
-
-    @property
-    def names(self) -> str:
-        """The titles of its columns."""
-        return ", ".join(column.title for column in self.columns)
 
 
 @dataclass(frozen=True)

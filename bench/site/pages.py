@@ -22,14 +22,14 @@ from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
 from bench.report import marks
 from bench.report.page import vendored
-from bench.report.recommendation import Language, words
+from bench.report.recommendation import words
 from bench.site import evidence as sources
 from bench.site import home, measurements, panel, wording
 from bench.site.evidence import Evidence
 from bench.site.home import Decided
 from bench.site.trends import Trends, night_path, trend_path, versions_of
 from bench.words import locale as locales
-from bench.words.locale import LANGUAGES, Locale
+from bench.words.locale import LANGUAGES, Language, Locale
 from bench.words.numbers import clean
 from bench.words.spans import spans
 
@@ -202,6 +202,7 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
     return {
         "t": t,
         "pick": t.pick,
+        "sentences": lambda *said: t.sentences(said),
         "name": lambda verdict: t.pick(NAMES[Verdict(verdict)]),
         "basis": lambda verdict: kind.value if (kind := KINDS[verdict]) else "open",
         "bases": [(kind.value if kind else "open", [one.value for one in group]) for kind, group in GROUPS.items()],

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
-from bench.report.recommendation import Language, caveats, names_of, shown, times, words
+from bench.report.recommendation import caveats, names_of, shown, times, words
 from bench.stats.contrast import Contrasts, ratio
 from bench.store.reading import Run
-from bench.words.locale import Locale
+from bench.words.locale import Language, Locale
 from bench.words.names import Thing, apart
 from bench.words.numbers import MISSING
 

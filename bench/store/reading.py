@@ -213,9 +213,9 @@ class Run:
         return f"{name} ({digest})" if name and digest else name
 
     @property
-    def subject(self) -> str:
-        """Model and data as the report names them; what the run does not say is left out."""
-        return ", ".join(f"{what} {name}" for what in ("model", "data") if (name := self.named(what)))
+    def subjects(self) -> tuple[tuple[str, str], ...]:
+        """`model` and `data`, each with its name; what the run does not say is left out."""
+        return tuple((what, name) for what in ("model", "data") if (name := self.named(what)))
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""

@@ -44,11 +44,11 @@ def print_fitted(
     console: Console,
     *,
     name: Callable[[Row], str],
-    left_out: str,
+    left_out: Callable[[Sequence[str]], str],
     named: int = 1,
     style: Callable[[Row], str] = lambda _row: "",
 ) -> None:
-    """Print rows; below the table what was `left_out` (a sentence with the gap `columns`).
+    """Print rows; below the table a sentence on the columns that were `left_out`.
 
     Where not even the narrowest table fits, each row is a block under its `name`, without the first `named` columns.
     """
@@ -62,7 +62,7 @@ def print_fitted(
     console.print(table)
     dropped = [column.title for column in columns if column not in kept]
     if dropped:
-        console.print(Text(left_out.format(columns=", ".join(dropped)), style="dim"))
+        console.print(Text(left_out(dropped), style="dim"))
 
 
 def _fits(table: Table, console: Console) -> bool:
