@@ -150,9 +150,9 @@ def test_words_nobody_knows_are_explained_where_they_stand_and_by_a_tap(browser:
     for word in ("int8-s8", "low", "dynamic", "int8-full", "uint8"):
         told = page.locator("#comparison-table tbody abbr", has_text=word).first
         assert len(told.get_attribute("title") or "") > 20, word
-    word = page.locator("#comparison-table tbody abbr").first
-    word.click()
-    expect(page.locator(".tip")).to_have_text(word.get_attribute("title") or "")
+    first = page.locator("#comparison-table tbody abbr").first
+    first.click()
+    expect(page.locator(".tip")).to_have_text(first.get_attribute("title") or "")
     page.locator("h1").click()
     expect(page.locator(".tip")).to_be_hidden()
     page.context.close()

@@ -186,9 +186,7 @@ def _nothing(ends: Look) -> dict[str, Any]:
 class _Bench:
     """What both ways share: the cell's states, the way to compare them, and what comes of it."""
 
-    def __init__(
-        self, request: Request, asked: Asked, progress: Callable[[], Reporter], stack: ExitStack
-    ) -> None:
+    def __init__(self, request: Request, asked: Asked, progress: Callable[[], Reporter], stack: ExitStack) -> None:
         self._request = request
         self._asked = asked
         self._reporter = progress

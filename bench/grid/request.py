@@ -265,11 +265,11 @@ def expand(request: Request) -> Grid:
     from bench.grid.models import named  # as above
 
     read = matrix.load(request.matrices)
-    counts, named = request.integers("images"), request.names("options")
+    counts, options = request.integers("images"), request.names("options")
     sweep = matrix.override(
         read.sweep(request.sweep_name),
         "command line",
-        options=None if named is None else read.named(named),
+        options=None if options is None else read.named(options),
         precisions=request.names("precisions"),
         targets=_targets(request, read),
         imgsz=request.integers("imgsz"),

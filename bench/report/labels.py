@@ -74,10 +74,10 @@ def place(
     """
     axes.figure.canvas.draw()
     renderer: RendererBase = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
-    frame = axes.get_window_extent(renderer).extents
+    frame = np.asarray(axes.get_window_extent(renderer).extents)
     centres = axes.transData.transform([(point.x, point.y) for point in points])
     marks = [np.concatenate([at - one.radius, at + one.radius]) for at, one in zip(centres, points, strict=True)]
-    taken = _Taken(marks, [text.get_window_extent(renderer).extents for text in words])
+    taken = _Taken(marks, [np.asarray(text.get_window_extent(renderer).extents) for text in words])
     for line in lines:
         corners = axes.transData.transform(line)
         taken.segments += list(np.stack([corners[:-1], corners[1:]], axis=1))
