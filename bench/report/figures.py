@@ -25,8 +25,9 @@ from bench.store.reading import StoredCell
 from bench.words.locale import Locale
 from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
+USUAL = "PyTorch FP32"
+"""What speeds are relative to, where there is one model of one size."""
 _Look = Mapping[str, Mark]
-_USUAL = "PyTorch FP32"  # what speeds are relative to, where there is one model and one size
 _TICKS = (
     (0.01, 0.1, 1, 10, 100, 1000),
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
@@ -203,7 +204,7 @@ def _draw_scatter(
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
     if t is not None:
-        yardstick = labels.get(cells[0].reference_id, _USUAL) if steps is not None else _USUAL
+        yardstick = labels.get(cells[0].reference_id, USUAL) if steps is not None else USUAL
         axes.set_xlabel(t("tradeoff.speed", yardstick=yardstick), color=svg.MUTED, fontsize=font)
         axes.set_ylabel(t("tradeoff.map"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)

@@ -56,7 +56,8 @@ class Line:
 class Answer:
     """A place in words.  `place` and `model` are what a reader chooses by; `best` is None where nothing is sure.
 
-    `steps` are there instead where the place is of several models or sizes.
+    `steps` are there instead where the place is of several models or sizes.  `yardstick` is what the speeds of the
+    drawing are relative to.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Answer:
     export: str
     again: str
     drawing: str | None
+    yardstick: str
     lines: tuple[Line, ...]
     run_id: str
 
@@ -124,6 +126,7 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
         export="" if best is None else export_command(matrix, best, model, imgsz),
         again="" if best is None else best.reproduce,
         drawing=decided.drawing,
+        yardstick=field.yardstick or figures.USUAL,
         lines=tuple(_line(one, found, words, names, matrix) for one in found.choices),
         run_id=decided.run.run_id,
     )
