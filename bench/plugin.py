@@ -25,6 +25,7 @@ from bench.reasons import CellProblem, Status, StoreError, UsageError
 if TYPE_CHECKING:
     from bench.measure.session import Session
     from bench.progress import Reporter
+    from bench.words.locale import Language
 
 REQUEST = pytest.StashKey[Request]()
 GRID = pytest.StashKey[Grid]()
@@ -33,6 +34,8 @@ WRONG = pytest.StashKey[UsageError]()
 SESSION = pytest.StashKey["Session"]()
 STOPPED = pytest.StashKey[bool]()
 """Set where results cannot be written, which ends the run."""
+LANGUAGE = pytest.StashKey["Language | None"]()
+"""Of the report, where whoever started pytest says it; else it is that of the user's locale."""
 REPORTER = pytest.StashKey["Reporter"]()
 """Progress on the terminal, where whoever started pytest has turned its own lines off (`bench/engine.py`)."""
 USAGE = 2
@@ -119,7 +122,7 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
             yield session
         finally:
             try:
-                _finish(session)
+                _finish(session, config.stash.get(LANGUAGE, None))
             except (UsageError, StoreError) as error:
                 if STOPPED not in config.stash:  # else the first such error is on its way to the user, with the cause
                     pytest.exit(f"bench: {error}", returncode=USAGE)
@@ -152,20 +155,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"bench: results in {shown}")
 
 
-def _finish(session: Session) -> None:
+def _finish(session: Session, language: Language | None) -> None:
     """Close a run: last rows, the pytest-benchmark file and the report.
 
     Raises StoreError, or UsageError where the report's place cannot be written.
     """
     from bench import report
     from bench.store import benchmark_json
+    from bench.words.locale import preferred
 
     session.finish()
     workshop = session.workshop
     directory = workshop.store.directory
     benchmark_json.write(directory)
     with workshop.progress.timed("", "report"):
-        report.build(directory, directory / "report.html", image=workshop.dataset.busiest_image())
+        image = workshop.dataset.busiest_image()
+        report.build(directory, directory / "report.html", image=image, language=language or preferred())
 
 
 def _silent() -> Reporter:

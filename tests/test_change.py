@@ -122,11 +122,12 @@ def test_what_was_visible_is_found_about_as_often_as_said() -> None:
 
 def test_the_number_of_pairs_follows_the_noise_and_not_the_mean() -> None:
     rng = np.random.default_rng(6)
-    few = rng.normal(0, 0.01, 6)
-    assert pairs_needed(few, 0.005) == pairs_needed(few + 0.3, 0.005)
+    noise = rng.normal(0, 0.01, 6)
+    few = mean(noise)
+    assert pairs_needed(few, 0.005) == pairs_needed(mean(noise + 0.3), 0.005)
     assert pairs_needed(few, 0.0025) > 3 * pairs_needed(few, 0.005)
     with pytest.raises(ValueError, match="two pairs"):
-        pairs_needed([0.0], 0.01)
+        pairs_needed(mean([0.0]), 0.01)
 
 
 def test_suspects_are_corrected_for_how_many_there_are() -> None:

@@ -20,7 +20,7 @@ from bench.tasks.registry import TASKS
 
 
 def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
-    """Everything a run needs before its first cell: its folder, checkpoint, images, environments folder, store.
+    """Everything a run needs before its first cell: its folder, checkpoints, images, environments folder, store.
 
     Raises UsageError for a folder that another run has or that cannot be made, and for a checkpoint or data file that
     cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
@@ -29,7 +29,11 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     with _taken(request.results / request.run_id) as directory:
         given = ingredients(request, wanted, progress)
         settings = Settings(
-            sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
+            sweep_name=request.sweep_name,
+            results=request.results,
+            run_id=request.run_id,
+            models=wanted.models if request.models else {},
+            reproduce=request.again(),
         )
         references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
         store = RunStore(directory, request.run_id, wanted.cells, references)
@@ -58,9 +62,9 @@ def _taken(directory: Path) -> Iterator[Path]:
 
 
 def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredients:
-    """What the cells of a request are made from: checkpoint, images, environments.  Raises as `prepare` does."""
+    """What the cells of a request are made from: checkpoints, images, environments.  Raises as `prepare` does."""
     found = inspect(request, wanted, progress, wanted.sweep.images)
-    checkpoint, validation = found.required()
+    checkpoints, validation = found.required()
     for remark in found.remarks:
         progress.message(remark.text)
     return Ingredients(
@@ -68,7 +72,7 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
         wanted.sweep,
         request.cache,
         TASKS[TASK],
-        checkpoint,
+        checkpoints,
         replace(validation, remarks=found.remarks),
         Environments(request.matrices, request.cache),
         progress,
@@ -76,7 +80,7 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
 
 
 def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
-    """The same model and images for another house, whose `grid` it is: they are read once for both."""
+    """The same models and images for another house, whose `grid` it is: they are read once for both."""
     return replace(
         given, matrix=grid.matrix, sweep=grid.sweep, environments=Environments(matrices, given.cache), running=None
     )

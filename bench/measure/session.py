@@ -26,6 +26,7 @@ from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.baselines import IDENTITY
+from bench.wall import checkpoint as checkpoints
 
 
 class Session:
@@ -227,7 +228,7 @@ class Session:
 
     def _record_machine(self) -> None:
         workshop = self.workshop
-        settings, checkpoint, dataset = workshop.settings, workshop.checkpoint, workshop.dataset
+        settings, dataset = workshop.settings, workshop.dataset
         options = {cell.option.id: cell.option for cell in self.cells}
         workshop.store.add_environment(
             "run",
@@ -235,8 +236,7 @@ class Session:
                 "sweep": settings.sweep_name,
                 "sweep_settings": workshop.sweep.model_dump_json(),
                 "task": workshop.task.name,
-                "model": checkpoint.name,
-                "model_sha256": checkpoint.sha256,
+                **checkpoints.told(workshop.checkpoints),
                 "model_classes": list(dataset.names.values()),
                 "data": dataset.name,
                 "data_sha256": dataset.sha256,
@@ -253,6 +253,9 @@ class Session:
         workshop.store.add_environment("core", machine.core_versions())
         found = {name: presence.text for name, presence in self._presence.items()}
         workshop.store.add_environment("targets", found)
+        workshop.store.update_all(
+            {cell.cell_id: {"model_sha256": workshop.checkpoints[cell.model].sha256} for cell in self.cells}
+        )
 
 
 def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:

@@ -25,6 +25,7 @@ import psutil
 from bench.grid.schema import Latency
 from bench.reasons import CellProblem
 from bench.stats.change import pairs_needed
+from bench.stats.contrast import mean
 from bench.stats.summary import Summary, compare, summarise
 from bench.stats.turns import OnGpu, Turn
 from bench.wall.worker import Timing
@@ -312,7 +313,7 @@ class Window:
         compared = compare(self.turns[name], self.turns[reference])
         if compared.disturbed:
             return math.inf
-        needed = pairs_needed(compared.logs, self.plan.half_width, INTERVAL_ALPHA)
+        needed = pairs_needed(mean(compared.logs), self.plan.half_width, INTERVAL_ALPHA)
         return math.ceil(needed * self.plan.min_launches / len(compared.logs))
 
     def _fit(self, wanted: Mapping[str, int], left: float) -> int:

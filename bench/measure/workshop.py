@@ -5,6 +5,7 @@ Instruments get a workshop; the session that goes through the cells owns it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,8 +34,10 @@ class Settings:
     sweep_name: str
     results: Path
     run_id: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Paths or official names of checkpoints, as given, by the names of their models; none of the embedded one."""
     reproduce: str = ""
-    """Command-line options that ask for this model and data again."""
+    """Command-line options that ask for this data again."""
 
 
 @dataclass
@@ -146,8 +149,10 @@ class Workshop(Outfit):
 
     def reproduce(self, cell: Cell) -> str:
         """The command that measures a cell again."""
+        given = self.settings.models.get(cell.model)
         parts = [
             f"{'nox -s bench --' if IN_CHECKOUT else 'yolo11-bench run'} --sweep {self.settings.sweep_name}",
+            f"--model {shlex.quote(Path(given).name)}" if given else "",  # folders differ
             self.settings.reproduce,
             f"--options {cell.option.id} --precisions {cell.precision} --targets {cell.target}",
             f"--imgsz {cell.imgsz} --batch {cell.batch} --threads {cell.threads}",

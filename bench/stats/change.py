@@ -132,14 +132,13 @@ def foreseen(deviation: float, pairs: int, margin: float, alpha: float = SCREEN_
     return visible(Mean(0.0, deviation / math.sqrt(pairs), pairs - 1, pairs, 0.0), margin, alpha)
 
 
-def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
+def pairs_needed(first: Mean, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
     """How many pairs show a change of `width` (relative) beyond the margin with that `power`, judged by a first few.
 
     With a power of one half that is a one-sided bound within `width` of the mean.  Stein 1945: the number is fixed by
     the first stage's variance, so that stopping does not depend on the mean, and the bound keeps its level.  At least
     the first stage's own number.  Raises ValueError for fewer than two pairs.
     """
-    first = of_pairs(logs)
     if not first.repeats > 1:
         raise ValueError("needs at least two pairs to judge by")
     sd = first.error * math.sqrt(first.repeats)

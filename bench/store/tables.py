@@ -51,7 +51,8 @@ _CELL_KEY = [
 CELLS = pa.schema(
     [
         *_CELL_KEY,
-        field("model", pa.string(), "", "File stem of the checkpoint"),
+        field("model", pa.string(), "", "File stem of the checkpoint, with a hash where the run has two of one"),
+        field("model_sha256", pa.string(), "sha256", "Hash of the checkpoint's file"),
         field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
         field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
         field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
