@@ -22,7 +22,20 @@ from rich.text import Text
 from bench import __version__
 from bench.cli import bisect, bundle, calibrate, complaints, export, gate, guide, history, inputs, output, selfcheck
 from bench.cli.habits import translated
-from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, reporter, short, takes, words
+from bench.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    Lang,
+    Run,
+    find,
+    language,
+    reporter,
+    short,
+    takes,
+    told_of,
+    words,
+)
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
 
@@ -61,6 +74,9 @@ def main_options(
 def run(
     request: Request,
     keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="append the comparison as Markdown, as for a step summary")
+    ] = None,
     lang: Lang = "auto",
 ) -> None:
     """Sweep, measure, store and report.
@@ -91,6 +107,8 @@ def run(
     finally:
         if not anothers and (directory / "cells.parquet").is_file():
             _conclude(directory, words(lang))
+            if markdown is not None:
+                _append(directory, markdown, language(lang))
     if swept.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
@@ -107,6 +125,15 @@ def _conclude(directory: Path, t: Locale) -> None:
     console.print(escape(f"\n{t('results', path=short(directory))}"), highlight=False, soft_wrap=True)
     if page.is_file():
         console.print(escape(t("report", path=short(page))), highlight=False, soft_wrap=True)
+
+
+def _append(directory: Path, markdown: Path, spoken: Literal["en", "zh"]) -> None:
+    from bench.report import exports
+    from bench.store import reading
+
+    text = exports.export(reading.load(directory), "markdown", spoken)
+    with told_of(markdown), markdown.open("a", encoding="utf-8") as sink:
+        sink.write(text)
 
 
 def _anything_measured(directory: Path) -> bool:

@@ -12,7 +12,7 @@ from bench.grid.request import Request
 from bench.reasons import UsageError
 
 app = typer.Typer()
-export_app = typer.Typer(no_args_is_help=True, help="Hand a run on to other programs.")
+export_app = typer.Typer(no_args_is_help=True, help="Hand a run on: as a badge, or to MLflow.")
 app.add_typer(export_app, name="export")
 
 
@@ -61,3 +61,29 @@ def badge_command(
     with told_of(out), replacing(out) as sink:
         sink.write(form(made).encode("utf-8"))
     typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
+
+
+@export_app.command("mlflow")
+@takes("results")
+def mlflow_command(
+    request: Request,
+    run: Run = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URI", help="tracking server or folder (default: what MLflow is set to)")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="experiment, made where there is none (default: the project's name)"),
+    ] = None,
+) -> None:
+    """Log a run to MLflow: a run with its facts and files, and below it one for each measured cell.
+
+    One that was logged before is not logged again. Needs the extra `mlflow`.
+
+    Example: yolo11-bench export mlflow --to http://localhost:5000
+    """
+    from bench.report import tracking
+    from bench.store import reading
+
+    logged = tracking.log(reading.load(find(run, request)), to, experiment or tracking.EXPERIMENT)
+    typer.echo(f"MLflow   run {logged}")
