@@ -36,10 +36,17 @@ INTERRUPTED = "interrupted"
 """What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
 FAILED = "failed"
 """What stopped a cell whose guest failed while it was timed, or whose accuracy did: its times are no result."""
-_STOPPED = "The run was stopped before the latency of this cell was measured{}; the rest was."
-UNTIMED = CellProblem(Reason.INTERRUPTED, _STOPPED.format(""), Status.MEASURED)
+UNTIMED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped before the latency of this cell was measured; the rest was.",
+    Status.MEASURED,
+)
 """What the row of a cell says until it is timed ..."""
-NEITHER = CellProblem(Reason.INTERRUPTED, _STOPPED.format(", and its accuracy with it"), Status.MEASURED)
+NEITHER = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped before the latency of this cell was measured, and its accuracy with it; the rest was.",
+    Status.MEASURED,
+)
 """... or, where it is evaluated at the same time, until it is."""
 _CUT_SHORT = CellProblem(
     Reason.INTERRUPTED,
