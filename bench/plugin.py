@@ -104,6 +104,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
 @pytest.fixture(scope="session")
 def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """The run: prepared when the first cell is reached, finished (also after Ctrl-C) with whatever was measured."""
+    # What closes a run is read before anything is measured: modules that Ctrl-C left half read cannot be read again.
+    from bench import report  # noqa: F401 - as the comment says
     from bench.measure.prepare import prepare
 
     config = request.config

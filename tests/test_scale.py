@@ -15,7 +15,7 @@ import pytest
 
 from bench import store
 from bench.places import ROOT
-from bench.store import parquet, tables
+from bench.store import parts, parquet, tables
 from bench.store.merging import merged
 from bench.store.tables import DETECTIONS, add_part, join_parts, read_table
 
@@ -72,6 +72,26 @@ def test_parts_are_joined_in_order_and_gone(tmp_path: Path, monkeypatch: pytest.
     rows = found.cell_id.str.cat(found.image_id.astype(str)).tolist()
     assert rows == ["a0", "b0", "b0", "b0", "a1", "a1", "b2", "a4", "b4"]
     assert not (tmp_path / "parts").exists()
+
+
+def test_parts_that_a_run_joins_while_they_are_read_are_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        add_part(tmp_path, "detections", cell(name, [0, 1]))
+    listed, joined = parts.files, list[str]()
+
+    def files(directory: Path, name: str) -> list[Path]:
+        found = listed(directory, name)
+        if not joined:
+            joined.append(name)
+            join_parts(directory, name, "image_id")
+        return found
+
+    monkeypatch.setattr(parts, "files", files)
+    found = parts.read(tmp_path, "detections")
+    assert found is not None
+    assert found["cell_id"].to_pylist() == ["a", "b", "a", "b"]
 
 
 def test_a_part_that_cannot_be_read_leaves_all_parts(tmp_path: Path) -> None:

@@ -207,6 +207,13 @@ def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path
     assert set(table.loc["fp32"].reason_code) == {"not_selected"}
 
 
+def test_a_reference_that_alone_was_asked_for_is_a_result(matrices: Path, tmp_path: Path) -> None:
+    asked = ["--options", "pytorch,onnx", "--precisions", "fp32", "-k", "pytorch and export"]
+    done = bench("run", "--matrices", matrices, "--sweep", "tiny", "--results", tmp_path, *asked)
+    assert done.code == 0, done.said
+    assert "nothing was measured" not in done.said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

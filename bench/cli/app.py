@@ -37,7 +37,7 @@ from bench.cli.options import (
     words,
 )
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
-from bench.reasons import CellProblem, Status, StoreError, UsageError
+from bench.reasons import CellProblem, Reason, Status, StoreError, UsageError
 
 if TYPE_CHECKING:
     from bench.words.locale import Locale
@@ -141,7 +141,7 @@ def _anything_measured(directory: Path) -> bool:
     from bench import store
 
     cells = store.read_table(directory, "cells")
-    asked = cells[cells.cell_id != cells.reference_id]
+    asked = cells[(cells.cell_id != cells.reference_id) & (cells.reason_code != Reason.NOT_SELECTED)]
     return bool((asked if len(asked) else cells).status.isin([Status.MEASURED, Status.EXPORTED]).any())
 
 

@@ -52,13 +52,14 @@ def pareto(points: Sequence[tuple[float, float]]) -> frozenset[int]:
 
 def _deploy(cells: Sequence[StoredCell], field: Field, own: Own, t: Locale) -> Highlight | None:
     """The answer of `bench.decide.deploy` under the usual limits, which site and command line give too."""
-    found = recommend(field.candidates, limits(), field.pairs)
+    by_id = {cell.cell_id: cell for cell in cells}
+    candidates = [one for one in field.candidates if one.cell_id in by_id]
+    found = recommend(candidates, limits(), field.pairs)
     meets = found.of(Standing.MEETS)
     question = t("highlight.deploy", loss=TOLERANCE)
     if not meets:
-        told = summary(found, words(t.language), {one.cell_id: one.name for one in field.candidates})
+        told = summary(found, words(t.language), {one.cell_id: one.name for one in candidates})
         return Highlight(question, t("highlight.nothing"), MISSING, t.sentences(told), "")
-    by_id = {cell.cell_id: cell for cell in cells}
     best = by_id[meets[0].candidate.cell_id]
     others = [by_id[one.candidate.cell_id] for one in found.choices if one.standing is not Standing.MEETS]
     barred = [_barred(cell, own, t) for cell in others if (cell.latency_ratio or 0) > (best.latency_ratio or 0)]

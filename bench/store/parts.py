@@ -40,7 +40,15 @@ def read(directory: Path, name: str, only: Only | None = None, columns: Sequence
 
     `only` and `columns` are those of `bench.store.parquet.read`.
     """
-    found = [parquet.read(path, only, columns) for path in files(directory, name)]
+    while True:
+        listed = files(directory, name)
+        try:
+            found = [parquet.read(path, only, columns) for path in listed]
+            break
+        except StoreError:
+            if files(directory, name) == listed:
+                raise
+            # else a run that goes on has just made them one table
     return pa.concat_tables(found).unify_dictionaries() if len(found) > 1 else found[0] if found else None
 
 
