@@ -15,7 +15,7 @@ import pytest
 
 from bench import store
 from bench.places import ROOT
-from bench.store import parts, parquet, tables
+from bench.store import parquet, parts, tables
 from bench.store.merging import merged
 from bench.store.tables import DETECTIONS, add_part, join_parts, read_table
 
