@@ -73,12 +73,14 @@ def run(
       yolo11-bench run --model best.pt --data data.yaml --imgsz 640 --images 128
 
       yolo11-bench run model=best.pt data=data.yaml imgsz=640 device=0 half=True
+
+      yolo11-bench run --sweep coco --model yolo11n.pt --data coco-val2017 --resume 20260101T120000-coco-1a2b
     """
     from bench import engine
     from bench.progress import Reporter
 
     directory = request.results / request.run_id
-    anothers = directory.exists()
+    anothers = directory.exists() and request.text("resume") is None
     try:
         swept = engine.sweep(request, Reporter(Console()), keyword)
     except engine.BenchDefect as defect:
@@ -88,6 +90,8 @@ def run(
         if not anothers and (directory / "cells.parquet").is_file():
             _conclude(directory, language(lang))
     if swept.interrupted:
+        again = f"Go on with it: {request.command('run', **{'run-id': None, 'resume': request.run_id})}"
+        Console().print(escape(again), highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
         raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")

@@ -59,3 +59,35 @@ def badge_command(
     with told_of(out), replacing(out) as sink:
         sink.write(form(made).encode("utf-8"))
     typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
+
+
+@export_app.command("submission")
+@takes("results")
+def submission_command(
+    request: Request,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run's folder or its name")],
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="an evaluated cell, or how only its name begins")],
+    out: Annotated[
+        Path | None, typer.Option(help="file to write (default: submission-CELL.json in the run's folder)")
+    ] = None,
+) -> None:
+    """Write what a cell detected as a COCO results file.
+
+    For COCO's evaluation server, or any other evaluator of its format: ids as the official annotations have them, which
+    the run's data file must have named (docs/coco.md). The file is worth the mAP that the run stores.
+
+    Example: yolo11-bench export submission 20260101T120000-coco-1a2b onnx-fp32
+    """
+    from bench.files import replacing
+    from bench.report import submission
+    from bench.store import reading
+
+    data = reading.load(find(run, request))
+    chosen = submission.of_cell(data, cell)
+    path = out or submission.place_for(data, chosen)
+    with told_of(path), replacing(path) as sink:
+        written = submission.write(data, chosen, sink)
+    typer.echo(
+        f"Submission  {short(path)}: {written.detections} detections of {chosen.name} on {written.images} images, "
+        f"mAP50-95 {chosen.map50_95:.4f}"
+    )

@@ -90,6 +90,9 @@ class RunOptions(TypedDict, total=False):
         Location, RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)")
     ]
     run_id: Annotated[Name, RunOption("ID", "name of the run (default: date, time and sweep)")]
+    resume: Annotated[
+        Name, RunOption("ID", "go on with a run that was stopped or killed, whose other options these are; its name")
+    ]
 
 
 def _declared() -> dict[str, RunOption]:
@@ -192,8 +195,14 @@ class Request:
 
     @cached_property
     def run_id(self) -> str:
-        """Name of the run; the random part keeps two runs of one second apart."""
-        given = self.text("run-id")
+        """Name of the run; the random part keeps two runs of one second apart.
+
+        Raises UsageError for what cannot be a folder's name, and where two names are given.
+        """
+        given, resumed = self.text("run-id"), self.text("resume")
+        if resumed is not None and given not in (None, resumed):
+            raise UsageError(f"--resume {resumed} goes on with that run, so that --run-id {given} cannot be its name")
+        given = given if resumed is None else resumed
         if given is None:
             return f"{time.strftime('%Y%m%dT%H%M%S')}-{self.sweep_name}-{secrets.token_hex(2)}"
         if not given.isprintable() or not given or Path(given).name != given or given.startswith("."):

@@ -15,6 +15,7 @@ from bench.measure.session import Session
 from bench.measure.workshop import Settings, Workshop
 from bench.progress import Reporter
 from bench.reasons import UsageError
+from bench.store.before import Before
 from bench.store.writing import RunStore
 from bench.tasks.registry import TASKS
 
@@ -26,14 +27,36 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
     folder cannot be written.
     """
+    if request.text("resume") is not None:
+        return _resumed(request, wanted, progress)
     with _taken(request.results / request.run_id) as directory:
         given = ingredients(request, wanted, progress)
-        settings = Settings(
-            sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
+        store = RunStore(directory, request.run_id, wanted.cells, _references(wanted))
+    return Session(Workshop(_settings(request), given, store), wanted.cells)
+
+
+def _resumed(request: Request, wanted: Grid, progress: Reporter) -> Session:
+    """The same for a run that was stopped, or killed.  Raises as `prepare` does, and where there is no such run."""
+    directory = request.results / request.run_id
+    if not (directory / "cells.parquet").is_file():
+        raise UsageError(
+            f"--resume {request.run_id}: {directory} holds no run; give the name of one in {request.results}, or "
+            "--results with the folder that it is in"
         )
-        references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
-        store = RunStore(directory, request.run_id, wanted.cells, references)
-    return Session(Workshop(settings, given, store), wanted.cells)
+    before = Before.read(directory, _references(wanted))
+    store = RunStore(directory, request.run_id, wanted.cells, _references(wanted), before)
+    given = ingredients(request, wanted, progress)
+    return Session(Workshop(_settings(request), given, store), wanted.cells)
+
+
+def _references(wanted: Grid) -> dict[str, str]:
+    return {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+
+
+def _settings(request: Request) -> Settings:
+    return Settings(
+        sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
+    )
 
 
 @contextmanager

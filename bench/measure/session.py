@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell
+from bench.measure import resuming
 from bench.measure.identity import identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
@@ -23,6 +25,7 @@ from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.baselines import IDENTITY
+from bench.tasks.dataset import Dataset
 
 _UNTIMED = CellProblem(
     Reason.INTERRUPTED,
@@ -68,6 +71,11 @@ class Session:
             return
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
+        known = resuming.outcomes(self.workshop, cell, wanted)
+        if known is not None:
+            self._outcomes[cell.cell_id] = known
+            progress.advance(len(known.keys() & wanted))
+            return
         outcomes: dict[str, CellProblem | None] = {}
         self._outcomes[cell.cell_id] = outcomes
         store.begin(cell)
@@ -104,6 +112,7 @@ class Session:
         store.arrange_predictions()
         store.write_turns()
         store.write_metrics()
+        resuming.tidy(store)
         store.add_environment("time", {step: round(value, 1) for step, value in self.workshop.progress.spent.items()})
 
     # -- private ---------------------------------------------------------------------------------------------------
@@ -169,6 +178,10 @@ class Session:
         cells = [cell for cell in self.cells if name in self.wanted[cell.cell_id]]
         for cell in cells:
             self.characterise(cell)
+        cells = [cell for cell in cells if name not in self._outcomes[cell.cell_id]]
+        # What was measured before the run was stopped is not measured again, but for references of what was not.
+        beside = {self.workshop.matrix.reference_of(cell).cell_id for cell in cells if self.problem(cell) is None}
+        cells = [cell for cell in self.cells if cell in cells or cell.cell_id in beside]
         ready = []
         for cell in cells:
             if self.problem(cell) is not None:
@@ -188,27 +201,39 @@ class Session:
         workshop = self.workshop
         settings, checkpoint, dataset = workshop.settings, workshop.checkpoint, workshop.dataset
         options = {cell.option.id: cell.option for cell in self.cells}
-        workshop.store.add_environment(
-            "run",
-            {
-                "sweep": settings.sweep_name,
-                "sweep_settings": workshop.sweep.model_dump_json(),
-                "task": workshop.task.name,
-                "model": checkpoint.name,
-                "model_sha256": checkpoint.sha256,
-                "model_classes": list(dataset.names.values()),
-                "data": dataset.name,
-                "data_sha256": dataset.sha256,
-                "images": len(dataset.images),
-                "data_notes": list(dataset.notes),
-                "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
-                "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
-                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),
-                "option_names": {name: option.name for name, option in options.items()},
-            },
-        )
-        workshop.store.add_environment("machine", machine.fingerprint(workshop.matrix.targets.values()))
-        workshop.store.add_environment("core", machine.core_versions())
-        found = {name: presence.text for name, presence in self._presence.items()}
-        workshop.store.add_environment("targets", found)
+        run: dict[str, Any] = {
+            "sweep": settings.sweep_name,
+            "sweep_settings": workshop.sweep.model_dump_json(),
+            "task": workshop.task.name,
+            "model": checkpoint.name,
+            "model_sha256": checkpoint.sha256,
+            "model_classes": list(dataset.names.values()),
+            "data": dataset.name,
+            "data_sha256": dataset.sha256,
+            "images": len(dataset.images),
+            "data_notes": list(dataset.notes),
+            **_official(dataset),
+            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),
+            "option_names": {name: option.name for name, option in options.items()},
+        }
+        facts = {
+            "run": run,
+            "machine": machine.fingerprint(workshop.matrix.targets.values()),
+            "core": machine.core_versions(),
+            "targets": {name: presence.text for name, presence in self._presence.items()},
+        }
+        if workshop.store.before is not None:
+            resuming.require_same(workshop.store.before, facts)
+            run["started"] = workshop.store.before.environment["run", "started"]
+        for scope, told in facts.items():
+            workshop.store.add_environment(scope, told)
+
+
+def _official(dataset: Dataset) -> dict[str, Any]:
+    """Which official annotations were evaluated on, and their ids of the classes by index; nothing without any."""
+    if dataset.annotations is None:
+        return {}
+    return {"annotations": dataset.annotations.name, "category_ids": list(dataset.categories)}

@@ -80,7 +80,8 @@ class Campaign:
             text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
             self._problems[name] = CellProblem(Reason.REFERENCE_FAILED, text)
         references = {name: self._references[name] for name in timed}
-        for number, names in enumerate(windows(references, *self._memories(timed))):
+        parts = windows(references, *self._memories(timed))
+        for number, names in enumerate(parts, self._workshop.store.next_window):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
         return self._problems

@@ -20,6 +20,7 @@ from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
+from bench.store.reading import optional
 from bench.store.writing import RunStore
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import Outputs
@@ -115,6 +116,11 @@ class Workshop(Outfit):
         if problem is not None:
             raise CellProblem(Reason.REFERENCE_FAILED, f"The reference {reference.id} has no result: {problem}")
         return self._references[reference.cell_id]
+
+    def restore_reference(self, cell: Cell, outputs: list[Outputs]) -> None:
+        """Take up what a reference gave before the run was stopped: `outputs`, and its predictions in the store."""
+        predictions = optional(self.store.directory, self.task.table, {"cell_id": [cell.cell_id]})
+        self._references[cell.cell_id] = Reference(outputs, predictions)
 
     def note_failed_reference(self, cell: Cell, problem: CellProblem) -> None:
         """Keep why nothing can be compared with a reference."""

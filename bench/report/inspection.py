@@ -65,12 +65,17 @@ def _data(data: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Ite
     images, sizes = data["images"], data["sizes"]
     kinds = ", ".join(f"{kind} in {count(files, 'file')}" for kind, files in data["label_files"].items())
     without = images["read"] - images["with_objects"]
-    said = f", {images['empty_label_file']} of them by an empty label file" if without else ""
+    told = without and data["annotations"] is None
+    said = f", {images['empty_label_file']} of them by an empty label file" if told else ""
     smallest, largest = (" x ".join(map(str, sizes[name])) for name in ("smallest", "largest"))
     seen = [f"{name} {objects}" for name, objects in data["seen"].items()]
     yield "file", data["file"]
     yield "images", f"{number(images['found'], 0)} in {data['split']}, {number(images['read'], 0)} of them read"
-    yield "labels", f"{count(data['objects'], 'object')}; {kinds or 'no label file with a row'}"
+    if data["annotations"] is not None:
+        crowds = count(data["crowd_regions"], "crowd region")
+        yield "annotations", f"{count(data['objects'], 'annotation')}, {crowds} among them; {data['annotations']}"
+    else:
+        yield "labels", f"{count(data['objects'], 'object')}; {kinds or 'no label file with a row'}"
     yield "background", f"{count(without, 'image')} without objects{said}"
     yield "classes", f"{len(seen)} of {data['classes']} seen{': ' if seen else ''}{_names(seen)}"
     yield "upright sizes", f"{smallest} to {largest} px, {number(sizes['different'], 0)} different"

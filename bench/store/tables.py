@@ -247,7 +247,7 @@ METRICS = pa.schema(
 DETECTIONS = pa.schema(
     [
         field("cell_id", _DICT, "", "Cell that produced the detection"),
-        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list; its id in official annotations"),
         field("category_id", pa.int16(), "", "Class index"),
         field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
         field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
@@ -255,15 +255,16 @@ DETECTIONS = pa.schema(
         field("w", pa.float32(), "px", "Width, likewise"),
         field("h", pa.float32(), "px", "Height, likewise"),
         field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
+        field("ignored", pa.uint16(), "bits", "Bit i set: counts neither way there, on a crowd region; null: never"),
     ]
 )
 
 GROUND_TRUTH = pa.schema(
     [
-        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list; its id in official annotations"),
         field("file_name", _DICT, "", "File name of the image, without its folder"),
         field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
-        field("objects", pa.int32(), "objects", "Objects of that class in the image"),
+        field("objects", pa.int32(), "objects", "Objects of that class in the image, crowd regions not counted"),
     ]
 )
 
@@ -314,6 +315,28 @@ def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.
     path = parts.upcoming(directory, name)
     parquet.write(path, rows, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
     return path
+
+
+def restart(directory: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Make a table that is to grow again of these rows alone.  Raises StoreError as `write_table` does."""
+    path = write_table(directory, name, rows)
+    _as_part(directory, name, path)
+
+
+def reduce_part(directory: Path, name: str, path: Path, pieces: Iterable[pa.Table]) -> None:
+    """Replace a file of a table by these pieces of it, as a part to which others may come.  Raises StoreError."""
+    parquet.write_pieces(path, pieces, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
+    if path == parts.whole(directory, name):
+        _as_part(directory, name, path)
+
+
+def _as_part(directory: Path, name: str, path: Path) -> None:
+    part = parts.upcoming(directory, name)
+    try:
+        part.parent.mkdir(exist_ok=True)
+        path.replace(part)
+    except OSError as error:
+        raise StoreError(f"cannot move {path} to {part}: {error}") from error
 
 
 def join_parts(directory: Path, name: str, key: str) -> Path:

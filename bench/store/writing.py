@@ -22,14 +22,25 @@ from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn, contaminated
 from bench.store import metrics, tables
+from bench.store.before import Before
 from bench.store.metrics import Figure
 
 
 class RunStore:
     """Tables of one run under `directory`.  Every method that writes raises StoreError when it cannot."""
 
-    def __init__(self, directory: Path, run_id: str, cells: Sequence[Cell], references: Mapping[str, str]) -> None:
-        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's."""
+    def __init__(
+        self,
+        directory: Path,
+        run_id: str,
+        cells: Sequence[Cell],
+        references: Mapping[str, str],
+        before: Before | None = None,
+    ) -> None:
+        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's.
+
+        `before` is what there is of the run already, which is gone on with: its finished cells stay as they are.
+        """
         self.directory = directory
         self.run_id = run_id
         self._rows: dict[str, dict[str, Any]] = {
@@ -54,6 +65,16 @@ class RunStore:
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
+        self._launches: list[Launch] = []
+        self.before = before
+        if before is not None:
+            self._rows |= before.rows
+            self._turns |= before.turns
+            self._environment |= before.environment
+            self._launches += before.launches
+            self._predicted |= before.keep_predictions(directory)
+            rows = [row for turns in before.turns.values() for row in _of_turns(turns)]
+            tables.restart(directory, "samples", rows)
         self._write_environment()  # whoever finds the cells can show them
         self._flush()
 
@@ -129,6 +150,16 @@ class RunStore:
         """Write a whole table."""
         tables.write_table(self.directory, name, rows)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a cell is still to be measured, or to be measured to the end."""
+        return any(row["reason_code"] == Reason.INTERRUPTED.value for row in self._rows.values())
+
+    @property
+    def next_window(self) -> int:
+        """The number of the first time window that there is nothing of yet."""
+        return max((window for _, window in self._turns), default=-1) + 1
+
     def add_turns(self, turns: Sequence[Turn]) -> None:
         """Add latency turns to the samples, each marked by the turns of its cell and window so far."""
         rows = []
@@ -141,17 +172,13 @@ class RunStore:
     def write_turns(self) -> None:
         """Write the samples of all turns as a whole, each marked when its turn was contaminated."""
         if self._turns:
-            rows = [
-                row
-                for group in self._turns.values()
-                for turn, bad in zip(group, contaminated(group), strict=True)
-                for row in _samples(turn, bad=bad)
-            ]
+            rows = [row for group in self._turns.values() for row in _of_turns(group)]
             tables.write_table(self.directory, "samples", rows)
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
-        tables.write_table(self.directory, "launches", [asdict(launch) for launch in launches])
+        every = [*self._launches, *launches]
+        tables.write_table(self.directory, "launches", [asdict(launch) for launch in every])
 
     def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Record facts about the run, the machine or an environment, and write the table."""
@@ -167,6 +194,11 @@ class RunStore:
 
     def _flush(self) -> None:
         tables.write_table(self.directory, "cells", self._rows.values())
+
+
+def _of_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Rows of the table `samples` for all turns of a cell in a window."""
+    return [row for turn, bad in zip(turns, contaminated(turns), strict=True) for row in _samples(turn, bad=bad)]
 
 
 def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:

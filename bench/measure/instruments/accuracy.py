@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.measure.unscored import Unscored
 from bench.reasons import CellProblem, Reason
 from bench.store.metrics import Figure, in_cells
 from bench.tasks.task import AnyTask, Tensor
@@ -17,7 +18,8 @@ from bench.tasks.task import AnyTask, Tensor
 class Accuracy(CellInstrument):
     """Decodes what the guest infers on every image and scores it.
 
-    The images are all there are, but a few where the target is slow and only its results are checked.
+    The images are all there are, but a few where the target is slow and only its results are checked.  What was
+    predicted is on disk from shard to shard: a run that is stopped and resumed goes on at the image where it was.
     """
 
     name = "accuracy"
@@ -38,13 +40,18 @@ class Accuracy(CellInstrument):
         Raises CellProblem without labelled objects, or where the accuracy collapsed.
         """
         with subject.workshop.progress.timed(subject.cell.id, self.name):
-            self._measure(subject)
+            directory, task = subject.workshop.store.directory, subject.workshop.task
+            with Unscored(directory, subject.cell.cell_id, task, subject.artifact.sha256) as unscored:
+                for found in _predictions(subject, unscored.done):
+                    unscored.add(found)
+            self._measure(subject, unscored.predictions())
+            unscored.remove()
 
-    def _measure(self, subject: Subject) -> None:
+    def _measure(self, subject: Subject, predictions: Mapping[int, Any]) -> None:
         workshop, cell = subject.workshop, subject.cell
         task, data = workshop.task, workshop.images(cell)
         ids = [image.id for image in data.images]
-        score = task.score(cell.cell_id, data, dict(_predictions(subject)))
+        score = task.score(cell.cell_id, data, predictions)
         headline = score.values[task.metrics[0].name]
         if headline is None:
             text = f"None of the {len(ids)} evaluated images has an object, so there is no mAP."
@@ -79,12 +86,16 @@ class Accuracy(CellInstrument):
             )
 
 
-def _predictions(subject: Subject) -> Iterator[tuple[int, Any]]:
-    """What the task decodes of every image, by image id; the next batch is read while the guest computes."""
+def _predictions(subject: Subject, done: Collection[int]) -> Iterator[dict[int, Any]]:
+    """What the task decodes of each batch, by image id; the next one is read while the guest computes.
+
+    Batches whose images are all `done` are left out; the others stay as they are, whatever of them is done.
+    """
     workshop, cell = subject.workshop, subject.cell
     task, images = workshop.task, workshop.images(cell).images
     deadline = workshop.deadlines(cell).infer
-    batches = [range(start, min(start + cell.batch, len(images))) for start in range(0, len(images), cell.batch)]
+    every = [range(start, min(start + cell.batch, len(images))) for start in range(0, len(images), cell.batch)]
+    batches = [batch for batch in every if not all(images[index].id in done for index in batch)]
 
     def read(batch: range) -> tuple[Tensor, list[Any]]:
         # The last batch is filled up with its own last image: a static batch takes no smaller one.
@@ -93,13 +104,15 @@ def _predictions(subject: Subject) -> Iterator[tuple[int, Any]]:
         return np.concatenate([pixels for pixels, _ in pairs]), [geometry for _, geometry in pairs]
 
     with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(read, batches[0])
+        upcoming = [reader.submit(read, batch) for batch in batches[:1]]
         for number, batch in enumerate(batches):
-            inputs, geometries = upcoming.result()
-            if number + 1 < len(batches):
-                upcoming = reader.submit(read, batches[number + 1])
+            inputs, geometries = upcoming.pop().result()
+            upcoming = [reader.submit(read, following) for following in batches[number + 1 : number + 2]]
             workshop.progress.phase(cell.id, f"accuracy {batch[-1] + 1}/{len(images)}")
             outputs = subject.guest.outputs(inputs, timeout=deadline)
-            for position, index in enumerate(batch):
-                own = {name: output[position] for name, output in outputs.items()}
-                yield images[index].id, task.decode(own, geometries[position])
+            yield {
+                images[index].id: task.decode(
+                    {name: output[position] for name, output in outputs.items()}, geometries[position]
+                )
+                for position, index in enumerate(batch)
+            }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bench.measure import references
 from bench.measure.expectation import beyond, too_near
 from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
@@ -44,6 +45,7 @@ class Parity(CellInstrument):
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.outputs = list(mine)
+            references.keep(workshop.store.directory, cell.cell_id, mine)
         found: list[Figure] = []
         for group in workshop.task.parity:
             pairs = zip(mine, reference.outputs, strict=True)

@@ -1,0 +1,112 @@
+"""What there is of a run that was stopped or killed and is gone on with: what of it stays, and what is measured anew.
+
+A cell stays as it is unless its row says that the run was stopped, or that it was left out by a selection.  Of one that
+was stopped in a time window, or before it, everything but the latency stays; its turns go, for a window's cells are
+timed together.  Those of references stay where a finished cell is held against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bench.reasons import Reason, Status, UsageError
+from bench.stats.launches import Launch
+from bench.stats.turns import OnGpu, Turn
+from bench.store import parquet, parts, tables
+
+_AGAIN = (Reason.INTERRUPTED.value, Reason.NOT_SELECTED.value)
+_PREDICTIONS = ("detections",)
+"""Tables of predictions; each task names its own."""
+_TURN = ["cell_id", "window", "launch", "round", "order"]
+_GPU = "gpu_"
+
+
+@dataclass(frozen=True)
+class Before:
+    """A run as it was left.
+
+    `rows` of `cells` that stay, by cell id, `finished` those of them that lack nothing; `turns` by cell and window,
+    `launches` and `environment` (by scope and key) as the store keeps them.
+    """
+
+    rows: Mapping[str, dict[str, Any]]
+    finished: frozenset[str]
+    turns: Mapping[tuple[str, int], list[Turn]]
+    launches: tuple[Launch, ...]
+    environment: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def read(cls, directory: Path, references: Mapping[str, str]) -> Self:
+        """Read a run whose cells these are, with their references.
+
+        Raises StoreError for a table that cannot be read, UsageError where the run has other cells.
+        """
+        rows = {row["cell_id"]: row for row in tables.read_arrow(directory, "cells").to_pylist()}
+        if rows.keys() != references.keys():
+            raise UsageError(
+                f"--resume {directory.name}: the run has other cells than these options ask for ({len(rows)} and "
+                f"{len(references)}, {len(rows.keys() & references.keys())} in both); give the options it was made with"
+            )
+        finished = {name for name, row in rows.items() if row["reason_code"] not in _AGAIN}
+        kept = {name: row for name, row in rows.items() if name in finished or row["status"] == Status.MEASURED.value}
+        turns, windows = _turns(directory), set[tuple[str, int]]()
+        for name, window in turns:
+            if name in finished and references[name] != name:
+                windows |= {(name, window), (references[name], window)}
+        alone = {key for key in turns if key[0] in finished and references[key[0]] == key[0]}
+        facts = tables.read_arrow(directory, "environment").to_pylist()
+        return cls(
+            kept,
+            frozenset(finished),
+            {key: found for key, found in turns.items() if key in windows or key in alone},
+            tuple(one for one in _launches(directory) if (one.cell_id, one.window) in windows | alone),
+            {(fact["scope"], fact["key"]): fact["value"] for fact in facts},
+        )
+
+    def keep_predictions(self, directory: Path) -> set[str]:
+        """Make parts of what stays of the tables of predictions, and delete the rest; names of those that are there.
+
+        Raises StoreError where the disk refuses.
+        """
+        names = pa.array(list(self.rows), pa.string())
+        found = set()
+        for table in _PREDICTIONS:
+            for path in parts.files(directory, table):
+                rest = (one.filter(pc.is_in(one["cell_id"].cast(pa.string()), names)) for one in parquet.groups(path))
+                tables.reduce_part(directory, table, path, rest)
+                found.add(table)
+        return found
+
+
+def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:
+    """All turns of a run by cell and window, in their order."""
+    found: dict[tuple[str, int], list[Turn]] = {}
+    if not parts.files(directory, "samples"):
+        return found
+    samples = tables.read_table(directory, "samples").astype({"cell_id": str}).astype(object)
+    samples = samples.where(samples.notna(), None)
+    for _, rows in samples.groupby(_TURN, sort=True):
+        first = rows.iloc[0]
+        gpu = {column.removeprefix(_GPU): first[column] for column in rows.columns if column.startswith(_GPU)}
+        turn = Turn(
+            *(first[column] for column in _TURN),
+            tuple(rows.sort_values("index").latency_ms),
+            first.cpu_per_wall,
+            first.steal,
+            first.cpu_due,
+            OnGpu(**gpu) if any(value is not None for value in gpu.values()) else None,
+        )
+        found.setdefault((turn.cell_id, turn.window), []).append(turn)
+    return found
+
+
+def _launches(directory: Path) -> list[Launch]:
+    if not parts.files(directory, "launches"):
+        return []
+    return [Launch(**row) for row in tables.read_arrow(directory, "launches").to_pylist()]

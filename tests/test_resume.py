@@ -1,0 +1,275 @@
+"""A run that was stopped or killed goes on where it was: no finished cell again, no image twice; and memory is bounded.
+
+Real runs on the embedded set with official annotations, of which a submission is made in the end.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from official import official_stats, write
+from running import USERS_CACHE, bench
+from test_sweep import SWEEP, interruptible
+
+from bench import demo, store
+from bench.measure import unscored
+from bench.measure.references import keep, kept
+from bench.measure.unscored import Unscored
+from bench.places import MATRICES
+from bench.store import parts
+from bench.tasks.detect.boxes import Detections
+from bench.tasks.detect.task import DETECT
+
+IMAGES = 160
+"""Two shards and a half."""
+ONLY_CPU = SWEEP.replace("images = 24", f"images = {IMAGES}").replace('["cpu", "arm-cpu"]', '["cpu"]')
+FIGURES = ["map50_95", "map_delta", "map_delta_low", "parity_box_max", "artifact_sha256", "images"]
+
+
+@pytest.fixture(scope="module")
+def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
+    (folder / "sweeps" / "tiny.toml").write_text(ONLY_CPU, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("official"), demo.prepare(USERS_CACHE / "demo"))
+
+
+def command(matrices: Path, data: Path, results: Path, *more: str) -> list[str]:
+    return [
+        "run",
+        "--matrices",
+        str(matrices),
+        "--sweep",
+        "tiny",
+        "--results",
+        str(results),
+        "--data",
+        str(data),
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain(matrices: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    results = tmp_path_factory.mktemp("plain")
+    done = bench(*command(matrices, data, results, "--run-id", "r"))
+    assert done.code == 0, done.said
+    return results / "r"
+
+
+def stopped(line: list[str], run: Path, until: Callable[[], bool], how: signal.Signals) -> None:
+    """A run in a process of its own, ended by a signal as soon as `until` is true."""
+    with interruptible([sys.executable, "-m", "bench", *line]) as process:
+        while process.poll() is None and not until():
+            time.sleep(0.01)
+        assert process.poll() is None, "it ended before that"
+        process.send_signal(how)
+        process.communicate(timeout=120)
+    assert (run / "cells.parquet").is_file()
+
+
+def cells(run: Path) -> pd.DataFrame:
+    return store.read_table(run, "cells").set_index("option")
+
+
+def detections(run: Path) -> list[list[Any]]:
+    rows = store.read_table(run, "detections").astype({"cell_id": str})
+    return rows.sort_values(["cell_id", "image_id"], kind="stable").to_numpy().tolist()
+
+
+def assert_whole(run: Path, plain: Path) -> None:
+    """The tables of a run that nobody stopped, but for times, and nothing left beside them."""
+    table, expected = cells(run), cells(plain)
+    assert set(table.status) == {"measured"}
+    assert set(table.reason_code) == {""}
+    pd.testing.assert_frame_equal(table[FIGURES], expected[FIGURES])
+    assert detections(run) == detections(plain)
+    samples = store.read_table(run, "samples")
+    assert samples.groupby(["window", "round"]).cell_id.nunique().eq(2).all()
+    launches = store.read_table(run, "launches")
+    assert not launches.duplicated(["cell_id", "window", "launch"]).any()
+    assert set(map(tuple, launches[["cell_id", "window"]].to_numpy())) == set(
+        map(tuple, samples[["cell_id", "window"]].to_numpy())
+    )
+    assert table.latency_ratio.gt(0).all()
+    for name in (parts.FOLDER, unscored.FOLDER, "references"):
+        assert not (run / name).exists(), name
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_an_accuracy_pass(
+    matrices: Path, data: Path, plain: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    run, line = tmp_path / "r", command(matrices, data, tmp_path)
+    shard = run / unscored.FOLDER
+    stopped([*line, "--run-id", "r"], run, lambda: bool(list(shard.glob("*onnx*/00000.parquet"))), how)
+    before = cells(run)
+    assert before.loc["pytorch"].map50_95 > 0
+    assert pd.isna(before.loc["onnx"].map50_95)
+    done = bench(*line, "--resume", "r")
+    assert done.code == 0, done.said
+    assert_whole(run, plain)
+    # The reference was not measured again, but for the latency that it had none of.
+    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images"):
+        assert cells(run).loc["pytorch"][column] == before.loc["pytorch"][column], column
+
+
+def test_images_that_were_evaluated_are_not_again(matrices: Path, data: Path, tmp_path: Path) -> None:
+    """Of the shards that a killed run left, one is made to say that nothing was found: the score is then of that."""
+    run, line = tmp_path / "r", command(matrices, data, tmp_path)
+    folder = run / unscored.FOLDER
+    stopped([*line, "--run-id", "r"], run, lambda: bool(list(folder.glob("*onnx*/00000.parquet"))), signal.SIGKILL)
+    cell = cells(run).loc["onnx"]
+    left = Unscored(run, str(cell.cell_id), DETECT, str(cell.artifact_sha256))
+    there = left.done
+    assert len(there) >= unscored.IMAGES
+    left.remove()
+    with Unscored(run, str(cell.cell_id), DETECT, str(cell.artifact_sha256)) as nothing:
+        nothing.add(dict.fromkeys(there, Detections.empty()))
+    done = bench(*line, "--resume", "r")
+    assert done.code in (0, 1), done.said  # the score may be under what the sweep asks for
+    rows = store.read_table(run, "detections")
+    of_onnx = set(rows[rows.cell_id.astype(str) == cell.cell_id].image_id)
+    every = set(store.read_table(run, "ground_truth").image_id)
+    assert not of_onnx & there
+    assert of_onnx <= every - there
+    assert of_onnx
+
+
+def test_stopped_in_a_window_and_gone_on_with_twice(matrices: Path, data: Path, plain: Path, tmp_path: Path) -> None:
+    run, line = tmp_path / "r", command(matrices, data, tmp_path)
+    stopped([*line, "--run-id", "r"], run, lambda: bool(list(run.glob("parts/samples-*.parquet"))), signal.SIGINT)
+    before = cells(run)
+    assert set(before.latency_stop) == {"interrupted"}
+    done = bench(*line, "--resume", "r")
+    assert done.code == 0, done.said
+    assert_whole(run, plain)
+    after = cells(run)
+    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images", "map50_95"):
+        assert after[column].tolist() == before[column].tolist(), column
+    # Nothing is left to do: what there is stays to the last sample.
+    samples = store.read_table(run, "samples")
+    done = bench(*line, "--resume", "r")
+    assert done.code == 0, done.said
+    pd.testing.assert_frame_equal(cells(run), after)
+    pd.testing.assert_frame_equal(store.read_table(run, "samples"), samples)
+    assert_whole(run, plain)
+
+
+def test_what_a_run_cannot_be_gone_on_with(matrices: Path, data: Path, plain: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(plain.parent, tmp_path / "results")
+    line = command(matrices, data, results)
+    done = bench(*line, "--resume", "other")
+    assert done.code == 2
+    assert "holds no run" in done.said
+    done = bench(*line, "--resume", "r", "--run-id", "s")
+    assert done.code == 2
+    assert "cannot be its name" in done.said
+    done = bench(*line, "--resume", "r", "--imgsz", "192")
+    assert done.code == 2
+    assert "other cells than these options ask for" in done.said
+    done = bench(*line, "--resume", "r", "--images", "40")
+    assert done.code == 2
+    assert "it was of another sweep, data set, number of images;" in " ".join(done.said.split())
+    pd.testing.assert_frame_equal(cells(results / "r"), cells(plain))
+
+
+# What is handed on.
+
+
+def test_a_submission_is_worth_what_the_run_stores(plain: Path, data: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(plain, tmp_path / "r")
+    evaluated = store.read_table(run, "ground_truth").image_id.unique().tolist()
+    for option in ("pytorch", "onnx"):
+        done = bench("export", "submission", run, f"{option}-fp32")
+        assert done.code == 0, done.said
+        (path,) = run.glob(f"submission-*{option}*.json")
+        stats = official_stats(data.parent / "instances.json", path, evaluated)
+        row = cells(run).loc[option]
+        assert stats == [row[name] for name in ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large")]
+        rows = json.loads(path.read_text())
+        assert f"{len(rows)} detections" in done.said
+        assert {row["category_id"] for row in rows} <= {
+            one["id"] for one in json.loads((data.parent / "instances.json").read_text())["categories"]
+        }
+    assert bench("export", "submission", run, "onnx", "--out", tmp_path / "own.json").code == 0
+    assert (tmp_path / "own.json").read_bytes() == next(run.glob("submission-*onnx*.json")).read_bytes()
+
+
+def test_a_submission_needs_official_ids_and_a_cell(plain: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(plain, tmp_path / "r")
+    done = bench("export", "submission", run, "tflite")
+    assert done.code == 2
+    assert "has no cell 'tflite'" in done.said
+    facts = store.read_table(run, "environment")
+    store.write_table(run, "environment", facts[facts.key != "category_ids"].to_dict("records"))
+    done = bench("export", "submission", run, "onnx")
+    assert done.code == 2
+    assert "without official ids" in done.said
+
+
+# Memory.
+
+
+def held(live: list[weakref.ref[Any]]) -> int:
+    live[:] = [one for one in live if one() is not None]
+    return len(live)
+
+
+def test_no_more_than_a_shard_of_predictions_is_held(tmp_path: Path) -> None:
+    """Counted by the boxes' arrays that are alive, of 500 images."""
+    live: list[weakref.ref[Any]] = []
+    most = 0
+    with Unscored(tmp_path, "m/c", DETECT, "abc") as found:
+        for image in range(500):
+            boxes = np.full((2, 4), image, np.float32)
+            live.append(weakref.ref(boxes))
+            found.add({image: Detections(boxes, np.array([0.5, 0.25], np.float32), np.array([1, 0], np.int32))})
+            del boxes
+            most = max(most, held(live))
+        assert most <= unscored.IMAGES
+        assert len(found.done) == 500
+        every = found.predictions()
+    assert [one.boxes.tolist() for one in every.values()] == [[[image] * 4] * 2 for image in range(500)]
+    assert every[3].scores.tolist() == [0.5, 0.25]
+    assert every[3].categories.tolist() == [1, 0]
+
+
+def test_predictions_of_another_artifact_are_not_taken_up(tmp_path: Path) -> None:
+    with Unscored(tmp_path, "m/c", DETECT, "abc") as found:
+        found.add({5: Detections.empty(), 9: Detections.empty()})
+    again = Unscored(tmp_path, "m/c", DETECT, "abc")
+    assert again.done == {5, 9}
+    again.add({9: Detections(np.ones((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int32))})
+    assert [len(one) for one in again.predictions().values()] == [0, 0]
+    other = Unscored(tmp_path, "m/c", DETECT, "def")
+    assert other.done == set()
+    assert not list((tmp_path / unscored.FOLDER).rglob("*.parquet"))
+
+
+def test_outputs_of_a_reference_are_kept_as_they_are(tmp_path: Path) -> None:
+    outputs: list[dict[str, NDArray[np.float32]]] = [
+        {"output": np.random.default_rng(place).random((1, 5, 7), np.float32)} for place in range(11)
+    ]
+    keep(tmp_path, "m/c", outputs)
+    again = kept(tmp_path, "m/c")
+    assert len(again) == len(outputs)
+    assert all(np.array_equal(one["output"], other["output"]) for one, other in zip(again, outputs, strict=True))
+    assert kept(tmp_path, "m/d") == []
