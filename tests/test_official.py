@@ -12,11 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from official import instances_of, official_stats, write
+from rich.console import Console
 from running import USERS_CACHE, bench
 from sets import SIZE, picture, problems_of
 from test_coco import noisy_detections, weighted_map
 
 from bench import demo
+from bench.grid.request import Request, expand
+from bench.measure import bundle
+from bench.measure.prepare import ingredients
+from bench.progress import Reporter
 from bench.reasons import Collector, Problems
 from bench.report.submission import SCORE_DIGITS
 from bench.tasks.dataset import Dataset
@@ -334,6 +339,18 @@ def test_the_data_files_of_coco_are_found_by_name(tmp_path: Path, monkeypatch: p
         assert facts["data"]["annotations"] == str(root / "annotations/instances_val2017.json")
         ids[name] = facts["data"]["images"]["read"]
     assert ids == {"coco-val2017": 2, "coco-mlperf.yaml": 1}
+
+
+def test_a_bundle_brings_them(official: Path, tmp_path: Path) -> None:
+    request = Request({"data": str(official), "images": "5", "options": "onnx", "precisions": "fp32"})
+    grid = expand(request)
+    given = ingredients(request, grid, Reporter(Console(), enabled=False))
+    brought = load(bundle._images(given, grid, tmp_path))
+    assert [(one.id, one.content) for one in brought.images] == [(one.id, one.content) for one in given.dataset.images]
+    assert brought.boxes.tolist() == given.dataset.boxes.tolist()
+    assert brought.categories == given.dataset.categories
+    assert brought.sha256 == given.dataset.sha256
+    assert Path(str(brought.annotations)).is_relative_to(tmp_path)
 
 
 def test_rounded_scores_keep_their_order() -> None:

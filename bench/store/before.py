@@ -95,12 +95,9 @@ def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:
         first = rows.iloc[0]
         gpu = {column.removeprefix(_GPU): first[column] for column in rows.columns if column.startswith(_GPU)}
         turn = Turn(
-            *(first[column] for column in _TURN),
-            tuple(rows.sort_values("index").latency_ms),
-            first.cpu_per_wall,
-            first.steal,
-            first.cpu_due,
-            OnGpu(**gpu) if any(value is not None for value in gpu.values()) else None,
+            **{column: first[column] for column in (*_TURN, "cpu_per_wall", "steal", "cpu_due")},
+            samples_ms=tuple(rows.sort_values("index").latency_ms),
+            gpu=OnGpu(**gpu) if any(value is not None for value in gpu.values()) else None,
         )
         found.setdefault((turn.cell_id, turn.window), []).append(turn)
     return found
