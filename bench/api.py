@@ -106,9 +106,9 @@ class Results:
 
 @dataclass(frozen=True, repr=False)
 class Inspected:
-    """What a model and its data are; `facts` is what `yolo11-bench inspect --format json` prints.
+    """What models and their data are; `facts` is what `yolo11-bench inspect --format json` prints.
 
-    `model`, `data` and `calibration` in it are None where they could not be read.
+    `data` and `calibration` in it are None where they could not be read, and `models` lacks those that could not.
     """
 
     facts: Mapping[str, Any]
@@ -154,7 +154,7 @@ def run(*, keyword: str | None = None, progress: bool = True, **options: Unpack[
 
 
 def inspect(
-    model: str | Path | None = None,
+    model: str | Path | Sequence[str | Path] | None = None,
     data: str | Path | None = None,
     *,
     images: int | None = None,
@@ -237,9 +237,10 @@ def recommend(
 
     `standing` is meets, possibly or dropped; `why` says it in words; `time`, `latency`, `throughput`, `map`, `loss`,
     `size`, `memory` and `packages` are the figures that limits can be put on, each with the ends of its interval.  The
-    loss is at most 0.01 where no limit is given.  The frame's `attrs` hold the rest of that command's JSON: summary,
-    scope, limits, what was not considered, caveats.  Raises UsageError for a limit that cannot be meant, or where
-    several scopes were timed and none of them is named.
+    loss is at most 0.01 where no limit is given.  Several models and sizes are chosen from together, unless one is
+    named.  The frame's `attrs` hold the rest of that command's JSON: summary, front, scope, limits, what was not
+    considered, caveats.  Raises UsageError for a limit that cannot be meant, or where several targets, batches or
+    numbers of threads were timed and none of them is named.
 
     Example: bench.recommend(max_latency_ratio=0.6, max_map_loss=0.01, max_size=8)
     """

@@ -16,6 +16,7 @@ from bench.grid.request import Request, expand
 from bench.places import ROOT, SUITES
 from bench.progress import Reporter
 from bench.reasons import UsageError
+from bench.words.locale import Language
 
 # So begins what users set for a pytest of their own (PYTEST_ADDOPTS, PYTEST_PLUGINS, PYTEST_DEBUG, what their plugins
 # read), and what a pytest that this one is started in keeps there.
@@ -41,8 +42,8 @@ class Swept:
     interrupted: bool
 
 
-def sweep(request: Request, reporter: Reporter, keyword: str | None = None) -> Swept:
-    """Measure what `request` asks for; `keyword` is pytest's -k over the tests' names.
+def sweep(request: Request, reporter: Reporter, keyword: str | None = None, language: Language | None = None) -> Swept:
+    """Measure what `request` asks for; `keyword` is pytest's -k over the tests' names, `language` the report's.
 
     Whatever was measured is stored, also when this raises: UsageError for wrong usage, an environment that cannot
     measure, or a selection without cells; BenchDefect for a fault of the bench.
@@ -58,7 +59,7 @@ def sweep(request: Request, reporter: Reporter, keyword: str | None = None) -> S
     arguments += [f"--{name}={value}" for name, value in values.items()]
     if keyword is not None:
         arguments += ["-k", keyword]
-    seen = _Watcher(reporter)
+    seen = _Watcher(reporter, language)
     with _without(_FOREIGN):
         code = pytest.main(arguments, plugins=[seen])
     directory = request.results / request.run_id
@@ -76,16 +77,19 @@ def sweep(request: Request, reporter: Reporter, keyword: str | None = None) -> S
 class _Watcher:
     """Gives the run its progress bar, and remembers what pytest would have printed."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, language: Language | None) -> None:
         """Nothing seen yet."""
         self.interrupted = False
         self.message = ""
         self.defect = ""
         self._reporter = reporter
+        self._language = language
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Hand the progress bar to the plugin."""
+        """Hand progress bar and language to the plugin."""
         config.stash[plugin.REPORTER] = self._reporter
+        if self._language is not None:
+            config.stash[plugin.LANGUAGE] = self._language
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(self) -> Generator[None, None, None]:

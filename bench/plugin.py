@@ -13,6 +13,7 @@ suites are named or pytest is started in the checkout, and nothing heavy is impo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from bench.reasons import CellProblem, Status, StoreError, UsageError
 if TYPE_CHECKING:
     from bench.measure.session import Session
     from bench.progress import Reporter
+    from bench.words.locale import Language
 
 REQUEST = pytest.StashKey[Request]()
 GRID = pytest.StashKey[Grid]()
@@ -33,6 +35,8 @@ WRONG = pytest.StashKey[UsageError]()
 SESSION = pytest.StashKey["Session"]()
 STOPPED = pytest.StashKey[bool]()
 """Set where results cannot be written, which ends the run."""
+LANGUAGE = pytest.StashKey["Language | None"]()
+"""Of the report, where whoever started pytest says it; else it is that of the user's locale."""
 REPORTER = pytest.StashKey["Reporter"]()
 """Progress on the terminal, where whoever started pytest has turned its own lines off (`bench/engine.py`)."""
 USAGE = 2
@@ -105,9 +109,9 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
     config = request.config
     progress = config.stash.get(REPORTER, None) or _silent()
-    with progress:
+    with progress, ExitStack() as stack:
         try:
-            session = prepare(config.stash[REQUEST], config.stash[GRID], progress)
+            session = stack.enter_context(prepare(config.stash[REQUEST], config.stash[GRID], progress))
         except (UsageError, CellProblem, StoreError) as error:
             pytest.exit(f"bench: {error}", returncode=USAGE)
         config.stash[SESSION] = session
@@ -119,7 +123,7 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
             yield session
         finally:
             try:
-                _finish(session)
+                _finish(session, config.stash.get(LANGUAGE, None))
             except (UsageError, StoreError) as error:
                 if STOPPED not in config.stash:  # else the first such error is on its way to the user, with the cause
                     pytest.exit(f"bench: {error}", returncode=USAGE)
@@ -152,20 +156,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"bench: results in {shown}")
 
 
-def _finish(session: Session) -> None:
+def _finish(session: Session, language: Language | None) -> None:
     """Close a run: last rows, the pytest-benchmark file and the report.
 
     Raises StoreError, or UsageError where the report's place cannot be written.
     """
     from bench import report
     from bench.store import benchmark_json
+    from bench.words.locale import preferred
 
     session.finish()
     workshop = session.workshop
     directory = workshop.store.directory
     benchmark_json.write(directory)
     with workshop.progress.timed("", "report"):
-        report.build(directory, directory / "report.html", image=workshop.dataset.busiest_image())
+        image = workshop.dataset.busiest_image()
+        report.build(directory, directory / "report.html", image=image, language=language or preferred())
 
 
 def _silent() -> Reporter:

@@ -6,7 +6,7 @@ import importlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -39,9 +39,10 @@ class _InNotebook:
     them; to replace an output is part of the notebook protocol, which every front end speaks.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, say: Callable[[str], str]) -> None:
         """Nothing is shown yet."""
         self._progress = progress
+        self._say = say
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
         self._handle: Any = None
@@ -58,7 +59,8 @@ class _InNotebook:
         self._ended.set()
         self._thread.join()
         (task,) = self._progress.tasks
-        self._handle.update(Text(f"{task.completed:.0f} of {task.total or 0:.0f} steps in {task.elapsed or 0:.0f} s"))
+        told = f"{task.completed:.0f} of {task.total or 0:.0f} steps in {task.elapsed or 0:.0f} s"
+        self._handle.update(Text(self._say(told)))
 
     def _draw(self) -> None:
         while not self._ended.wait(NOTEBOOK_SECONDS):
@@ -72,9 +74,10 @@ class Reporter:
     false: silent.
     """
 
-    def __init__(self, console: Console, *, enabled: bool = True) -> None:
-        """Write to `console`; nothing is shown before `__enter__`."""
+    def __init__(self, console: Console, *, enabled: bool = True, say: Callable[[str], str] = str) -> None:
+        """Write to `console`, in the words that `say` makes of ours; nothing is shown before `__enter__`."""
         self._console = console
+        self._say = say
         self._enabled = enabled
         self._total = 0.0
         self._done = 0.0
@@ -95,7 +98,7 @@ class Reporter:
         self._task = self._progress.add_task("", total=None, left="", visible=True)
         self._bar: _Shown | None = None
         if enabled and console.is_jupyter:
-            self._bar = _InNotebook(self._progress)
+            self._bar = _InNotebook(self._progress, say)
         elif enabled and console.is_terminal:
             self._bar = self._progress
 
@@ -126,10 +129,11 @@ class Reporter:
     def message(self, text: str) -> None:
         """Show a line that stays."""
         if self._enabled:
-            self._console.print(escape(text), highlight=False)
+            self._console.print(escape(self._say(text)), highlight=False)
 
     def phase(self, cell: str, phase: str) -> None:
         """Say what is being done now."""
+        phase = self._say(phase)
         self._phase = f"{cell}  {phase}" if cell else phase
         self._progress.update(self._task, description=escape(self._phase))
 
@@ -158,7 +162,7 @@ class Reporter:
                 self._inner[-1] += seconds
             if self._enabled and self._bar is None and seconds >= QUIET_SECONDS:
                 where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
-                self._console.print(escape(f"{where}  {phase}  {seconds:.1f} s"), highlight=False)
+                self._console.print(escape(f"{where}  {self._say(phase)}  {seconds:.1f} s"), highlight=False)
 
     def _show(self) -> None:
         left = ""
@@ -166,4 +170,4 @@ class Reporter:
             elapsed = time.monotonic() - self._started
             seconds = elapsed / self._done * (self._total - self._done)
             left = f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
-        self._progress.update(self._task, total=self._total or None, completed=self._done, left=left)
+        self._progress.update(self._task, total=self._total or None, completed=self._done, left=self._say(left))

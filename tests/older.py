@@ -11,12 +11,19 @@ import pyarrow as pa
 from bench import store
 from bench.store import parquet
 
+SINCE = {("cells", "model_sha256"): 4}
+"""Versions that columns came with."""
+
 
 def write(
     folder: Path, version: int, name: str, rows: Sequence[Mapping[str, Any]], lacking: Collection[str] = ()
 ) -> None:
-    """Write a table of that version, which had all columns of now but the `lacking`."""
-    columns = [column for column in store.TABLES[name] if column.name not in lacking]
+    """Write a table of that version, which had all columns of now but the `lacking` and those that came later."""
+    columns = [
+        column
+        for column in store.TABLES[name]
+        if column.name not in lacking and SINCE.get((name, column.name), 0) <= version
+    ]
     schema = pa.schema(columns, metadata={"schema_version": str(version), "table": name})
     parquet.write(folder / f"{name}.parquet", rows, schema)
 

@@ -37,7 +37,7 @@ def test_the_documents_are_current() -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "document"),
     [
-        ("bench/decide/compare.py", '"""\n', '"""\nimport bench.files\n', ARCHITECTURE),
+        ("bench/decide/compare.py", "import math\n", "import math\nimport bench.files\n", ARCHITECTURE),
         ("bench/stats/__init__.py", '"""Statistics', '"""Sums', ARCHITECTURE),
         ("bench/store/tables.py", "Stable code of", "Code of", Path("docs", "results-format.md")),
     ],

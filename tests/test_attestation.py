@@ -24,6 +24,9 @@ from bench.report import outcomes, tables
 from bench.store import reading
 from bench.store.reading import Run
 from bench.store.tables import read_table
+from bench.words.locale import texts
+
+EN = texts("report", "en")
 
 RECORDED = sorted((ROOT / "results" / "reference").glob("*/cells.parquet"))
 MATRIX = matrix.load()
@@ -202,7 +205,7 @@ def with_declared(run: Run, *keys: str) -> Run:
 
 def shown(run: Run, status: str) -> dict[str, tuple[str, str]]:
     """Text and mark of each key in the report's table of what really ran, for the first cell of that status."""
-    keys, rows = outcomes.attestation(run)
+    keys, rows = outcomes.attestation(run, EN)
     return next(dict(zip(keys, values, strict=True)) for cell, values in rows if cell.status == status)
 
 
@@ -221,7 +224,7 @@ def test_a_declared_arithmetic_is_called_that_wherever_it_is_shown(tmp_path: Pat
     run = reading.load(write_run(tmp_path / "run", options=("pytorch", "onnx"), problems=False))
     declared, plain = with_declared(run, "compute").cells[0], with_declared(run, "threads").cells[0]
     assert (declared.computed_in, plain.computed_in) == ("f32 (declared)", "f32")
-    table = tables.comparison(with_declared(run, "compute"), Own({}))
+    table = tables.comparison(with_declared(run, "compute"), Own({}), EN)
     column = [column.title for column in table.columns].index("Compute")
     assert {values[column].text for _, values in table.rows} == {"f32 (declared)", "i8 (declared)"}
     # An older run, or a runtime that writes anything else there, declares nothing.

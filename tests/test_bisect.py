@@ -32,6 +32,9 @@ from bench.reasons import StoreError, UsageError
 from bench.report import bisect as report
 from bench.stats.change import Change
 from bench.store import looks as kept
+from bench.words.locale import texts
+
+EN = texts("terminal", "en")
 
 # -- the search ----------------------------------------------------------------------------------------------------
 
@@ -330,8 +333,8 @@ def facts(**answer: object) -> dict[str, object]:
     ],
 )
 def test_the_answer_says_what_is_known_and_what_is_not(told: dict[str, object], headline: str, advice: str) -> None:
-    assert report.headline(told).startswith(headline)
-    assert advice in " ".join(report.advice(told))
+    assert report.headline(told, EN).startswith(headline)
+    assert advice in " ".join(report.advice(told, EN))
 
 
 @pytest.mark.parametrize(

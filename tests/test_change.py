@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.stats.change import Change, both, decide, pairs_needed, suspects, visible
+from bench.stats.change import Change, both, decide, of_pairs, pairs_needed, suspects, visible
 from bench.stats.contrast import autocorrelation, mean
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -61,6 +61,30 @@ def test_three_answers_and_a_margin_between_different_and_worse() -> None:
         decide(noise, -0.1)
 
 
+def test_one_process_that_is_slow_for_life_does_not_hide_a_change() -> None:
+    pairs = np.random.default_rng(5).normal(math.log(1.025), 0.01, 20)
+    pairs[7] -= 0.12
+    assert mean(pairs).lower(0.005) < math.log1p(0.003) < of_pairs(pairs).lower(0.005)
+    assert of_pairs(pairs).value < mean(np.delete(pairs, 7)).value, "it is drawn in, and keeps its side"
+
+
+def test_many_slow_processes_of_a_candidate_are_a_regression() -> None:
+    rng = np.random.default_rng(6)
+    pairs = rng.normal(0, 0.005, 40) + 0.1 * (rng.random(40) < 0.25)
+    assert of_pairs(pairs).lower(0.005) > math.log1p(0.003)
+
+
+def test_pairs_that_mostly_agree_have_no_outliers() -> None:
+    assert of_pairs([0.0, 0.0, 0.0, 0.0, 1.0]).value == mean([0.0, 0.0, 0.0, 0.0, 1.0]).value
+
+
+@pytest.mark.parametrize("pairs", [6, 14])
+def test_the_bound_that_confirms_keeps_its_level_in_normal_noise(pairs: int) -> None:
+    rng = np.random.default_rng(7)
+    exceeded = sum(of_pairs(rng.normal(0, 0.01, pairs)).lower(0.005) > 0 for _ in range(6000))
+    assert exceeded <= 54, "0.6 % of 6000, and three standard errors"
+
+
 def test_false_alarms_of_two_looks_are_as_rare_as_promised() -> None:
     rng = np.random.default_rng(3)
     red = 0
@@ -98,11 +122,12 @@ def test_what_was_visible_is_found_about_as_often_as_said() -> None:
 
 def test_the_number_of_pairs_follows_the_noise_and_not_the_mean() -> None:
     rng = np.random.default_rng(6)
-    few = rng.normal(0, 0.01, 6)
-    assert pairs_needed(few, 0.005) == pairs_needed(few + 0.3, 0.005)
+    noise = rng.normal(0, 0.01, 6)
+    few = mean(noise)
+    assert pairs_needed(few, 0.005) == pairs_needed(mean(noise + 0.3), 0.005)
     assert pairs_needed(few, 0.0025) > 3 * pairs_needed(few, 0.005)
     with pytest.raises(ValueError, match="two pairs"):
-        pairs_needed([0.0], 0.01)
+        pairs_needed(mean([0.0]), 0.01)
 
 
 def test_suspects_are_corrected_for_how_many_there_are() -> None:

@@ -15,6 +15,7 @@ from bench.decide.timings import Own
 from bench.grid.request import Request
 from bench.report import outcomes, tables
 from bench.store import reading
+from bench.words.locale import texts
 
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
 
@@ -55,7 +56,7 @@ def test_calibration_on_black_images_is_a_failure_and_not_a_figure(black: Path, 
     read = reading.load(tmp_path / "black")
     group = next(group for group in outcomes.problems(read, outcomes.words("en")) if group.code == "accuracy_collapsed")
     assert group.count == 2
-    assert {cell.option for cell, _ in tables.comparison(read, Own({})).rows} == {"pytorch"}
+    assert {cell.option for cell, _ in tables.comparison(read, Own({}), texts("report", "en")).rows} == {"pytorch"}
     page = (tmp_path / "black" / "report.html").read_text(encoding="utf-8")
     assert "its accuracy fell below the floor" in page
 

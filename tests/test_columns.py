@@ -9,7 +9,8 @@ from bench.store.tables import CELLS
 from bench.tasks.detect.task import DETECT
 
 IDENTITY = (
-    "run_id", "cell_id", "model", "option", "precision", "target", "imgsz", "batch", "threads", "reference_id",
+    "run_id", "cell_id", "model", "model_sha256", "option", "precision", "target", "imgsz", "batch", "threads",
+    "reference_id",
 )  # fmt: skip
 OUTCOME = ("status", "reason_code", "reason", "started", "seconds")
 

@@ -283,9 +283,9 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
             used.add(key)
             return super().__getitem__(key)
 
-    known = locale.load(LOCALES)
-    recorders = {name: Locale(name, Recorder(one.strings)) for name, one in known.items()}
-    monkeypatch.setattr(locale, "load", lambda _: recorders)
+    load, known = locale.load, locale.load(LOCALES)
+    recorders = {name: Locale(one.language, Recorder(one.strings)) for name, one in known.items()}
+    monkeypatch.setattr(locale, "load", lambda folder: recorders if folder == LOCALES else load(folder))
     pages.render(found)
     keys = set(known["en"].strings)
     # Which figures, checks and lints there are depends on the results; that each has words does not.
@@ -294,12 +294,12 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
     assert {key for key in keys if key.startswith("check.")} == checks
     assert rules <= keys
     # Likewise what is said only of nothing measured, nothing found, the document at hand, or a stale statement.
-    # And what is said of a history, which this site has none of.
+    # And what is said of a history, or of several models, which this site has none of.
     of_history = {key for key in keys if key.startswith(("nav.trends", "trends.", "metric."))}
     depends = {key for key in keys if key.startswith("figure.")} | checks | rules | of_history | {
         "and_more", "measurements.none", "measurements.outside_guide", "published.no_lints", "method.document_compared",
         "statement.verdict", "measurements.untimed", "home.none",
-        "home.nothing", "home.standing_possibly", "index.finds",
+        "home.nothing", "home.standing_possibly", "home.chart_steps", "index.finds",
         "measurements.evaluated",
     }  # fmt: skip
     assert keys - used <= depends
@@ -559,6 +559,7 @@ def test_site_works_under_a_sub_path(browser: Browser, server: str) -> None:
     page.locator("#guide-table a.evidence").first.click()
     page.locator("#language").click()
     assert page.url == f"{server}zh/options/pytorch.html"
+    page.wait_for_load_state()
     assert page.locator("html").evaluate("root => root.classList.contains('scripted')")
     assert problems == []
     page.close()

@@ -126,7 +126,7 @@ def test_a_run_of_a_task_that_nobody_knows_is_told(tmp_path: Path) -> None:
 def test_a_check_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "check.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"check\.json: no facts of a check"):
-        checked.read(tmp_path)
+        checked.read(tmp_path, "en")
 
 
 # -- baselines ---------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from bench.report import tables
 from bench.stats.turns import CLOCK_LIMIT, OTHERS_LIMIT, OnGpu, Turn, contaminated, energies
 from bench.store import reading
 from bench.store.writing import RunStore
+from bench.words.locale import texts
 from bench.words.numbers import MISSING
 
 SAID = json.loads((Path(__file__).parent / "said" / "nvml-h200.json").read_text(encoding="utf-8"))
@@ -298,14 +299,14 @@ def test_what_a_gpu_told_is_stored_with_each_sample(tmp_path: Path) -> None:
 
 def test_the_report_shows_energy_and_memory_where_a_gpu_told_them(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", problems=False)
-    before = [column.title for column in tables.latency_detail(reading.load(directory)).columns]
+    before = [column.title for column in tables.latency_detail(reading.load(directory), texts("report", "en")).columns]
     assert not {"Energy", "GPU memory"} & set(before)
     cells = store.read_table(directory, "cells")
     rows = cells.astype(object).where(cells.notna(), None).to_dict("records")
     told = {"gpu_bytes": 612_368_384, "energy_image_j": 0.795}
     one = cell_id("onnx", "fp32")
     store.write_table(directory, "cells", [row | (told if row["cell_id"] == one else {}) for row in rows])
-    table = tables.latency_detail(reading.load(directory))
+    table = tables.latency_detail(reading.load(directory), texts("report", "en"))
     assert [column.title for column in table.columns] == [*before, "GPU memory", "Energy"]
     shown = {cell.cell_id: [value.text for value in values[-2:]] for cell, values in table.rows}
     assert shown[cell_id("onnx", "fp32")] == ["612", "0.795"]

@@ -12,6 +12,7 @@ from bench.reasons import UsageError
     ("written", "meant"),
     [
         ("run model=best.pt data=coco8.yaml imgsz=640", "run --model best.pt --data coco8.yaml --imgsz 640"),
+        ("run model=a.pt,b.pt imgsz=320,640", "run --model a.pt,b.pt --imgsz 320,640"),
         ("run device=0", "run --targets cuda"),
         ("run device=0,1", "run --targets cuda"),
         ("run device=cuda:1", "run --targets cuda"),

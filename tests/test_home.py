@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import test_report
+from legible import WIDTHS, barriers, faults, overlaps
 from playwright.sync_api import Browser, expect
 from test_report import Watch
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from bench.site import evidence, home, pages
 from bench.site.home import Decided
 from bench.store import reading
 from bench.words import locale
-from bench.words.locale import LANGUAGES
+from bench.words.locale import LANGUAGES, texts
 
 REFERENCE = ROOT / "results" / "reference"
 RUNS = [REFERENCE / name for name in ("coco128-640-cpu", "coco128-320-arm-emulated")]
@@ -53,7 +54,7 @@ def test_home_command_and_report_recommend_the_same_and_lose_at_most_a_point(pla
         said = CliRunner().invoke(cli.app, ["recommend", str(RUNS[0]), "--format", "json", *options])
         assert json.loads(said.output)["choices"][0]["cell_id"] == best.cell_id
         cells = [cell for cell in run.measured if cell.point == one.field.point]
-        first = highlights.highlights(cells, one.field, own(run, timings(run.samples)))[0]
+        first = highlights.highlights(cells, one.field, own(run, timings(run.samples)), texts("report", "en"))[0]
         assert first.answer == best.name
 
 
@@ -106,25 +107,48 @@ def test_a_newcomer_sees_the_decision_without_scrolling_after_one_choice(
     assert watch.outside() == []
 
 
-@pytest.mark.parametrize("width", [390, 768, 1400])
-def test_nothing_is_cut_off_and_no_name_lies_on_another(browser: Browser, site: Path, width: int) -> None:
-    watch = Watch(browser, site / "zh" / "index.html", width=width)
-    page = watch.page
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("document.documentElement.scrollHeight") <= 8000
-    overlapping = """() => {
-      const boxes = [...document.querySelectorAll(".decision.chosen svg.figure text")]
-        .filter((text) => text.checkVisibility() && text.textContent.trim())
-        .map((text) => [text.textContent, text.getBoundingClientRect()]);
-      const found = [];
-      boxes.forEach(([one, a], place) => boxes.slice(place + 1).forEach(([other, b]) => {
-        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-        if (across > 1 && down > 2) found.push([one, other]);
-      }));
-      return found;
-    }"""
-    assert page.evaluate(overlapping) == []
+PAGES = ("index", "guide", "general", "measurements", "recommend", "published", "method", "options/onnx")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_cut_off_and_no_text_lies_on_another(
+    browser: Browser, site: Path, width: int, language: str
+) -> None:
+    watch = Watch(browser, site / language / "index.html", width=width)
+    found = {}
+    for name in PAGES:
+        watch.page.goto((site / language / f"{name}.html").as_uri())
+        found[name] = faults(watch.page)
+        watch.page.emulate_media(color_scheme="dark")
+        found[name] += overlaps(watch.page)
+        watch.page.emulate_media(color_scheme="light")
+    assert found == {name: [] for name in PAGES}
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(browser: Browser, site: Path, scheme: str, language: str) -> None:
+    watch = Watch(browser, site / language / "index.html", scheme=scheme)
+    found = {}
+    for name in PAGES:
+        watch.page.goto((site / language / f"{name}.html").as_uri())
+        found[name] = barriers(watch.page)
+    assert found == {name: [] for name in PAGES}
+    watch.page.context.close()
+
+
+def test_names_carry_the_marks_of_the_chart(browser: Browser, site: Path) -> None:
+    page = Watch(browser, site / "en" / "index.html").page
+    marks = page.locator(".decision.chosen .choices th .mark")
+    assert marks.count() == page.locator(".decision.chosen .choices tbody tr").count()
+    pairs = marks.evaluate_all("all => all.map(one => one.getAttribute('class') + one.firstElementChild.href.baseVal)")
+    names = page.locator(".decision.chosen .choices tbody th").all_inner_texts()
+    options = {pair: name.split()[1] for pair, name in zip(pairs, names, strict=True)}
+    assert len(options) == len(set(options.values())), "an option has one mark"
+    page.context.close()
 
 
 def test_without_scripts_every_answer_is_there(browser: Browser, site: Path) -> None:

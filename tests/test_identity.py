@@ -41,7 +41,6 @@ from bench.tasks.dataset import Dataset
 from bench.tasks.detect.task import DETECT
 from bench.tasks.detect.task import load as load_set
 from bench.wall.artifacts import Artifacts
-from bench.wall.checkpoint import Checkpoint
 from bench.words.names import apart
 
 Patch = pytest.MonkeyPatch
@@ -71,6 +70,7 @@ def run_of(folder: Path, facts: dict[str, str], **of_the_run: str) -> Path:
     write_run(folder, options=("pytorch", "onnx"), problems=False)
     cells = store.read_table(folder, "cells").astype(object)
     cells = cells.where(cells.notna(), None).assign(run_id=folder.name, model=of_the_run.get("model", "demo"))
+    cells = cells.assign(model_sha256=of_the_run.get("model_sha256"))
     store.write_table(folder, "cells", cells.to_dict("records"))
     rows = [{"scope": "machine", "key": key, "value": value} for key, value in facts.items()]
     rows += [{"scope": "run", "key": key, "value": value} for key, value in of_the_run.items()]
@@ -329,7 +329,7 @@ class House:
         read = matrix.load(self.root / "matrices")
         cache = self.root / "cache"
         given = Ingredients(
-            read, read.sweep("smoke"), cache, DETECT, cast("Checkpoint", None), cast("Dataset", None),
+            read, read.sweep("smoke"), cache, DETECT, {}, cast("Dataset", None),
             CoreEnvironments(read.directory, cache), Reporter(Console(), enabled=False),
         )  # fmt: skip
         return identity(Outfit(given), Cell("m", read.options[option], "fp32", target, 320, 1, 1), "key")
@@ -490,4 +490,4 @@ def test_a_run_says_which_model_and_data_it_is_of(tmp_path: Path) -> None:
     written = bench("report", run)
     assert written.code == 0, written.said
     assert f"Run r of {line}" in (run / "report.html").read_text(encoding="utf-8")
-    assert reading.load(run_of(tmp_path / "s", EPYC)).subject == ""
+    assert reading.load(run_of(tmp_path / "s", EPYC)).subjects == ()

@@ -339,8 +339,9 @@ def test_what_is_seen_is_there_as_json(tmp_path: Path) -> None:
     facts = answer(done)
     assert facts["ready"] is True
     assert facts["problems"] == []
-    assert facts["model"]["classes"] == known
-    assert (facts["model"]["task"], facts["model"]["end_to_end"], facts["model"]["stride"]) == ("detect", False, 32)
+    (model,) = facts["models"]
+    assert model["classes"] == known
+    assert (model["task"], model["end_to_end"], model["stride"]) == ("detect", False, 32)
     assert facts["data"]["images"]["read"] == 8
     assert facts["calibration"]["evaluated_too"] == 0
     assert [(one["name"], one["count"]) for one in facts["warnings"]] == [("renamed_classes", 1)]

@@ -42,18 +42,35 @@ def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def going_on(matrices: Path, results: Path, until: Callable[[Path], bool]) -> Iterator[subprocess.Popen[bytes]]:
+def going_on(
+    matrices: Path, results: Path, until: Callable[[Path], bool], *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run of the tiny sweep in a process of its own, as soon as `until` is true of its folder."""
-    with interruptible([sys.executable, "-m", "bench", *tiny(matrices, results)]) as process:
+    with interruptible([sys.executable, "-m", "bench", *tiny(matrices, results, *arguments)]) as process:
         while process.poll() is None and not until(results / "r"):
             time.sleep(0.01)
         assert process.poll() is None, "it ended before that"
         yield process
 
 
+def kill_guest(process: subprocess.Popen[bytes], adapter: str) -> None:
+    """Kill the guest that an adapter runs in, as soon as there is one."""
+    while process.poll() is None:
+        for guest in psutil.Process(process.pid).children(recursive=True):
+            if any(part.endswith(adapter) for part in command_line(guest)):
+                guest.kill()
+                return
+        time.sleep(0.005)
+
+
 def timed_once(run: Path) -> bool:
     """Whether a round of the latency is over: every cell has taken a turn."""
     return bool(list(run.glob("parts/samples-*.parquet")))
+
+
+def evaluated(run: Path) -> bool:
+    """Whether the images are through, and every cell has its accuracy."""
+    return timed_once(run) and bool(cells(run).map_delta.notna().all())
 
 
 def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, tmp_path: Path) -> None:
@@ -66,7 +83,14 @@ def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, t
     assert set(table.latency_stop) == {"interrupted"}
     assert set(table.status) == {"measured"}
     assert set(table.reason_code) == {"interrupted"}
-    assert " ".join(said.split()).count("The run was stopped while this cell was timed.") == 1, "both share the cause"
+    told = " ".join(said.split())
+    assert told.count("The run was stopped while this cell was timed and evaluated.") == 1, "both share the cause"
+    # What was detected on the images until then is kept; a mAP of these alone would pass for that of the whole set.
+    assert table.map50_95.isna().all()
+    assert table.images.isna().all(), "which would be those of the mAP"
+    seen = store.read_table(tmp_path / "r", "detections")
+    for name in table.cell_id:
+        assert 0 < seen[seen.cell_id == name].image_id.nunique() < 24
     for row in table.itertuples():
         own = samples[(samples.cell_id == row.cell_id) & ~samples.contaminated].latency_ms
         every = samples[samples.cell_id == row.cell_id].latency_ms
@@ -80,7 +104,8 @@ def test_ctrl_c_in_a_window_gives_the_summary_of_what_there_is(matrices: Path, t
 
 
 def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_path: Path) -> None:
-    with going_on(matrices, tmp_path, timed_once) as process:
+    """When the images are through, while the last processes are asked what they ran."""
+    with going_on(matrices, tmp_path, evaluated) as process:
         process.kill()
     run = tmp_path / "r"
     names = set(cells(run).cell_id)
@@ -99,6 +124,19 @@ def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_pat
     assert "The run was stopped while this cell was timed." in " ".join(shown.said.split())
 
 
+def test_sigkill_among_the_images_keeps_the_turns(matrices: Path, tmp_path: Path) -> None:
+    with going_on(matrices, tmp_path, timed_once) as process:
+        process.kill()
+    table = cells(tmp_path / "r")
+    samples = store.read_table(tmp_path / "r", "samples")
+    assert set(samples.cell_id) == set(table.cell_id)
+    assert table.map50_95.isna().all()
+    assert set(table.reason_code) == {"interrupted"}
+    assert table.reason.str.contains("while this cell was timed and evaluated").all()
+    assert table.reason.str.contains("it has no accuracy").all()
+    assert table.latency_p50_ms.notna().all()
+
+
 def test_a_reference_that_dies_while_it_is_timed_is_the_reason_of_the_others(matrices: Path, tmp_path: Path) -> None:
     """PyTorch's guest is killed in the latency; ONNX keeps everything else, and says why it has no ratio."""
 
@@ -106,13 +144,7 @@ def test_a_reference_that_dies_while_it_is_timed_is_the_reason_of_the_others(mat
         return bool(list(run.glob("logs/*pytorch*-latency.log")))
 
     with going_on(matrices, tmp_path, started) as process:
-        killed = False
-        while process.poll() is None and not killed:
-            for guest in psutil.Process(process.pid).children(recursive=True):
-                if any(part.endswith("pytorch.py") for part in command_line(guest)):
-                    guest.kill()
-                    killed = True
-            time.sleep(0.005)
+        kill_guest(process, "pytorch.py")
         said = process.communicate(timeout=120)[0].decode()
         assert process.returncode == 1, said
     table = cells(tmp_path / "r").set_index("option")
@@ -124,6 +156,36 @@ def test_a_reference_that_dies_while_it_is_timed_is_the_reason_of_the_others(mat
     assert onnx.map50_95 > 0
     assert pd.isna(onnx.latency_ratio)
     assert "nothing is left to interleave this cell with" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(("images", "rounds", "through"), [(24, 1, False), (6, 4, True)])
+def test_a_cell_whose_guest_dies_keeps_what_it_detected(
+    matrices: Path, tmp_path: Path, images: int, rounds: int, *, through: bool
+) -> None:
+    """Three images a round: of 24 there is no mAP yet after one; six are through after two."""
+
+    def far_enough(run: Path) -> bool:
+        return len(list(run.glob("parts/samples-*.parquet"))) >= rounds
+
+    with going_on(matrices, tmp_path, far_enough, "--images", str(images)) as process:
+        kill_guest(process, "onnx_runtime.py")
+        said = process.communicate(timeout=120)[0].decode()
+        assert process.returncode == 1, said
+    table = cells(tmp_path / "r").set_index("option")
+    onnx, pytorch = table.loc["onnx"], table.loc["pytorch"]
+    assert (onnx.status, onnx.reason_code) == ("failed", "crashed")
+    assert onnx.latency_stop == "failed"
+    assert (pytorch.status, pytorch.reason_code) == ("measured", "")
+    assert pytorch.map50_95 > 0
+    seen = store.read_table(tmp_path / "r", "detections")
+    found = seen[seen.cell_id == onnx.cell_id].image_id.nunique()
+    assert found > 0
+    if through:
+        assert onnx.map_delta == pytest.approx(onnx.map50_95 - pytorch.map50_95)
+        assert onnx.images == images
+    else:
+        assert found < images
+        assert pd.isna(onnx.map50_95)
 
 
 def test_a_cell_that_is_never_timed_does_not_pass(
@@ -160,6 +222,29 @@ def run(tmp_path: Path) -> RunStore:
     return RunStore(tmp_path, "r", [cell], {cell.cell_id: cell.cell_id})
 
 
+def test_a_row_is_written_again_only_where_it_says_something_new(run: RunStore) -> None:
+    read = matrix.load()
+    cell = read.cells("m", read.sweep("smoke"))[0]
+    table = run.directory / "cells.parquet"
+
+    def written() -> int:
+        return table.stat().st_ino
+
+    run.update(cell, images=4)
+    before = written()
+    run.update(cell, images=4)
+    assert written() == before
+    run.conclude(cell, None)
+    again = written()
+    assert again != before
+    run.conclude(cell, None)
+    assert written() == again
+    run.begin(cell)
+    run.add_seconds(cell, 1.5)
+    run.conclude(cell, None)
+    assert store.read_table(run.directory, "cells").seconds[0] == 1.5, "the time spent is written with the next update"
+
+
 def test_turns_are_on_disk_as_soon_as_they_are_added(run: RunStore) -> None:
     assert optional(run.directory, "samples").empty
     run.add_turns([turn(0), turn(0, "d")])
@@ -194,6 +279,7 @@ def test_a_cells_predictions_cost_no_other_cells_again(run: RunStore) -> None:
     was = first.stat()
     run.add_predictions("detections", boxes("b", [0, 1, 2]))
     assert (first.stat().st_ino, first.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
+    run.add_predictions("detections", boxes("a", [0, 1]))  # as who is stopped in between may try again
     assert store.read_table(run.directory, "detections").cell_id.tolist() == ["a", "a", "b", "b", "b"]
     run.arrange_predictions()
     assert store.read_table(run.directory, "detections").cell_id.tolist() == ["a", "b", "a", "b", "b"], "by image"

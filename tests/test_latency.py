@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pytest
 
 from bench.grid.schema import Latency
-from bench.measure.window import REFERENCE_EVERY, REFERENCE_LOST, Window, windows
+from bench.measure.window import LONGEST_TURN, REFERENCE_EVERY, REFERENCE_LOST, Window, windows
 from bench.reasons import CellProblem, Reason
 from bench.stats.change import pairs_needed
+from bench.stats.contrast import mean
 from bench.stats.summary import compare
 from bench.stats.turns import CPU_SHARE_LIMIT, Turn
 from bench.wall.worker import Timing
@@ -107,7 +108,7 @@ def test_the_first_stage_fixes_each_cells_launches_by_its_variance_alone() -> No
     launched = {name: len({turn.launch for turn in turns}) for name, turns in run.turns.items()}
     for name in "abc":
         first = [[turn for turn in run.turns[each] if turn.launch < plan.min_launches] for each in (name, "ref")]
-        assert launched[name] == pairs_needed(compare(*first).logs, 0.05, 0.025)
+        assert launched[name] == pairs_needed(mean(compare(*first).logs), 0.05, 0.025)
     assert launched["c"] == plan.min_launches < launched["a"] < launched["b"] == launched["ref"]
     assert set(run.stop.values()) == {"interval"}
 
@@ -244,7 +245,7 @@ def test_every_turn_is_handed_on_by_the_end_of_its_round_also_when_that_is_cut_s
 
     def stop_in_the_third_round(launch: int, number: int, name: str) -> None:
         begun.append(name)
-        if (launch, number) == (1, 2) and len(begun) == 3 + 3 + 2:
+        if (launch, number) == (1, 0) and len(begun) == 3 + 3 + 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -259,11 +260,124 @@ def test_the_budget_buys_whole_launches_at_the_price_of_the_first_ones(left: flo
     """Each launch of the two takes 10 s, the four of the first stage 40; the plan has at most eight."""
     run = window(Guests(ref=(20, 0.1, 0.1), a=(10, 0.1, 0.1)))
     for launch in range(PLAN.min_launches):
-        run._rounds(launch, ignore)
-    run._seconds = {"ref": 12.0, "a": 28.0}
+        run._rounds(run._start(launch), launch, PLAN.rounds, ignore)
+    run._starting, run._seconds = {"ref": 4.0, "a": 8.0}, {"ref": 8.0, "a": 20.0}
     run._fix(left)
     assert run.launches == {"ref": launches, "a": launches}
     assert run.stop == {"ref": stop, "a": stop}
+
+
+class Deck:
+    """Inputs of which each cell has so many, as `bench.measure.evaluation` has them; it keeps what happened."""
+
+    def __init__(self, guests: Guests, inputs: int) -> None:
+        self.guests = guests
+        self.remaining = dict.fromkeys(guests.of, inputs)
+        self.did: list[str] = []
+        self.asked: list[int] = []
+
+    def left(self, names: Collection[str]) -> int:
+        return max(self.remaining[name] for name in names)
+
+    def prepare(self, names: Collection[str], n: int) -> None:
+        del names
+        self.asked.append(n)
+        self.did.append("prepare")
+
+    def infer(self, name: str, n: int, warmup: int) -> Timing:
+        self.remaining[name] -= min(n, self.remaining[name])
+        self.did.append(name)
+        return Guest(self.guests, name, 1.0).time(n, warmup)
+
+    def digest(self) -> None:
+        self.did.append("digest")
+
+
+def evaluating(inputs: int, guests: Guests, plan: Latency = PLAN) -> tuple[Window, Deck]:
+    deck = Deck(guests, inputs)
+    run = Window(0, guests.launch, dict.fromkeys(guests.of, "ref"), plan, [0], seed=1, inputs=deck)
+    run.run(ignore)
+    return run, deck
+
+
+def test_a_launch_for_which_inputs_are_left_costs_its_start() -> None:
+    """Of 120 the first stage leaves 40, which two launches infer: 3 s each, 10 for any other; of 16 s, three in all."""
+    guests = Guests(ref=(20, 0.1, 0.1), a=(10, 0.1, 0.1))
+    run = Window(0, guests.launch, dict.fromkeys(guests.of, "ref"), PLAN, [0], seed=1, inputs=Deck(guests, 120))
+    for launch in range(PLAN.min_launches):
+        run._rounds(run._start(launch), launch, PLAN.rounds, ignore)
+    run._starting, run._seconds = {"ref": 4.0, "a": 8.0}, {"ref": 8.0, "a": 20.0}
+    run._fix(16.0)
+    assert run.launches == {"ref": 7, "a": 7}
+    assert run.stop["a"] == "budget"
+
+
+def test_inputs_left_by_the_first_stage_are_shared_out_to_the_launches_that_come() -> None:
+    """Four launches of two rounds infer 80 of 200, as they would without any; eight more rounds have 15 each."""
+    run, deck = evaluating(200, Guests(ref=(20, 0.2, 0.1), a=(10, 0.2, 0.1)))
+    assert deck.remaining == {"ref": 0, "a": 0}
+    assert run.launches["a"] == PLAN.max_launches
+    assert [len(turn.samples_ms) for turn in run.turns["a"]] == [10] * 8 + [15] * 8
+
+
+def test_inputs_are_prepared_before_a_round_and_looked_at_after_each_turn() -> None:
+    _, deck = evaluating(200, Guests(ref=(20, 0.001, 0), a=QUIET))
+    rounds = [deck.did[start : start + 5] for start in range(0, len(deck.did), 5)]
+    assert {("prepare", "digest", "digest")} == {(one[0], one[2], one[4]) for one in rounds}
+    assert all({one[1], one[3]} == {"ref", "a"} for one in rounds)
+
+
+def test_where_no_launch_is_left_the_last_one_goes_on_with_the_inputs() -> None:
+    """920 of 1000 in turns of 20 at most: 46 more rounds."""
+    run, deck = evaluating(1000, Guests(ref=(20, 0.001, 0), a=QUIET))
+    assert run.stop["a"] == "interval"
+    assert deck.remaining == {"ref": 0, "a": 0}
+    assert Counter(turn.launch for turn in run.turns["a"]) == {0: 2, 1: 2, 2: 2, 3: 2 + 46}
+    assert [turn.round for turn in run.turns["a"]] == list(range(54))
+    assert max(len(turn.samples_ms) for turn in run.turns["a"]) == LONGEST_TURN * PLAN.samples
+
+
+def test_few_inputs_leave_turns_as_the_plan_has_them() -> None:
+    run, deck = evaluating(3, Guests(ref=(20, 0.001, 0), a=QUIET))
+    assert deck.remaining["a"] == 0
+    assert [len(turn.samples_ms) for turn in run.turns["a"]] == [PLAN.samples] * PLAN.min_launches * PLAN.rounds
+
+
+def test_who_is_launched_less_often_keeps_inputs() -> None:
+    run, deck = evaluating(200, Guests(ref=(20, 0.001, 0), a=QUIET, b=(10, 0.2, 0.1)))
+    assert (run.launches["a"], run.launches["b"]) == (PLAN.min_launches, PLAN.max_launches)
+    assert deck.remaining == {"ref": 0, "a": 120, "b": 0}
+
+
+def test_a_slow_cell_keeps_its_short_turns_whatever_inputs_it_has() -> None:
+    plan = Latency(**PLAN.model_dump() | {"turn_s": 1.0})
+    run, deck = evaluating(100, Guests(ref=(20, 0.001, 0), a=(300, 0.001, 0)), plan)
+    assert {len(turn.samples_ms) for turn in run.turns["a"]} == {2}
+    assert deck.remaining["ref"] == 0
+    assert deck.remaining["a"] == 100 - 2 * len(run.turns["a"]) > 0
+
+
+def test_no_more_inputs_are_prepared_than_somebody_takes() -> None:
+    plan = Latency(**PLAN.model_dump() | {"turn_s": 1.0})
+    _, deck = evaluating(100, Guests(ref=(300, 0.001, 0), a=(400, 0.001, 0)), plan)
+    assert set(deck.asked) == {2}, "1 s has three inferences of the faster one, and the first is untimed"
+
+
+def test_a_cell_is_slow_though_its_turn_comes_out_as_the_plan_has_it() -> None:
+    """Of 87 ms eleven fit into a second, one of them untimed: ten; two untimed ones more would not."""
+    plan = Latency(**PLAN.model_dump() | {"turn_s": 1.0, "warmup": 2})
+    run, deck = evaluating(1000, Guests(ref=(20, 0.001, 0), a=(87, 0.001, 0)), plan)
+    assert max(len(turn.samples_ms) for turn in run.turns["ref"]) == LONGEST_TURN * plan.samples
+    assert {len(turn.samples_ms) for turn in run.turns["a"]} == {10}
+    assert len(run.turns["a"]) == 8 + 46, "as many rounds as the quick one needs for its 1000, and no more"
+    assert deck.remaining == {"ref": 0, "a": 1000 - 10 * (8 + 46)}
+
+
+def test_a_dead_reference_leaves_inputs_to_nobody() -> None:
+    guests = Guests(("ref", 1), ref=(20, 0.001, 0), a=QUIET)
+    run, deck = evaluating(100, guests)
+    assert set(run.problems) == {"ref"}
+    assert deck.remaining["a"] == 90, "its turn of the first round"
 
 
 def test_windows_fit_the_memory_and_hold_their_reference() -> None:

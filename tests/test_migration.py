@@ -23,12 +23,15 @@ from bench.grid import machine, matrix
 from bench.places import RECORDED, ROOT
 from bench.reasons import UsageError
 from bench.stats.percentile import percentile_bound
-from bench.store import baselines, migration
+from bench.store import baselines, migration, reading
 from bench.store.tables import read_table
 
 CELL = {"run_id": "r", "cell_id": "c", "reference_id": "c", "imgsz": 320, "batch": 1, "threads": 1}
-FIRST, SECOND = (ROOT / "tests" / "runs" / f"version-{version}" for version in (1, 2))
-"""The run coco128-640-cpu as the bench recorded it at e350e6f, and again at 409bc78; without its predictions."""
+FIRST, SECOND, THIRD = (ROOT / "tests" / "runs" / f"version-{version}" for version in (1, 2, 3))
+"""The run coco128-640-cpu as the bench recorded it at e350e6f, and again at 409bc78; then the sweep quick at 116a374.
+
+Without their predictions.
+"""
 
 
 def version_of(folder: Path) -> str:
@@ -39,10 +42,12 @@ def test_there_is_a_run_of_every_version(tmp_path: Path) -> None:
     """So that each step is shown on what its version really wrote."""
     now = write_run(tmp_path / "now")
     every = [str(one) for one in range(1, migration.VERSION + 1)]
-    assert [version_of(folder) for folder in (FIRST, SECOND, now)] == every
+    assert [version_of(folder) for folder in (FIRST, SECOND, THIRD, now)] == every
 
 
-@pytest.mark.parametrize("folder", [FIRST, SECOND, *sorted(path.parent for path in RECORDED.glob("*/cells.parquet"))])
+@pytest.mark.parametrize(
+    "folder", [FIRST, SECOND, THIRD, *sorted(path.parent for path in RECORDED.glob("*/cells.parquet"))]
+)
 def test_a_run_of_any_version_has_the_columns_of_now_and_its_files_stay(folder: Path) -> None:
     before = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
     for path in before:
@@ -119,6 +124,15 @@ def test_a_baseline_of_an_older_bench_says_what_to_do() -> None:
     baselines.require_comparable(facts | {"schema": store.SCHEMA_VERSION}, facts)
 
 
+@pytest.mark.parametrize("folder", [FIRST, SECOND, THIRD])
+def test_every_cell_of_an_older_run_is_of_its_one_model(folder: Path) -> None:
+    facts = read_table(folder, "environment")
+    (told,) = facts.value[(facts.scope == "run") & (facts.key == "model_sha256")]
+    cells = read_table(folder, "cells")
+    assert set(cells.model_sha256) == {told}
+    assert ("model", f"{cells.model[0]} ({told[:7]})") in reading.load(folder).subjects
+
+
 FACTS = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64", "cpu_cores_logical": "64", "memory_bytes": "540123456789"}
 
 
@@ -176,7 +190,7 @@ def test_what_has_no_version_is_no_table_of_the_bench(tmp_path: Path, version: s
         read_table(tmp_path, "cells")
 
 
-NEEDLESS = {(1, "samples"), (2, "samples"), (1, "probes"), (2, "probes")}
+NEEDLESS = {(1, "samples"), (2, "samples"), (1, "probes"), (2, "probes"), *((3, name) for name in migration.CHANGED)}
 """Tables that a step changes without a look at their columns: where there is no environment beside the probes."""
 
 

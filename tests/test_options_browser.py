@@ -114,6 +114,7 @@ def test_wasm_agrees_with_pytorch_and_says_what_ran(
     with guest(environments) as worker:
         loaded = worker.load(spec_for(exported[precision], "browser-wasm", javascript))
         outputs = [worker.infer(x) for x in inputs]
+        sample = worker.sample(inputs[-1])
         started = time.perf_counter()
         timing = worker.time(5, 1)
         elapsed = time.perf_counter() - started
@@ -132,6 +133,9 @@ def test_wasm_agrees_with_pytorch_and_says_what_ran(
     # The page's clock and this process's agree: five inferences fit into the time that asking for them took.
     assert 0 < timing.samples_ms.sum() / 1e3 < elapsed
     assert timing.cpu_s > 0
+    # An inference whose output is handed out is timed by the page too, without the asking and the handing out.
+    assert np.array_equal(sample.outputs["output"], outputs[-1])
+    assert 0 < sample.ms == pytest.approx(sample.wall_s * 1e3)
     assert stats.peak_rss_bytes > 2 * own  # the browser's, not that of the process which drives it
     for output, expected in zip(outputs, reference, strict=True):
         difference = np.abs(output - expected)

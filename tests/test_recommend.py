@@ -27,10 +27,11 @@ from bench.report import recommendation
 from bench.site import panel
 from bench.stats.contrast import Contrasts, Mean
 from bench.store import reading as runs
+from bench.words.locale import Language
 
 browser = test_report.browser  # the fixture: one Chromium for the tests of this file
 
-LANGUAGES: tuple[recommendation.Language, ...] = ("en", "zh")
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 
 def exact(value: float) -> Figure:
@@ -275,10 +276,10 @@ def test_a_scope_that_was_not_timed_or_is_not_the_only_one_is_told(folder: Path,
     data = runs.load(folder)
     with pytest.raises(UsageError, match=r"--target cuda: nothing was timed there; timed were:\n.*--target cpu"):
         candidates.select(data, target="cuda")
-    several = change(folder, tmp_path / "several", {cell_id("onnx", one): {"imgsz": 640} for one in ("fp32", "fp16")})
-    with pytest.raises(UsageError, match=r"more than one scope was timed; choose one:(\n.*--imgsz (320|640).*){2}"):
+    several = change(folder, tmp_path / "several", {cell_id("onnx", one): {"threads": 4} for one in ("fp32", "fp16")})
+    with pytest.raises(UsageError, match=r"more than one scope was timed; choose one:(\n.*--threads (2|4).*){2}"):
         candidates.select(runs.load(several), target="cpu")
-    assert candidates.select(runs.load(several), imgsz=640).point[1] == 640
+    assert candidates.select(runs.load(several), threads=4).point[4] == 4
 
 
 def test_the_two_languages_have_the_same_words_and_gaps() -> None:
@@ -329,13 +330,13 @@ PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8"><link rel
 """
 
 
-def built(folder: Path, language: recommendation.Language) -> str:
+def built(folder: Path, language: Language) -> str:
     """The panel of a run."""
     data = runs.load(folder)
     return panel.build([(data, field) for field in candidates.fields(data)], language, several=False)
 
 
-def write_page(folder: Path, out: Path, language: recommendation.Language) -> Path:
+def write_page(folder: Path, out: Path, language: Language) -> Path:
     """A page that holds nothing but the panel, with a policy as strict as the site's."""
     out.mkdir(parents=True)
     html = PAGE.format(language=language, panel=built(folder, language))
@@ -374,7 +375,7 @@ SETTINGS: tuple[dict[str, float | bool], ...] = (
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_panel_and_command_agree(browser: Any, folder: Path, tmp_path: Path, language: recommendation.Language) -> None:
+def test_panel_and_command_agree(browser: Any, folder: Path, tmp_path: Path, language: Language) -> None:
     changes: dict[str, dict[str, Any]] = {
         cell_id("onnx", "fp16"): {"latency_launches": 2},
         cell_id("onnx", "int8"): {"env_bytes": None},

@@ -19,8 +19,12 @@ from bench import store
 from bench.decide.deploy.candidates import fields
 from bench.decide.timings import Own
 from bench.report import build, highlights, print_run, retention, tables
+from bench.report.views import Table, Value
 from bench.store import reading as run
 from bench.store.tables import CELLS
+from bench.words.locale import texts
+
+EN = texts("report", "en")
 
 WHY = "A drawing in software stands in for the device: results are checked here, no latency is taken."
 LATENCY = [name for name in CELLS.names if name.startswith("latency_")]
@@ -53,14 +57,14 @@ def shown(directory: Path) -> str:
     return captured.get()
 
 
-def column(table: tables.Table, title: str, unit: str | None = None) -> dict[str, tables.Value]:
+def column(table: Table, title: str, unit: str | None = None) -> dict[str, Value]:
     """Values of a column by cell id."""
     index = next(i for i, c in enumerate(table.columns) if c.title == title and unit in (None, c.unit))
     return {cell.cell_id: values[index] for cell, values in table.rows}
 
 
 def test_what_the_guide_does_not_name_is_marked(marked: Path) -> None:
-    notes = column(tables.comparison(run.load(marked), Own({})), "Option")
+    notes = column(tables.comparison(run.load(marked), Own({}), EN), "Option")
     assert notes[cell_id("onnx", "fp32")].note == "not in the guide"
     assert notes[cell_id("openvino", "fp32")].note == ""
     said = shown(marked)
@@ -71,24 +75,26 @@ def test_what_the_guide_does_not_name_is_marked(marked: Path) -> None:
 
 def test_a_run_without_that_fact_marks_nothing(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run")
-    assert not any(value.note for value in column(tables.comparison(run.load(directory), Own({})), "Option").values())
+    assert not any(
+        value.note for value in column(tables.comparison(run.load(directory), Own({}), EN), "Option").values()
+    )
     assert "not in the guide" not in shown(directory)
 
 
 def test_correctness_only_is_said_and_ranked_nowhere(marked: Path, tmp_path: Path) -> None:
     read = run.load(marked)
     identity = cell_id("onnx", "int8")
-    assert column(tables.comparison(read, Own({})), "Speed ratio")[identity].text == "correctness only"
-    assert column(tables.comparison(read, Own({})), "mAP50-95")[identity].note == "8 images"
-    assert column(tables.comparison(read, Own({})), "mAP50-95")[cell_id("onnx", "fp32")].note == ""
-    assert column(tables.latency_detail(read), "Stopped by")[identity].text == WHY
+    assert column(tables.comparison(read, Own({}), EN), "Speed ratio")[identity].text == "correctness only"
+    assert column(tables.comparison(read, Own({}), EN), "mAP50-95")[identity].note == "8 images"
+    assert column(tables.comparison(read, Own({}), EN), "mAP50-95")[cell_id("onnx", "fp32")].note == ""
+    assert column(tables.latency_detail(read, EN), "Stopped by")[identity].text == WHY
     said = shown(marked)
     assert "correctness only" in said
     assert "(8 images)" in said
     # It has the smallest artifact of all, and does not count.
     cell = next(cell for cell in read.measured if cell.cell_id == identity)
     assert cell.size_bytes == min(other.size_bytes or 0 for other in read.measured)
-    assert cell.name not in [one.answer for one in highlights.highlights(read.measured, fields(read)[0], Own({}))]
+    assert cell.name not in [one.answer for one in highlights.highlights(read.measured, fields(read)[0], Own({}), EN)]
     page = build(marked, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Correctness only, so in no ranking and in no figure of speed: ONNX INT8" in page
     assert "browser-webgl, 2 threads" not in page  # no section of its own
@@ -99,7 +105,7 @@ def test_filters_see_the_option_and_not_its_mark(marked: Path, tmp_path: Path) -
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         page = browser.new_page()
-        page.goto(page_file.as_uri())
+        page.goto(f"{page_file.as_uri()}#cells")
         for table, rows in (("comparison-table", 3), ("grid-table", 3)):
             page.locator(f'[data-controls="{table}"] select').first.select_option("ONNX")
             expect(page.locator(f"#{table} tbody tr")).to_have_count(rows)
@@ -109,14 +115,14 @@ def test_filters_see_the_option_and_not_its_mark(marked: Path, tmp_path: Path) -
 def test_batches_are_shown_per_call_and_per_image(tmp_path: Path) -> None:
     directory = write_run(tmp_path / "run", problems=False)
     before = {
-        column.unit for column in tables.comparison(run.load(directory), Own({})).columns if column.title == "p50"
+        column.unit for column in tables.comparison(run.load(directory), Own({}), EN).columns if column.title == "p50"
     }
     assert before == {"ms per call"}
     cells = store.read_table(directory, "cells")
     cells["batch"] = 4
     write(directory, "cells", cells)
     read = run.load(directory)
-    for table in (tables.comparison(read, Own({})), tables.latency_detail(read)):
+    for table in (tables.comparison(read, Own({}), EN), tables.latency_detail(read, EN)):
         for cell in read.measured:
             call = float(column(table, "p50", "ms per call")[cell.cell_id].order)
             image = float(column(table, "p50", "ms per image")[cell.cell_id].order)
@@ -150,7 +156,7 @@ def test_the_class_is_the_one_that_the_whole_interval_lies_in(
 
 def test_a_reference_keeps_nothing_of_itself(tmp_path: Path) -> None:
     read = run.load(write_run(tmp_path / "run"))
-    kept = column(tables.comparison(read, Own({})), "Keeps")
+    kept = column(tables.comparison(read, Own({}), EN), "Keeps")
     assert kept[cell_id("pytorch", "fp32")].text == "reference"
     assert kept[cell_id("openvino", "int8")].text in ("≥ 99 %", "≥ 95 %")
     assert kept[cell_id("openvino", "int8")].note.endswith("]")

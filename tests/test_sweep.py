@@ -123,6 +123,22 @@ def test_every_cell_has_samples_and_detections(finished: Path) -> None:
     assert {"run", "machine", "core", "targets", "env:onnx", "env:pytorch"} <= set(facts.scope)
 
 
+def test_what_is_timed_and_evaluated_at_once_scores_as_what_is_evaluated_alone(
+    finished: Path, matrices: Path, tmp_path: Path
+) -> None:
+    code, said, alone = run(matrices, tmp_path, "-k", "accuracy")
+    assert code == 0, said
+    columns = ["cell_id", "map50_95", "map50", "map75", "map_large", "map_delta", "map_delta_low", "map_delta_high",
+               "map_per_class", "images", "evaluator"]  # fmt: skip
+    pd.testing.assert_frame_equal(cells(finished)[columns], cells(alone)[columns], check_exact=True)
+    one, other = (store.read_table(directory, "detections") for directory in (finished, alone))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert not (alone / "samples.parquet").exists()
+    # Each of the 24 images is a sample of each cell: three in each of two rounds of three launches, six in one more.
+    samples = store.read_table(finished, "samples").groupby(["cell_id", "launch"], observed=True).size()
+    assert samples.tolist() == [6, 6, 12] * 2
+
+
 def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path, tmp_path: Path) -> None:
     # As on a quiet machine: other tests may be at work on the CPU of this run's guests, and then nothing of it counts.
     run = shutil.copytree(finished, tmp_path / "r")

@@ -100,6 +100,28 @@ def test_inference_elsewhere_is_timed_and_weighed_there() -> None:
         assert stats.attested["timed"] == 6
 
 
+def test_an_inference_whose_output_is_looked_at_is_a_sample() -> None:
+    with worker("linear") as guest:
+        guest.load(spec(seconds=0.02))
+        sample = guest.sample(images())
+        assert np.array_equal(sample.outputs["output"], guest.outputs(images())["output"])
+        assert sample.ms >= 20
+        assert sample.ms / 1e3 <= sample.wall_s, "the inference, and a look at two clocks"
+        assert sample.cpu_s < sample.wall_s / 2, "it sleeps"
+        assert guest.time(1).samples_ms.shape == (1,), "its input stays for more of the same"
+
+
+def test_a_sample_of_inference_elsewhere_is_by_the_clock_there() -> None:
+    with worker("elsewhere") as guest:
+        guest.load(spec() | {"manifest": {"output": {"layout": "channels_first", "units": "px"}}})
+        sample = guest.sample(images())
+        assert sample.outputs["output"].shape == (1, 6, 8)
+        assert (sample.ms, sample.cpu_s, sample.wall_s) == (7.0, 1.0, 0.007)
+        assert guest.stats(attest=True).attested["timed"] == 1
+        guest.outputs(images())
+        assert guest.stats(attest=True).attested["timed"] == 1, "an output alone is not timed"
+
+
 def test_inference_here_stands_in_for_nothing() -> None:
     with worker("linear") as guest:
         assert guest.load(spec()).emulated == ""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
-from rich.console import Console
 
 from bench.check.looks import Direction, Look, Looks, Method, Swept, Timed
 from bench.check.states import State, States
@@ -62,16 +61,22 @@ class Found:
 
 
 def of_versions(
-    request: Request, asked: Asked, package: str, good: str, bad: str, given: Sequence[str] | None, console: Console
+    request: Request,
+    asked: Asked,
+    package: str,
+    good: str,
+    bad: str,
+    given: Sequence[str] | None,
+    progress: Callable[[], Reporter],
 ) -> Found:
     """The step between two versions of a package, at which the metric moved.
 
     An end may be `current`, the present lock's.  `given` are the versions between them; None asks the index that pip is
-    set to.  Raises UsageError where an end cannot be looked at, and as `bench.check.states.States` does, and
-    KeyboardInterrupt where the user stops it; every whole look is kept then.
+    set to.  Each step is shown by a `progress` of its own.  Raises UsageError where an end cannot be looked at, and as
+    `bench.check.states.States` does, and KeyboardInterrupt where the user stops it; every whole look is kept then.
     """
     with ExitStack() as stack:
-        bench = _Bench(request, asked, console, stack)
+        bench = _Bench(request, asked, progress, stack)
         states = bench.states
         good, bad = (states.version_of(package) if end == CURRENT else end for end in (good, bad))
         names = row(good, bad, releases(package) if given is None else given)
@@ -90,13 +95,13 @@ def of_versions(
         return bench.conclude(looks, answer | {"passed": passed, "versions": list(names)})
 
 
-def of_locks(request: Request, asked: Asked, good: str, bad: str, console: Console) -> Found:
+def of_locks(request: Request, asked: Asked, good: str, bad: str, progress: Callable[[], Reporter]) -> Found:
     """The smallest set of packages whose update from one lock to another moved the metric, and whether the rest did.
 
     `good` and `bad` are sides, see `bench.check.states.States.locks`.  Raises as `of_versions`.
     """
     with ExitStack() as stack:
-        bench = _Bench(request, asked, console, stack)
+        bench = _Bench(request, asked, progress, stack)
         states = bench.states
         before, after = states.locks(good), states.locks(bad)
         updates = states.differing(before, after)
@@ -181,16 +186,15 @@ def _nothing(ends: Look) -> dict[str, Any]:
 class _Bench:
     """What both ways share: the cell's states, the way to compare them, and what comes of it."""
 
-    def __init__(self, request: Request, asked: Asked, console: Console, stack: ExitStack) -> None:
+    def __init__(self, request: Request, asked: Asked, progress: Callable[[], Reporter], stack: ExitStack) -> None:
         self._request = request
         self._asked = asked
-        self._console = console
+        self._reporter = progress
         self._allowed = tolerances.load(request.matrices)
-        progress = Reporter(console)
+        self._progress = progress()
         if asked.metric in TIMED:  # a sweep shows a progress of its own
-            stack.enter_context(progress)
-        self._progress = progress
-        self.states = States(request, progress, huge=asked.huge)
+            stack.enter_context(self._progress)
+        self.states = States(request, self._progress, huge=asked.huge)
 
     def looks(self, good: State, bad: State) -> Looks:
         """Looks between these two, with those that an earlier bisection of the same kept."""
@@ -247,7 +251,7 @@ class _Bench:
         asked, contestants = self._asked, self.states.contestants
         cell, outfit = contestants.cell, contestants.outfit
         if asked.metric not in TIMED:
-            return Swept(self._request, cell, asked.metric, self._allowed, folder / "runs", self._console)
+            return Swept(self._request, cell, asked.metric, self._allowed, folder / "runs", self._reporter)
 
         def again(base: State, candidate: State, margin: float, pairs: int | None) -> str:
             return self._request.command(

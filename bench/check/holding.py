@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from bench import engine
 from bench.check.plan import REVISION, Plan, State
 from bench.decide import gate
@@ -62,11 +60,14 @@ class Found:
         return {one.name: {"screen": one.screened, "confirm": one.confirming} for one in every}
 
 
-def check(wanted: Plan, directory: Path, minutes: float, *, huge: bool, started: float, console: Console) -> Found:
+def check(
+    wanted: Plan, directory: Path, minutes: float, *, huge: bool, started: float, progress: Callable[[], Reporter]
+) -> Found:
     """Measure what a plan says, and hold it against its base.
 
-    Both sides' sweeps go into `directory`.  `minutes` are counted from `started` (monotonic): no pair of guests begins
-    that would not end within them; sweeps are finished, since without them there is nothing to compare.
+    Both sides' sweeps go into `directory`, and each step is shown by a `progress` of its own.  `minutes` are counted
+    from `started` (monotonic): no pair of guests begins that would not end within them; sweeps are finished, since
+    without them there is nothing to compare.
     Raises UsageError and engine.BenchDefect as a run does, KeyboardInterrupt where the user stops one.
     """
     found = Found(wanted.base.label)
@@ -75,7 +76,7 @@ def check(wanted: Plan, directory: Path, minutes: float, *, huge: bool, started:
     found.lines += [Line(name, gate.STATUS, Verdict.INCOMPARABLE, why=why) for name, why in wanted.incomparable.items()]
     names = list(wanted.parts)
     if names:
-        base, candidate = (_tables(state, names, directory, console) for state in (wanted.base, wanted.candidate))
+        base, candidate = (_tables(state, names, directory, progress()) for state in (wanted.base, wanted.candidate))
         found.candidate = candidate
         allowed = tolerances.load(wanted.candidate.request.matrices)
         before, now = gate.tables(base, names), gate.tables(candidate, names)
@@ -83,9 +84,9 @@ def check(wanted: Plan, directory: Path, minutes: float, *, huge: bool, started:
         found.lines += [line for lines in rungs.values() for line in lines]
         margins = {name: allowed[name].margin for name in tolerances.TIMED}
         standing = [name for name in names if gate.stands(rungs[name]) and wanted.candidate.times(name)]
-        with Reporter(console) as progress:
-            _set_up(found, wanted, standing, margins, directory / "guests.log", huge=huge, progress=progress)
-            _hold(found, started + 60 * minutes - time.monotonic(), progress)
+        with progress() as reporter:
+            _set_up(found, wanted, standing, margins, directory / "guests.log", huge=huge, progress=reporter)
+            _hold(found, started + 60 * minutes - time.monotonic(), reporter)
     found.seconds = time.monotonic() - started
     return found
 
@@ -117,14 +118,14 @@ def shown(progress: Reporter) -> Callable[[Contest, str, int], None]:
     return lambda one, stage, taken: progress.phase(one.name, f"{stage}: pair {taken + 1}")
 
 
-def _tables(state: State, names: Sequence[str], directory: Path, console: Console) -> Path:
+def _tables(state: State, names: Sequence[str], directory: Path, progress: Reporter) -> Path:
     """Folder of a state's tables of these cells: those that it has, or those of a sweep without latency made now."""
     if state.run is not None:
         return state.run
     cells = [cell.id for name in names if (cell := state.cell(name)) is not None]
     given = {"results": str(directory), "run-id": BASE if state.label.startswith(REVISION) else CANDIDATE}
     keyword = f"not test_latency and ({' or '.join(f'[{name}]' for name in cells)})"
-    swept = engine.sweep(Request(state.request.given() | given), Reporter(console), keyword)
+    swept = engine.sweep(Request(state.request.given() | given), progress, keyword)
     if swept.interrupted:
         raise KeyboardInterrupt
     return swept.directory

@@ -18,8 +18,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-
 from bench import engine
 from bench.check.holding import shown
 from bench.check.states import State
@@ -185,15 +183,18 @@ class Swept:
         metric: str,
         allowed: Mapping[str, Tolerance],
         folder: Path,
-        console: Console,
+        progress: Callable[[], Reporter],
     ) -> None:
-        """The sweeps' tables go into `folder`, where those of a state that was swept before are found again."""
+        """The sweeps' tables go into `folder`, where those of a state that was swept before are found again.
+
+        Each sweep is shown by a `progress` of its own.
+        """
         self._request = request
         self._cell = cell
         self._metric = metric
         self._allowed = allowed
         self._folder = folder
-        self._console = console
+        self._progress = progress
 
     def compare(self, base: State, candidate: State, margin: float, place: Path, *, either: bool) -> Compared:
         """As the gate's ladder has it; `place` is not used, for a sweep is of one state and serves several looks."""
@@ -225,7 +226,7 @@ class Swept:
             run = f"{state.key[:8]}-{secrets.token_hex(2)}"
             given = {"matrices": str(state.matrices), "results": str(self._folder), "run-id": run}
             request = Request(self._request.given() | given)
-            swept = engine.sweep(request, Reporter(self._console), f"not test_latency and [{self._cell.id}]")
+            swept = engine.sweep(request, self._progress(), f"not test_latency and [{self._cell.id}]")
             if swept.interrupted:
                 raise KeyboardInterrupt
             stored.write_facts(note, {"run": run})

@@ -24,6 +24,7 @@ from bench.stats import change
 from bench.stats.allocation import Noise, shares
 from bench.store import baselines, pairs
 from bench.store.baselines import Baseline
+from bench.wall import checkpoint as checkpoints
 
 REVISION = "git:"
 TYPICAL = Noise(0.015, 8.0)
@@ -159,8 +160,7 @@ def _base(request: Request, against: str, baseline: Baseline | None, given: Ingr
 def _same(given: Ingredients) -> dict[str, str]:
     """What must be equal on both sides, as a run records it."""
     return {
-        "model_sha256": given.checkpoint.sha256,
-        "model": given.checkpoint.name,
+        **checkpoints.told(given.checkpoints),
         "data_sha256": given.dataset.sha256,
         "data": given.dataset.name,
         "images": str(len(given.dataset.images)),

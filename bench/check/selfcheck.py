@@ -33,6 +33,7 @@ from bench.progress import Reporter
 from bench.reasons import Status, UsageError
 from bench.store import read_table
 from bench.store import selfcheck as stored
+from bench.wall import checkpoint as checkpoints
 
 USUAL = "fp32"
 """The precision whose cells are tried where none is asked for; nights are of all cells."""
@@ -71,6 +72,8 @@ class SelfCheck:
         """
         whole = {name: value for name, value in self.request.given().items() if name != "precisions"}
         grid = expand(Request(whole))
+        if len(grid.models) > 1:
+            raise UsageError("the gate is tried on one model: give one --model, and others a self-check of their own")
         given = ingredients(self.request, grid, progress)
         self._require_same(given)
         log = self.path.with_suffix(".log")
@@ -173,8 +176,9 @@ class SelfCheck:
 
     def _require_same(self, given: Ingredients) -> None:
         """Raise UsageError where the stored pairs are of another model."""
-        before = self._facts.get("model_sha256", given.checkpoint.sha256)
-        if before != given.checkpoint.sha256:
+        own = checkpoints.told(given.checkpoints)["model_sha256"]
+        before = self._facts.get("model_sha256", own)
+        if before != own:
             raise UsageError(
                 f"{self.path} holds pairs of the model {self._facts['model']} ({before[:12]}), not of this one; keep "
                 "those of another model in a folder of their own, with --results"
@@ -192,8 +196,7 @@ class SelfCheck:
             "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
             "sweep": self.request.sweep_name,
             "imgsz": list(grid.sweep.imgsz),
-            "model": given.checkpoint.name,
-            "model_sha256": given.checkpoint.sha256,
+            **checkpoints.told(given.checkpoints),
             "cells": list(dict.fromkeys([*self._facts.get("cells", ()), *(cell.id for cell in cells)])),
         }
 

@@ -56,7 +56,7 @@ class States:
         self.request = request
         self.contestants = Contestants(request, progress, huge=huge)
         cell, outfit = self.contestants.cell, self.contestants.outfit
-        stages = exporting.stages(cell, outfit.matrix, outfit.checkpoint.path, ())
+        stages = exporting.stages(cell, outfit.matrix, outfit.checkpoints[cell.model].path, ())
         self.families = tuple(dict.fromkeys([cell.environment, *(stage.environment for stage in stages)]))
         """Environments that the cell runs in, and that its artifact is exported in, in this order."""
         for family in self.families:

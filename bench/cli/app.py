@@ -12,19 +12,22 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from bench import __version__
-from bench.cli import bisect, bundle, calibrate, export, gate, guide, history, inputs, output, selfcheck
+from bench.cli import bisect, bundle, calibrate, complaints, export, gate, guide, history, inputs, output, selfcheck
 from bench.cli.habits import translated
-from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, short, takes
+from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, reporter, short, takes, words
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from bench.words.locale import Locale
 
 NAME = "yolo11-bench"
 
@@ -72,23 +75,24 @@ def run(
 
       yolo11-bench run --model best.pt --data data.yaml --imgsz 640 --images 128
 
+      yolo11-bench run --model yolo11n.pt,yolo11s.pt --data coco128.yaml --imgsz 320,640 --options openvino
+
       yolo11-bench run model=best.pt data=data.yaml imgsz=640 device=0 half=True
 
       yolo11-bench run --sweep coco --model yolo11n.pt --data coco-val2017 --resume 20260101T120000-coco-1a2b
     """
     from bench import engine
-    from bench.progress import Reporter
 
     directory = request.results / request.run_id
     anothers = directory.exists() and request.text("resume") is None
     try:
-        swept = engine.sweep(request, Reporter(Console()), keyword)
+        swept = engine.sweep(request, reporter(Console(), lang), keyword, language(lang))
     except engine.BenchDefect as defect:
         Console(stderr=True).print(escape(defect.trace), highlight=False)
         raise
     finally:
         if not anothers and (directory / "cells.parquet").is_file():
-            _conclude(directory, language(lang))
+            _conclude(directory, words(lang))
     if swept.interrupted:
         again = f"Go on with it: {request.command('run', **{'run-id': None, 'resume': request.run_id})}"
         Console().print(escape(again), highlight=False, soft_wrap=True)
@@ -98,11 +102,10 @@ def run(
     raise typer.Exit(FAILED if swept.failed else 0)
 
 
-def _conclude(directory: Path, spoken: Literal["en", "zh"]) -> None:
-    from bench.report.outcomes import words
+def _conclude(directory: Path, t: Locale) -> None:
     from bench.report.terminal import print_run
 
-    console, t = Console(), words(spoken)
+    console = Console()
     print_run(directory, console, t)
     page = directory / "report.html"
     console.print(escape(f"\n{t('results', path=short(directory))}"), highlight=False, soft_wrap=True)
@@ -121,39 +124,57 @@ def _anything_measured(directory: Path) -> bool:
 
 @app.command("list")
 @takes(*OF_THE_GRID)
-def list_cells(request: Request) -> None:
+def list_cells(request: Request, lang: Lang = "auto") -> None:
     """Show a sweep's cells and which can run here."""
     from bench.grid import machine
+    from bench.grid.matrix import Cell
+    from bench.words.fitted import MARK, Column, print_fitted
+    from bench.words.messages import messages
 
-    grid = expand(request)
+    grid, t = expand(request), words(lang)
+    say = messages(t.language)
     found = {name: machine.detect(target) for name, target in grid.matrix.targets.items()}
-    table = Table(title=f"Sweep {request.sweep_name}: {grid.sweep.description}", title_justify="left")
-    table.add_column("Cell", no_wrap=True)
-    table.add_column("Option")
-    table.add_column("Here")
-    for cell in grid.cells:
-        here = "can run" if found[cell.target].found else f"skipped: no {grid.matrix.targets[cell.target].name}"
-        where = here if cell.option.in_guide else f"{here}; not in the guide"
-        table.add_row(*map(escape, (cell.id, cell.option.name, where)))
     console = Console()
-    console.print(table)
+    about = (t.language == "zh" and grid.sweep.description_zh) or grid.sweep.description
+    console.print(Text(t("list.title", sweep=request.sweep_name, description=about), style="italic"))
+    columns = [
+        Column[Cell](t("list.cell"), lambda cell: cell.id, right=False),
+        Column[Cell](
+            t("list.option"), lambda cell: cell.option.name + MARK * (not cell.option.in_guide), 1, right=False
+        ),
+        Column[Cell](
+            t("list.here"),
+            lambda cell: t("list.can") if found[cell.target].found else t("list.skipped", target=cell.target),
+            right=False,
+        ),
+    ]
+    print_fitted(
+        grid.cells,
+        columns,
+        console,
+        name=lambda cell: cell.id,
+        left_out=lambda titles: t("left_out", columns=t("separator").join(titles)),
+    )
+    if not all(cell.option.in_guide for cell in grid.cells):
+        console.print(Text(f"{MARK} {t('outside')}", style="dim"))
     runnable = sum(found[cell.target].found for cell in grid.cells)
-    console.print(f"{len(grid.cells)} cells, {runnable} can run here. Sweeps: {', '.join(grid.matrix.sweeps)}.")
+    sweeps = t("separator").join(grid.matrix.sweeps)
+    console.print(escape(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps)))
     for name, presence in found.items():
         if not presence.found and any(cell.target == name for cell in grid.cells):
-            console.print(escape(presence.text), style="dim")
+            console.print(escape(say(presence.text)), style="dim")
 
 
 @app.command()
 @takes("cache", "matrices")
-def doctor(request: Request) -> None:
+def doctor(request: Request, lang: Lang = "auto") -> None:
     """Check this machine.
 
     What is installed, what is missing, and how to get it; which targets were found; which environments are built.
     """
     from bench.cli.doctor import examine
 
-    if not examine(request, Console()):
+    if not examine(request, Console(), words(lang)):
         raise typer.Exit(USAGE)
 
 
@@ -197,12 +218,12 @@ def show(
     """
     directory = find(run, request)
     if output == "table":
-        _conclude(directory, language(lang))
+        _conclude(directory, words(lang))
         return
     from bench.report import exports
     from bench.store import reading
 
-    typer.echo(exports.export(reading.load(directory), output), nl=False)
+    typer.echo(exports.export(reading.load(directory), output, language(lang)), nl=False)
 
 
 @app.command("report")
@@ -214,13 +235,14 @@ def report_command(
     image: Annotated[
         Path | None, typer.Option(help="an evaluated image to draw on; without it boxes are drawn on a plain ground")
     ] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Write the HTML report of a past run."""
     from bench import report
 
     directory = find(run, request)
-    page = report.build(directory, out or directory / "report.html", image=image)
-    Console().print(f"Report   {escape(short(page))}", highlight=False, soft_wrap=True)
+    page = report.build(directory, out or directory / "report.html", image=image, language=language(lang))
+    Console().print(escape(words(lang)("report", path=short(page))), highlight=False, soft_wrap=True)
 
 
 app.add_typer(inputs.app)
@@ -286,10 +308,6 @@ def train_demo(
     raise typer.Exit(training.run(request.cache, epochs, images, device, out))
 
 
-def _say(problem: object) -> None:
-    Console(stderr=True).print(f"[bold red]bench:[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; every foreseen problem becomes one clear message and an exit code."""
     output.prepare()
@@ -299,15 +317,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     command: Callable[..., Any] = app
+    given = sys.argv[1:] if arguments is None else arguments
     code: Any = 0
     try:
-        command(translated(sys.argv[1:] if arguments is None else arguments))
+        code = command(translated(given), standalone_mode=False)
     except SystemExit as ended:
         code = ended.code
+    except typer.TyperException as error:  # a command line that cannot be read
+        complaints.show_unread(error, given)
+        code = error.exit_code
     except (UsageError, StoreError, CellProblem) as error:
-        _say(error)
+        complaints.show(error, given)
         code = USAGE
     if why := output.lost():
-        _say(why)
+        complaints.show(UsageError(why), given)
         code = USAGE
-    sys.exit(code)
+    sys.exit(code or 0)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import FAILED, INTERRUPTED, OF_THE_CELL, Pages, huge_pages, short, takes
+from bench.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    OF_THE_CELL,
+    Lang,
+    Pages,
+    huge_pages,
+    reporter,
+    short,
+    takes,
+    words,
+)
 from bench.grid.request import Request, listed
 from bench.reasons import UsageError, did_you_mean
 
@@ -44,6 +56,7 @@ def bisect_command(
     pages: Pages = "auto",
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="how to print it")] = "text",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Find the update that moved a metric of one cell.
 
@@ -72,22 +85,23 @@ def bisect_command(
     if versions is not None and package is None:
         raise UsageError("--versions are those of a package; name it with --package")
     asked = bisect.Asked(metric, Direction(direction), minutes, margin, inferences, huge=huge_pages(pages))
-    console = Console(stderr=output == "json")
+    console, t = Console(stderr=output == "json"), words(lang)
+    progress = partial(reporter, console, lang)
     try:
         if package is None:
-            found = bisect.of_locks(request, asked, good, bad, console)
+            found = bisect.of_locks(request, asked, good, bad, progress)
         else:
             given = None if versions is None else listed(versions)
-            found = bisect.of_versions(request, asked, package, good, bad, given, console)
+            found = bisect.of_versions(request, asked, package, good, bad, given, progress)
     except KeyboardInterrupt:
-        console.print("Stopped; the looks that were whole are kept, and the same command goes on from there.")
+        console.print(t("bisect.stopped"))
         raise typer.Exit(INTERRUPTED) from None
     if json_file is not None:
         stored.write_facts(json_file, found.facts)
     if output == "json":
         typer.echo(json.dumps(found.facts, indent=1))
     else:
-        report.print_found(found.facts, console)
-        console.print(f"Looks    {short(found.folder)}", highlight=False, soft_wrap=True)
+        report.print_found(found.facts, console, t)
+        console.print(t("bisect.folder", path=short(found.folder)), highlight=False, markup=False, soft_wrap=True)
     if not found.answered:
         raise typer.Exit(FAILED)

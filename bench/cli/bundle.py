@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import OF_THE_CELL, short, takes
+from bench.cli.options import OF_THE_CELL, Lang, reporter, short, takes, words
 from bench.grid.request import Request, listed
 
 app = typer.Typer()
@@ -26,6 +26,7 @@ def bundle_command(
         str, typer.Option(metavar="LIST", help="packages that it has itself, comma separated: torch,triton,nvidia-*")
     ] = "",
     part_mb: Annotated[int, typer.Option("--part-mb", min=1, help="largest part, in MB of 10^6 bytes")] = 60,
+    lang: Lang = "auto",
 ) -> None:
     """Pack a run for a machine without internet.
 
@@ -40,15 +41,14 @@ def bundle_command(
     from bench.environments.foreign import Elsewhere
     from bench.guest.offline import PROGRAM
     from bench.measure import bundle
-    from bench.progress import Reporter
 
-    console = Console()
+    console, t = Console(), words(lang)
     machine = Elsewhere(python, platform)
     left = listed(leave)
-    with Reporter(console) as progress:
+    with reporter(console, lang) as progress:
         parts = bundle.pack(request, machine, left, out, part_mb * 10**6, progress)
     for part in parts:
         size = part.stat().st_size / 1e6
         console.print(escape(f"{size:8.1f} MB  {short(part.resolve())}"), highlight=False, soft_wrap=True)
-    there = f"Copy {short(out.resolve())} to the other machine; there: python{python} {out.name}/{PROGRAM}"
+    there = t("bundle.copy", folder=short(out.resolve()), command=f"python{python} {out.name}/{PROGRAM}")
     console.print(escape(there), highlight=False, soft_wrap=True)

@@ -9,34 +9,50 @@ from rich.table import Table
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.measure import checkup
 from bench.measure.checkup import Checkup
+from bench.words.locale import Locale
+from bench.words.messages import messages
 
 
-def examine(request: Request, console: Console) -> bool:
+def examine(request: Request, console: Console, t: Locale) -> bool:
     """Print the state of this machine; returns whether a run can be made here.  Raises UsageError."""
-    found = checkup.examine(request)
-    table = Table(title="This machine", title_justify="left", show_header=False)
+    found, say = checkup.examine(request), messages(t.language)
+    table = Table(title=t("doctor.title"), title_justify="left", show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for check in found.needed:
-        table.add_row(check.name, "[green]ok[/]" if check.good else "[red]missing[/]", escape(check.text))
+        good = f"[green]{t('doctor.ok')}[/]" if check.good else f"[red]{t('doctor.missing')}[/]"
+        table.add_row(say(check.name), good, escape(say(check.text)))
     console.print(table)
-    console.print(_targets(found))
-    console.print(_environments(found))
-    console.print(f"Cache: {request.cache} (change it with --cache or ${CACHE_VARIABLE})", soft_wrap=True)
+    console.print(_targets(found, t))
+    console.print(_environments(found, t))
+    cache = t("doctor.cache", folder=request.cache, variable=CACHE_VARIABLE)
+    console.print(escape(cache), soft_wrap=True)
     return found.ready
 
 
-def _targets(found: Checkup) -> Table:
-    table = Table(title="Targets", title_justify="left")
-    for name in ("Target", "Here", "What was seen, or what it needs"):
-        table.add_column(name)
+def _targets(found: Checkup, t: Locale) -> Table:
+    table, say = (
+        _table(t("doctor.targets"), t("doctor.target"), t("doctor.here"), t("doctor.seen")),
+        messages(t.language),
+    )
     for target in found.targets:
-        table.add_row(target.name, "[green]yes[/]" if target.good else "no", escape(target.text))
+        here = f"[green]{t('doctor.yes')}[/]" if target.good else t("doctor.no")
+        table.add_row(target.name, here, escape(say(target.text)))
     return table
 
 
-def _environments(found: Checkup) -> Table:
-    table = Table(title="Environments (made on first use)", title_justify="left")
-    for name in ("Environment", "Used by", "State"):
-        table.add_column(name)
+def _environments(found: Checkup, t: Locale) -> Table:
+    say = messages(t.language)
+    table = _table(t("doctor.environments"), t("doctor.environment"), t("doctor.users"), t("doctor.state"))
     for environment in found.environments:
-        table.add_row(environment.family, ", ".join(environment.users), escape(environment.text))
+        users = t("separator").join(map(say, environment.users))
+        table.add_row(environment.family, escape(users), escape(say(environment.text)))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose words fold: a sentence of Chinese is one word to rich, and would be cut."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
     return table

@@ -55,6 +55,8 @@ def badge_command(
     else:
         data = reading.load(directory)
         field = candidates.select(data, model=model, imgsz=imgsz, batch=batch, target=target, threads=threads)
+        if field.several:
+            raise UsageError("a badge is of one model and size: name them with --model and --imgsz")
         made = badge.of_recommendation(field, recommend.recommend(field.candidates, recommend.limits(), field.pairs))
     with told_of(out), replacing(out) as sink:
         sink.write(form(made).encode("utf-8"))

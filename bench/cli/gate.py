@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bench.cli.options import FAILED, OF_THE_CELL, Pages, Run, find, huge_pages, short, takes, told_of
+from bench.cli.options import (
+    FAILED,
+    OF_THE_CELL,
+    Lang,
+    Pages,
+    Run,
+    find,
+    huge_pages,
+    reporter,
+    short,
+    takes,
+    told_of,
+    words,
+)
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
@@ -138,6 +151,7 @@ def check_command(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON")] = None,
     everything: Annotated[bool, typer.Option("--all", help="print what is the same as well")] = False,
+    lang: Lang = "auto",
 ) -> None:
     """Hold the present state against a baseline or a revision.
 
@@ -158,19 +172,20 @@ def check_command(
     from rich.console import Console
 
     from bench.check import holding, plan
-    from bench.progress import Reporter
     from bench.report import check as report
     from bench.store import operators
     from bench.store import pairs as stored
 
     started = time.monotonic()
-    console = Console()
+    console, t = Console(), words(lang)
     huge = huge_pages(pages)
-    with Reporter(console) as progress:
+    with reporter(console, lang) as progress:
         measured = None if run is None else find(run, request)
         wanted = plan.plan(request, against, baselines.resolve(), progress, measured)
     directory = stored.new_folder(request.results.parent / "checks", against.replace(":", "-").replace("/", "-"))
-    found = holding.check(wanted, directory, minutes, huge=huge, started=started, console=console)
+    found = holding.check(
+        wanted, directory, minutes, huge=huge, started=started, progress=lambda: reporter(console, lang)
+    )
     facts = holding.facts(found)
     stored.write(directory, found.pairs(), facts)
     if found.operators:
@@ -180,11 +195,11 @@ def check_command(
         stored.write_facts(checked / stored.CHECK, facts)
     if markdown is not None:
         with told_of(markdown), markdown.open("a", encoding="utf-8") as sink:
-            sink.write(report.markdown(facts))
+            sink.write(report.markdown(facts, t))
     if json_file is not None:
         stored.write_facts(json_file, facts)
-    report.print_check(facts, console, everything=everything)
-    console.print(f"Check    {short(directory)}", highlight=False, soft_wrap=True)
+    report.print_check(facts, console, t, everything=everything)
+    console.print(t("check.directory", path=short(directory)), highlight=False, markup=False, soft_wrap=True)
     if found.regressed:
         raise typer.Exit(FAILED)
 
@@ -196,6 +211,7 @@ def plan_command(
     against: AGAINST,
     minutes: Annotated[float, typer.Option(min=0.1, help="time for the pairs of all cells")] = 15.0,
     baselines: BASELINES = IN_RESULTS,
+    lang: Lang = "auto",
 ) -> None:
     """Say what a check would measure, and the smallest slowdown that each cell could show.
 
@@ -206,21 +222,19 @@ def plan_command(
     from rich.table import Table
 
     from bench.check import plan
-    from bench.progress import Reporter
 
-    console = Console()
-    with Reporter(console) as progress:
+    console, t = Console(), words(lang)
+    with reporter(console, lang) as progress:
         wanted = plan.plan(request, against, baselines.resolve(), progress)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("cell", "changed", "pairs", "would show a slowdown of"):
-        table.add_column(title)
+    for title in ("cell", "changed", "pairs", "visible"):
+        table.add_column(t(f"plan.{title}"), overflow="fold")
     for one in plan.foresee(wanted, 60 * minutes, request.results.parent / "checks"):
-        told = "" if not one.assumed else " (assumed: no check was made here yet)"
-        table.add_row(one.cell, ", ".join(wanted.parts[one.cell]), str(one.pairs), f"{100 * one.visible:.1f} %{told}")
-    console.print(table if table.row_count else "Nothing changed that would be timed.")
-    console.print(
-        f"{len(wanted.same)} unchanged, {len(wanted.vanished)} vanished, {len(wanted.incomparable)} new or absent"
-    )
+        told = t("plan.assumed" if one.assumed else "plan.share", share=f"{100 * one.visible:.1f}")
+        table.add_row(one.cell, t("separator").join(wanted.parts[one.cell]), str(one.pairs), told)
+    console.print(table if table.row_count else t("plan.nothing"))
+    counts = {"same": len(wanted.same), "vanished": len(wanted.vanished), "incomparable": len(wanted.incomparable)}
+    console.print(t("plan.counts", **counts))
 
 
 baseline_app = typer.Typer(no_args_is_help=True, help="What later states of the bench are held against.")

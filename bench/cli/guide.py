@@ -73,8 +73,8 @@ def recommend_command(
     max_size: Annotated[float | None, _limit("artifact, at most MB of 10^6 bytes")] = None,
     max_rss: Annotated[float | None, _limit("peak memory of the running process, at most MB")] = None,
     max_env: Annotated[float | None, _limit("installed packages, at most MB")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="file stem of the checkpoint, if several")] = None,
-    imgsz: Annotated[int | None, typer.Option(metavar="N", help="side of the network input, if several")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="one of several models (default: all)")] = None,
+    imgsz: Annotated[int | None, typer.Option(metavar="N", help="one of several sizes (default: all)")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="images per inference, if several")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="threads, if several")] = None,
     in_guide: Annotated[
@@ -87,8 +87,10 @@ def recommend_command(
 
     And why not each other option that was measured.
 
-    The fastest that meets every limit; of those that tie with it in time, the most accurate, then the smallest. A
-    limit is met when the worse end of the 95 % interval meets it; that of the loss may reach twice its limit.
+    The fastest that meets every limit; of those that tie with it in time, the most accurate, then the smallest. Where
+    the run has several models or sizes, the fastest for each accuracy: choose by the time you can spend.
+
+    A limit is met when the worse end of the 95 % interval meets it; that of the loss may reach twice its limit.
 
     Exit code 0: at least one option surely meets every limit; 1: none does, and the text says which limit leaves out
     most; 2: nothing was timed at that scope.

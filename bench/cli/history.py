@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench.cli.options import short
+from bench.cli.options import Lang, short, words
 from bench.grid.request import listed
 from bench.reasons import UsageError
 
@@ -49,6 +49,7 @@ def add_command(
     link: Annotated[
         str, typer.Option(metavar="URL", help="where these runs are kept, such as the address of a workflow's run")
     ] = "",
+    lang: Lang = "auto",
 ) -> None:
     """Merge runs into the history.
 
@@ -62,16 +63,17 @@ def add_command(
     """
     from bench.history import merging
 
-    done = merging.add(history.resolve(), folders, link)
+    done, t = merging.add(history.resolve(), folders, link), words(lang)
     for run_id in done.added:
-        _say(f"added     {run_id}")
+        _say(t("history.added", run=run_id))
     for run_id in done.replaced:
-        _say(f"replaced  {run_id}")
-    _say(f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.known)} there already: {short(history)}")
+        _say(t("history.replaced", run=run_id))
+    counts = {"added": len(done.added), "replaced": len(done.replaced), "known": len(done.known)}
+    _say(t("history.counts", **counts, folder=short(history)))
 
 
 @app.command("compact")
-def compact_command(history: Root = HISTORY) -> None:
+def compact_command(history: Root = HISTORY, lang: Lang = "auto") -> None:
     """Merge the months of past years.
 
     A folder per machine and year instead of one per month, but for the newest year; and what an older bench wrote is
@@ -80,7 +82,7 @@ def compact_command(history: Root = HISTORY) -> None:
     from bench.history import merging
 
     done = merging.compact(history.resolve())
-    _say(f"{done.before} folders became {done.after}: {short(history)}")
+    _say(words(lang)("history.compacted", before=done.before, after=done.after, folder=short(history)))
 
 
 @app.command("show")
@@ -98,6 +100,7 @@ def show_command(
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=0, help="most rows, newest first; 0: all")] = 40,
+    lang: Lang = "auto",
 ) -> None:
     """List runs, cells or figures of the history.
 
@@ -109,10 +112,10 @@ def show_command(
     wanted = _filters(machine, sweep, model, run, cell, options, precisions, metrics, since, until)
     with reading.opened(history.resolve()) as base:
         rows = [row for batch in reading.rows(base, table, wanted, limit) for row in batch.to_pylist()]
-    console = Console()
-    report.print_rows(table, rows, console)
+    console, t = Console(), words(lang)
+    report.print_rows(table, rows, console, t)
     if limit and len(rows) == limit:
-        console.print(f"The newest {limit}; --limit 0 lists all.", style="dim", highlight=False)
+        console.print(t("history.newest", n=limit), style="dim", highlight=False)
 
 
 @app.command("export")
@@ -133,6 +136,7 @@ def export_command(
     metrics: Names = "",
     since: Since = None,
     until: Until = None,
+    lang: Lang = "auto",
 ) -> None:
     """Write rows of the history for other programs.
 
@@ -148,7 +152,7 @@ def export_command(
         rows, columns = reading.rows(base, table, wanted), reading.columns(table)
         if out is not None:
             report.write(rows, columns, form, out)
-            _say(f"Rows     {short(out)}")
+            _say(words(lang)("history.rows", path=short(out)))
         elif form != "parquet":
             for piece in report.text(rows, columns, form):
                 sys.stdout.write(piece)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import USAGE, takes
+from bench.cli.options import USAGE, Lang, reporter, takes, words
 from bench.grid.request import Request
 
 app = typer.Typer()
@@ -18,6 +18,7 @@ app = typer.Typer()
 def inspect_command(
     request: Request,
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="how to print it")] = "text",
+    lang: Lang = "auto",
 ) -> None:
     """Look at a model and its data before a run.
 
@@ -42,15 +43,14 @@ def inspect_command(
     from rich.console import Console
 
     from bench.measure import inspection
-    from bench.progress import Reporter
     from bench.report.inspection import print_inspection
 
     console = Console(stderr=output == "json")
-    found = inspection.of_request(request, Reporter(console))
+    found = inspection.of_request(request, reporter(console, lang))
     facts = inspection.facts(found)
     if output == "json":
         typer.echo(json.dumps(facts, indent=1))
     else:
-        print_inspection(facts, console)
+        print_inspection(facts, console, words(lang))
     if found.problems:
         raise typer.Exit(USAGE)

@@ -9,13 +9,19 @@ import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bench.grid.request import OPTIONS, Request, parameter
 from bench.places import MATRICES
 from bench.reasons import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.progress import Reporter
+    from bench.words.locale import Locale
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -106,6 +112,21 @@ def language(wanted: Literal["auto", "en", "zh"]) -> Literal["en", "zh"]:
     from bench.words.locale import preferred  # imports pydantic, as above
 
     return preferred() if wanted == "auto" else wanted
+
+
+def words(wanted: Literal["auto", "en", "zh"]) -> Locale:
+    """What the commands say in the language that `Lang` asks for."""
+    from bench.words.locale import texts
+
+    return texts("terminal", language(wanted))
+
+
+def reporter(console: Console, wanted: Literal["auto", "en", "zh"]) -> Reporter:
+    """Progress on a console, in the language that `Lang` asks for."""
+    from bench.progress import Reporter
+    from bench.words.messages import messages
+
+    return Reporter(console, say=messages(language(wanted)))
 
 
 def huge_pages(wanted: str) -> bool:

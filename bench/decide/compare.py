@@ -7,7 +7,7 @@ was measured once is set against each other as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,8 +53,8 @@ class Comparison:
 def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     """Every figure that both cells of a run have, and their times against each other as `time`.
 
-    Cells are named by `cell_id`, or by as much of the part after its slash as no other
-    measured cell has.  Raises UsageError for a cell that is not in the run, StoreError for a table that cannot be read.
+    Cells are named by `cell_id`, or by as much of it, or of the part after its slash, as no other measured cell has.
+    Raises UsageError for a cell that is not in the run, StoreError for a table that cannot be read.
     """
     cells = read_table(directory, "cells")
     figures = metrics.read(directory, cells)
@@ -82,9 +82,11 @@ def named(states: Mapping[str, str], name: str, directory: Path) -> str:
     `states` holds the status of every cell by its id.
     """
     known = list(states)
-    short = {cell.partition("/")[2]: cell for cell in known}
+    short = [cell.partition("/")[2] for cell in known]
     whole = [cell for cell in known if name in (cell, cell.partition("/")[2])]
-    found = whole or [cell for text, cell in short.items() if text.startswith(f"{name}-")]
+    # With a model before it, or without where there is one.
+    begun = [cell for cell in known if cell.startswith(f"{name}-") or cell.partition("/")[2].startswith(f"{name}-")]
+    found = whole or begun
     measured = [cell for cell in found if states[cell] == Status.MEASURED]
     found = measured if len(measured) == 1 else found
     if len(found) == 1:
@@ -132,11 +134,19 @@ def _paired(figure: Comparison, directory: Path, task: AnyTask, pair: pd.DataFra
 
     `pair` holds the two rows of `cells`.
     """
-    rows = read_table(directory, task.table, {"cell_id": [str(name) for name in pair.index]})
-    truth = read_table(directory, "ground_truth")
-    sides = [rows[rows.cell_id == name] for name in pair.index]
+    names = [str(name) for name in pair.index]
+    rows, truth = read_table(directory, task.table, {"cell_id": names}), read_table(directory, "ground_truth")
+    return replace(figure, difference=difference(task, rows, truth, names, int(pair.images.min())), ratio=None)
+
+
+def difference(task: AnyTask, rows: pd.DataFrame, truth: pd.DataFrame, names: Sequence[str], images: int) -> Interval:
+    """The headline metric of the first of two cells minus that of the other, with its 95 % interval.
+
+    `rows` are predictions of both, `truth` is the ground truth of their run, `images` how many both were evaluated on.
+    """
+    sides = [rows[rows.cell_id == name] for name in names]
     # A cell of a slow target is evaluated on some of the images, always the same (`Dataset.subset`).
     every = tuple(sorted(set(truth[task.resampled])))
-    shared = set(evenly_spaced(every, int(pair.images.min())))
+    shared = set(evenly_spaced(every, images))
     mine, theirs, truth = (table[table[task.resampled].isin(shared)] for table in (*sides, truth))
-    return replace(figure, difference=task.difference(mine, theirs, truth), ratio=None)
+    return task.difference(mine, theirs, truth)

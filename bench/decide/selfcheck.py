@@ -19,7 +19,7 @@ from bench.grid.selfcheck import CONTROL, ITSELF, PLACEBO, PLANTED, POSITIVE, Ni
 from bench.measure.pairs import LATENCY
 from bench.stats import nights as statistics
 from bench.stats.allocation import PAIRS_MIN
-from bench.stats.change import POWER
+from bench.stats.change import POWER, of_pairs
 from bench.stats.contrast import Mean, mean
 
 FALSE_ALARM = 0.05
@@ -272,7 +272,7 @@ def _doses(rows: pd.DataFrame) -> list[Dose]:
     groups = [group for _, group in planted.groupby(["cell", "dose"], sort=False) if len(group) >= PAIRS_MIN]
     found = []
     for group in groups:
-        cell, dose, measured = str(group.cell.iloc[0]), float(group.dose.iloc[0]), mean(group[LATENCY])
+        cell, dose, measured = str(group.cell.iloc[0]), float(group.dose.iloc[0]), of_pairs(group[LATENCY])
         low, high = measured.bounds(1 - FALSE_ALARM / len(groups))
         found.append(Dose(cell, dose, _estimate(measured), low <= math.log1p(dose) <= high))
     return found
@@ -292,7 +292,7 @@ def _of_versions(group: pd.DataFrame, night: Setting, quiet: Sequence[Tally], nu
         if role == PLACEBO:
             usual = [tally.pairs[cell] for tally in quiet if cell in tally.pairs]
             within = _spread(series, round(float(np.median(usual or [PAIRS_MIN]))), number)
-    return Versions(role, cell, base, candidate, _estimate(mean(series.logs[LATENCY])), red, within)
+    return Versions(role, cell, base, candidate, _estimate(of_pairs(series.logs[LATENCY])), red, within)
 
 
 def _spread(series: Series, pairs: int, number: int) -> float:
@@ -300,7 +300,7 @@ def _spread(series: Series, pairs: int, number: int) -> float:
     means = []
     for seed in range(number):
         positions = statistics.resampled(series.sessions, np.random.default_rng(seed))
-        means.append(abs(float(np.mean([series.logs[LATENCY][next(positions)] for _ in range(pairs)]))))
+        means.append(abs(of_pairs([series.logs[LATENCY][next(positions)] for _ in range(pairs)]).value))
     return math.expm1(float(np.quantile(means, PLACEBO_QUANTILE)))
 
 

@@ -8,10 +8,11 @@ the key and the values allowed.
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,11 +38,14 @@ class Cell:
     imgsz: int
     batch: int
     threads: int
+    of_several: bool = field(default=False, compare=False)
+    """Whether there are cells of other models beside it, so that its readable id names its own."""
 
     @property
     def id(self) -> str:
         """Readable id of the cell, as in `test_latency[onnx-int8-cpu-320]`; defaults are left out."""
-        text = f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
+        text = f"{self.model}/" if self.of_several else ""
+        text += f"{self.option.id}-{self.precision}-{self.target}-{self.imgsz}"
         if self.batch != 1:
             text += f"-b{self.batch}"
         if self.threads != 1:
@@ -83,6 +87,11 @@ class Cell:
     def is_reference(self) -> bool:
         """Whether the cell is PyTorch FP32, which others are compared with."""
         return self.option.id == REFERENCE_OPTION and self.precision == REFERENCE_PRECISION
+
+
+def in_tables(cell: Cell) -> tuple[int, int, int, int]:
+    """What cells are sorted by in tables."""
+    return cell.imgsz, cell.batch, cell.threads, cell.option.order
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Matrix:
                 f"the selection has no cell: none of the options {', '.join(options)} has one of the precisions "
                 f"{', '.join(precisions)} on one of the targets {', '.join(targets)} (see `python -m bench list`)"
             )
-        return sorted(found.values(), key=lambda c: (c.imgsz, c.batch, c.threads, c.option.order))
+        return sorted(found.values(), key=in_tables)
 
     def emulated(self, emulators: Sequence[str]) -> list[str]:
         """Ids of the targets that emulators of these names make.  Raises UsageError for a name that makes none."""
@@ -190,7 +199,7 @@ class Matrix:
         """The PyTorch FP32 cell that `cell` is compared with."""
         option = self.options[REFERENCE_OPTION]
         target = self.reference_target(cell.target)
-        return Cell(cell.model, option, REFERENCE_PRECISION, target, cell.imgsz, cell.batch, cell.threads)
+        return replace(cell, option=option, precision=REFERENCE_PRECISION, target=target)
 
 
 def load(directory: Path = MATRICES) -> Matrix:
@@ -296,10 +305,27 @@ def _require_modules(matrix: Matrix, option: Option) -> None:
         matrix.module(option, "exporters", name)
 
 
+def load_options(directory: Path = MATRICES) -> list[Option]:
+    """The options of a matrices folder and from outside, each by itself.  Raises UsageError for one that is wrong."""
+    return [entries.parse(Option, entries.read(path), path) for path in _option_files(directory)]
+
+
 def option_names(directory: Path = MATRICES) -> dict[str, str]:
-    """What each option of a matrices folder, or from outside, is called; nothing else of its file is looked at."""
-    files = [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
-    return {path.stem: str(entries.read(path).get("name", path.stem)) for path in files}
+    """What each option of a matrices folder, or from outside, is called, in the order of tables.
+
+    Nothing else of its file is looked at; one whose file says no place comes last.
+    """
+    read = {path.stem: entries.read(path) for path in _option_files(directory)}
+
+    def place(option: str) -> tuple[float, str]:
+        order = read[option].get("order")
+        return (order if isinstance(order, int) else math.inf, option)
+
+    return {option: str(read[option].get("name", option)) for option in sorted(read, key=place)}
+
+
+def _option_files(directory: Path) -> list[Path]:
+    return [path for home in (directory, *outside.folders().values()) for path in (home / "options").glob("*.toml")]
 
 
 def override(sweep: Sweep, source: str, **values: Any) -> Sweep:

@@ -11,7 +11,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
@@ -43,6 +43,7 @@ Names = str | Sequence[str] | None
 Number = int | str | None
 Numbers = int | str | Sequence[int] | None
 Location = str | Path | None
+Locations = str | Path | Sequence[str | Path] | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -52,10 +53,10 @@ class RunOptions(TypedDict, total=False):
         Name, RunOption("NAME", f"a file in matrices/sweeps without its ending (default: {DEFAULT_SWEEP})")
     ]
     model: Annotated[
-        Location,
+        Locations,
         RunOption(
-            "PATH",
-            "an Ultralytics detect checkpoint, or an official name such as yolo11n.pt "
+            "LIST",
+            "Ultralytics detect checkpoints, or official names such as yolo11n.pt, comma separated "
             "(default: the embedded demo model)",
         ),
     ]
@@ -159,6 +160,17 @@ class Request:
             raise UsageError(f"--{name} {self.text(name)}: not whole numbers separated by commas") from error
 
     @property
+    def models(self) -> list[str]:
+        """The checkpoints asked for, as given; none where the embedded one is meant."""
+        text = self.text("model")
+        if text is None:
+            return []
+        from bench.files import expanded  # filelock behind it is not for `--help`
+
+        one = os.path.isfile(expanded("--model", text))  # noqa: PTH113 - Path.is_file raises for a long list
+        return [text] if one else self.names("model") or []  # a comma may be part of a name
+
+    @property
     def sweep_name(self) -> str:
         """Name of the sweep."""
         return self.text("sweep") or DEFAULT_SWEEP
@@ -233,12 +245,11 @@ class Request:
         return shlex.join(words)
 
     def again(self) -> str:
-        """Options that ask for this model, data and image count again; file names only, since folders differ."""
+        """Options that ask for this data and image count again; a file name only, since folders differ."""
         parts = []
-        for name in ("model", "data"):
-            value = self.text(name)
-            if value is not None:
-                parts.append(f"--{name} {shlex.quote(Path(value).name)}")
+        data = self.text("data")
+        if data is not None:
+            parts.append(f"--data {shlex.quote(Path(data).name)}")
         if self.text("images") is not None:
             parts.append(f"--images {self.text('images')}")
         return " ".join(parts)
@@ -246,23 +257,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Grid:
-    """What would be measured."""
+    """What would be measured; `models` are the checkpoints, as given, by the names that cells have."""
 
     matrix: Matrix
     sweep: Sweep
     cells: list[Cell]
+    models: dict[str, str]
 
 
 def expand(request: Request) -> Grid:
-    """Read the matrix and expand the request's cells.  Raises UsageError.  Reads small files only."""
+    """Read the matrix and expand the request's cells.  Raises UsageError.
+
+    Reads small files only, and those checkpoints that share a name.
+    """
     from bench.grid import matrix  # pydantic behind it takes longer to import than `--help` may take
+    from bench.grid.models import named  # as above
 
     read = matrix.load(request.matrices)
-    counts, named = request.integers("images"), request.names("options")
+    counts, options = request.integers("images"), request.names("options")
     sweep = matrix.override(
         read.sweep(request.sweep_name),
         "command line",
-        options=None if named is None else read.named(named),
+        options=None if options is None else read.named(options),
         precisions=request.names("precisions"),
         targets=_targets(request, read),
         imgsz=request.integers("imgsz"),
@@ -272,8 +288,11 @@ def expand(request: Request) -> Grid:
         # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose.
         exclude=[] if request.text("precisions") else None,
     )
-    name = Path(request.text("model") or DEMO_CHECKPOINT).stem
-    return Grid(read, sweep, read.cells(name, sweep))
+    models = named(request.models or [str(DEMO_CHECKPOINT)])
+    every = [cell for name in models for cell in read.cells(name, sweep)]
+    # Models beside each other: each of the time windows that memory asks for then has cells of all of them.
+    cells = [replace(cell, of_several=len(models) > 1) for cell in sorted(every, key=matrix.in_tables)]
+    return Grid(read, sweep, cells, models)
 
 
 def _targets(request: Request, read: Matrix) -> list[str] | None:

@@ -32,7 +32,12 @@ class Precision(Entry):
     calibrate: bool = Field(default=False, description="whether the exporter is given calibration images")
     artifact: str = Field(default="", description="precision whose artifact this one runs; empty: its own")
     runtime_options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    note: str = ""
+    note: str = Field(default="", description="what is special about it, in a sentence or two")
+    note_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
+
+    def told(self, language: str) -> str:
+        """What is special about it, in a language."""
+        return (self.note_zh if language == "zh" else "") or self.note
 
 
 class Export(Entry):
@@ -147,6 +152,10 @@ class Signs(Entry):
         return self
 
 
+_PROCESSORS = ("cpu", "wasm")
+"""Devices, as targets and attestations name them, that are the processor itself."""
+
+
 class Target(Entry):
     """One kind of hardware an option can run on."""
 
@@ -154,6 +163,7 @@ class Target(Entry):
     name_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     device: str = Field(description="what an attestation must name as the device")
     needs: str = Field(description="what a machine needs for it, in words a newcomer can act on")
+    needs_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     detect: Signs
     describe: list[str] = Field(
         default_factory=list,
@@ -185,6 +195,11 @@ class Target(Entry):
         if self.imitates and (self.emulates or self.timed):
             raise ValueError("imitates belongs with timed = false, and not with an emulator")
         return self
+
+    @property
+    def is_processor(self) -> bool:
+        """Whether the processor itself infers, in a browser or not, and no device beside it."""
+        return self.device in _PROCESSORS
 
     @property
     def stands_in_for(self) -> str:
@@ -271,6 +286,7 @@ class Sweep(Entry):
     """Which part of the grid is measured, and how hard."""
 
     description: str
+    description_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
     options: list[str] = Field(default=["*"])
     precisions: list[str] = Field(default=["*"])
     targets: list[str] = Field(default=["*"])

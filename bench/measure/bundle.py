@@ -102,16 +102,19 @@ def pack(
     """Pack a run into a new folder `out`; returns what it holds: parts of at most `size` bytes, manifest, program.
 
     `left` are patterns of packages that the other machine has itself.  Raises UsageError as a run does before its first
-    cell, for a folder that is there, and for packages that cannot be had for that machine.
+    cell, for several models, for a folder that is there, and for packages that cannot be had for that machine.
     """
     grid = expand(request)
     _require_ours(grid)
+    if len(grid.models) > 1:
+        raise UsageError("a bundle is of one model: give one --model, and pack each other one by itself")
     try:
         out.mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot make this folder: {error.strerror}; choose another") from error
     try:
         given = ingredients(request, grid, progress)
+        (model,) = given.checkpoints.values()
         with tempfile.TemporaryDirectory(dir=out) as folder:
             work = Path(folder)
             manifest: dict[str, Any] = {
@@ -124,9 +127,9 @@ def pack(
                 ],
                 "places": {"data": _images(given, grid, work).relative_to(work).as_posix()},
             }
-            if given.checkpoint.path != DEMO_CHECKPOINT:
-                model = shutil.copyfile(given.checkpoint.path, _made(work / "model") / given.checkpoint.path.name)
-                manifest["places"]["model"] = model.relative_to(work).as_posix()
+            if model.path != DEMO_CHECKPOINT:
+                copy = shutil.copyfile(model.path, _made(work / "model") / model.path.name)
+                manifest["places"]["model"] = copy.relative_to(work).as_posix()
             _artifacts(given, grid, work / "cache", progress)
             with (
                 progress.timed("", "packing"),
@@ -207,11 +210,12 @@ def _artifacts(given: Ingredients, grid: Grid, cache: Path, progress: Reporter) 
     store = Artifacts(given.cache, given.environments)
     addresses: dict[str, str] = {}
     problems: dict[str, tuple[str, str, str]] = {}
-    checkpoint.carry(given.checkpoint.sha256, given.environments, given.cache, cache)
+    for model in given.checkpoints.values():
+        checkpoint.carry(model.sha256, given.environments, given.cache, cache)
     for cell in grid.cells:
         made = None
         images = exporting.calibration(cell, given.dataset, grid.sweep)
-        for first in exporting.stages(cell, grid.matrix, given.checkpoint.path, images):
+        for first in exporting.stages(cell, grid.matrix, given.checkpoints[cell.model].path, images):
             stage = replace(first, source=made)
             asked = store.asked(stage)
             try:

@@ -159,7 +159,7 @@ class Calibration:
         outfit, deadlines = self._outfit, self._outfit.deadlines(cell)
         side = make_side(GUEST, outfit, cell, huge=self._huge)
         x = np.repeat(outfit.input([0], cell.imgsz), cell.batch, axis=0)
-        file = folder / f"{cell.id}.npy"
+        file = folder / f"{cell.id.replace('/', '-')}.npy"
         np.save(file, x)
         with self._progress.timed(cell.id, "a first look"), self._worker(cell, side) as guest:
             guest.load(side.spec, timeout=deadlines.load)

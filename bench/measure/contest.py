@@ -18,7 +18,6 @@ from bench.measure.pairs import LATENCY, Conditions, Side, SideProblem, Turns
 from bench.stats import change
 from bench.stats.allocation import PAIRS_MIN, Noise, shares
 from bench.stats.change import CONFIRM_ALPHA, POWER, SCREEN_ALPHA, Change, Decided
-from bench.stats.contrast import mean
 
 SEED = 20260201
 SCREEN_SHARE = 0.5
@@ -89,8 +88,7 @@ class Contest:
 
     def noise(self) -> Noise:
         """What its pairs say of themselves; some must have been taken."""
-        found = mean([pair.log_ratio(self.metric) for pair in self.screened])
-        return Noise(found.deviation, self.cost)
+        return Noise(self.screen().found.deviation, self.cost)
 
     @property
     def cost(self) -> float:
@@ -203,6 +201,4 @@ class Contests:
 def _enough(contest: Contest) -> int:
     """Pairs that find a slowdown of half a margin beyond the margin, as often as `POWER` says."""
     width = max(contest.margins[contest.metric] / 2, 0.001)
-    return change.pairs_needed(
-        [pair.log_ratio(contest.metric) for pair in contest.screened], width, SCREEN_ALPHA, POWER
-    )
+    return change.pairs_needed(contest.screen().found, width, SCREEN_ALPHA, POWER)

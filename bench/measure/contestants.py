@@ -75,7 +75,7 @@ class Contestants:
             outfit = Outfit(replace(self._given, running=running))
         elif given.endswith(".pt"):
             checkpoint = checkpoints.resolve(given, self._given.environments, request.cache)
-            outfit = Outfit(replace(self._given, checkpoint=checkpoint))
+            outfit = Outfit(replace(self._given, checkpoints={cell.model: checkpoint}))
         elif (Path(given) / MANIFEST).is_file():
             artifact = _read_artifact(Path(given))
         elif choice is not None:
@@ -151,7 +151,8 @@ def _only(grid: Grid, request: Request) -> Cell:
         return cells[0]
     shown = ", ".join(cell.id for cell in cells[:12]) + (", ..." if len(cells) > 12 else "")
     raise UsageError(
-        "an A/B times one cell; choose it with --options, --precisions, --targets, --imgsz, --batch and --threads. "
+        "an A/B times one cell; choose it with --model, --options, --precisions, --targets, --imgsz, --batch and "
+        "--threads; two models are compared by giving the other as a side, `best.pt`. "
         f"Selected are {len(cells)}: {shown or 'none'}"
     )
 

@@ -1,4 +1,4 @@
-"""The first step of every run: what the model and the data are, and all that is wrong with them, before anything else.
+"""The first step of every run: what the models and the data are, and all that is wrong with them, before anything else.
 
 A minute that is spent on an export is lost where the data set turns out to be another than the user thinks, and so is a
 score.  What stops a run is a problem; what a reader of the score must know is a remark.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,27 +43,27 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen of a model and its data; each is None where it could not be read.
+    """What was seen of models and their data; what could not be read is None, or not among the `checkpoints`.
 
-    `problems` stop a run, a line each; `remarks` do not.
+    These are by the names of the models.  `problems` stop a run, a line each; `remarks` do not.
     """
 
     data: Path | None
-    checkpoint: Checkpoint | None
+    checkpoints: Mapping[str, Checkpoint]
     dataset: Dataset | None
     calibration: Calibration | None
     problems: tuple[str, ...]
     remarks: tuple[Remark, ...]
 
-    def required(self) -> tuple[Checkpoint, Dataset]:
-        """The model and the data.  Raises Problems where there are any."""
-        if self.problems or self.checkpoint is None or self.dataset is None:
+    def required(self) -> tuple[Mapping[str, Checkpoint], Dataset]:
+        """The models and the data.  Raises Problems where there are any."""
+        if self.problems or self.dataset is None:
             raise Problems(self.problems)
-        return self.checkpoint, self.dataset
+        return self.checkpoints, self.dataset
 
 
 def inspect(request: Request, wanted: Grid, progress: Reporter, limit: int | None = None) -> Inspection:
-    """Look at the model and the data of a request, at `limit` of its images where that is given.
+    """Look at the models and the data of a request, at `limit` of its images where that is given.
 
     Nothing is exported, and no environment is made but the one that reads checkpoints; that one is not made where
     there are problems already.  Raises CellProblem where it cannot be made.
@@ -77,20 +78,23 @@ def inspect(request: Request, wanted: Grid, progress: Reporter, limit: int | Non
             dataset = TASKS[TASK].read(data, problems, limit=limit, kept=kept)
             if dataset is not None:
                 calibration = _calibration(dataset, wanted, problems, kept)
-    checkpoint = None
+    found: dict[str, Checkpoint] = {}
     if not problems.found or environments.existing(checkpoints.ENVIRONMENT) is not None:
         with progress.timed("", "reading the checkpoint", "data"):
-            given = request.text("model") or str(demo.CHECKPOINT)
-            checkpoint = problems.of(checkpoints.look, given, environments, request.cache)
+            for name, given in wanted.models.items():
+                checkpoint = problems.of(checkpoints.look, given, environments, request.cache)
+                if checkpoint is not None:
+                    found[name] = checkpoint
     remarks = list(dataset.remarks) if dataset is not None else []
-    if checkpoint is not None:
+    problems.of(checkpoints.require_different, found)
+    for checkpoint in found.values():
         problems.of(checkpoint.require_usable)
         problems.of(checkpoint.require_sizes, {cell.imgsz for cell in wanted.cells})
         told = [checkpoint.second_branch()]
         if data is not None and dataset is not None and dataset.names:
             told.append(problems.of(_held_against, checkpoint, dataset, data))
         remarks += [remark for remark in told if remark is not None]
-    return Inspection(data, checkpoint, dataset, calibration, problems.found, tuple(remarks))
+    return Inspection(data, found, dataset, calibration, problems.found, tuple(remarks))
 
 
 def of_request(request: Request, progress: Reporter) -> Inspection:
@@ -149,10 +153,10 @@ def _memory(cache: Path, data: Path) -> Path:
 
 def facts(found: Inspection) -> dict[str, Any]:
     """What was seen, ready for JSON."""
-    checkpoint, dataset = found.checkpoint, found.dataset
+    dataset = found.dataset
     return {
         "ready": not found.problems,
-        "model": None if checkpoint is None else _model(checkpoint),
+        "models": [{"name": name, **_model(one)} for name, one in found.checkpoints.items()],
         "data": None if dataset is None else _data(dataset, found.data),
         "calibration": None if found.calibration is None else asdict(found.calibration),
         "warnings": [asdict(remark) for remark in found.remarks],

@@ -29,7 +29,7 @@ from bench.wall.spec import load_spec
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What cells are made from.
+    """What cells are made from; `checkpoints` are those of their models, by name.
 
     `running` are the environments that guests run in, where they are not those that artifacts are exported in.
     """
@@ -38,7 +38,7 @@ class Ingredients:
     sweep: Sweep
     cache: Path
     task: AnyTask
-    checkpoint: Checkpoint
+    checkpoints: Mapping[str, Checkpoint]
     dataset: Dataset
     environments: Environments
     progress: Reporter
@@ -53,7 +53,7 @@ class Outfit:
         self.matrix = given.matrix
         self.sweep = given.sweep
         self.task = given.task
-        self.checkpoint = given.checkpoint
+        self.checkpoints = given.checkpoints
         self.dataset = given.dataset
         self.environments = given.environments
         self.progress = given.progress
@@ -77,7 +77,7 @@ class Outfit:
         images = exporting.calibration(cell, self.dataset, self.sweep)
         self.note_calibration(images)
         with self.progress.timed(cell.id, "export"):
-            requests = exporting.stages(cell, self.matrix, self.checkpoint.path, images)
+            requests = exporting.stages(cell, self.matrix, self.checkpoints[cell.model].path, images)
             artifact = exporting.export(requests, self._artifact_cache, self.sweep.deadlines.export)
         for warning in artifact.warnings:
             self.progress.message(warning)
@@ -87,7 +87,7 @@ class Outfit:
     def artifact_key(self, cell: Cell) -> str:
         """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""
         images = exporting.calibration(cell, self.dataset, self.sweep)
-        requests = exporting.stages(cell, self.matrix, self.checkpoint.path, images)
+        requests = exporting.stages(cell, self.matrix, self.checkpoints[cell.model].path, images)
         return exporting.key(requests, self._artifact_cache)
 
     def environment(self, family: str, target: str = "") -> Env:

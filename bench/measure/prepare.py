@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
+
 from bench.environments.locked import Environments
+from bench.files import lock_of, locked
 from bench.grid.request import Grid, Request
 from bench.measure.inspection import TASK, inspect
 from bench.measure.outfit import Ingredients
@@ -19,44 +22,74 @@ from bench.store.before import Before
 from bench.store.writing import RunStore
 from bench.tasks.registry import TASKS
 
+_GOING_ON = "going-on"
+"""What of a run's folder is locked as long as the run goes on."""
 
-def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
-    """Everything a run needs before its first cell: its folder, checkpoint, images, environments folder, store.
 
-    Raises UsageError for a folder that another run has or that cannot be made, and for a checkpoint or data file that
-    cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
-    folder cannot be written.
+@contextmanager
+def prepare(request: Request, wanted: Grid, progress: Reporter) -> Iterator[Session]:
+    """A run that is ready for its first cell: its folder, checkpoints, images, environments folder, store.
+
+    Its folder is this process's alone as long as this lasts.  One that is gone on with is as it was left until it is
+    known that it is the same.
+
+    Raises UsageError for a folder that another run has or that cannot be made, for a run to be gone on with that is not
+    there, is another or still goes on, and for a checkpoint or data file that cannot be used, CellProblem when the
+    environment that reads checkpoints cannot be built, StoreError when the results folder cannot be written.
     """
-    if request.text("resume") is not None:
-        return _resumed(request, wanted, progress)
-    with _taken(request.results / request.run_id) as directory:
+    resumed = request.text("resume") is not None
+    settings = Settings(
+        sweep_name=request.sweep_name,
+        results=request.results,
+        run_id=request.run_id,
+        models=wanted.models if request.models else {},
+        reproduce=request.again(),
+    )
+    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+    place = request.results / request.run_id
+    with (_there if resumed else _taken)(place) as directory, _alone(directory):
+        before = Before.read(directory, references, TASKS[TASK].table) if resumed else None
         given = ingredients(request, wanted, progress)
-        store = RunStore(directory, request.run_id, wanted.cells, _references(wanted))
-    return Session(Workshop(_settings(request), given, store), wanted.cells)
+        store = RunStore(directory, request.run_id, wanted.cells, references, before)
+        yield Session(Workshop(settings, given, store), wanted.cells)
 
 
-def _resumed(request: Request, wanted: Grid, progress: Reporter) -> Session:
-    """The same for a run that was stopped, or killed.  Raises as `prepare` does, and where there is no such run."""
-    directory = request.results / request.run_id
+@contextmanager
+def _there(directory: Path) -> Iterator[Path]:
+    """The folder of a run that is gone on with.  Raises UsageError where it holds none."""
     if not (directory / "cells.parquet").is_file():
         raise UsageError(
-            f"--resume {request.run_id}: {directory} holds no run; give the name of one in {request.results}, or "
+            f"--resume {directory.name}: {directory} holds no run; give the name of one in {directory.parent}, or "
             "--results with the folder that it is in"
         )
-    before = Before.read(directory, _references(wanted))
-    store = RunStore(directory, request.run_id, wanted.cells, _references(wanted), before)
-    given = ingredients(request, wanted, progress)
-    return Session(Workshop(_settings(request), given, store), wanted.cells)
+    yield directory
 
 
-def _references(wanted: Grid) -> dict[str, str]:
-    return {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep every other process from going on with a run meanwhile.
 
-
-def _settings(request: Request) -> Settings:
-    return Settings(
-        sweep_name=request.sweep_name, results=request.results, run_id=request.run_id, reproduce=request.again()
-    )
+    Raises UsageError where one is at it, or the lock cannot be made.
+    """
+    guarded = directory / _GOING_ON
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(guarded, timeout=0))
+        except filelock.Timeout:
+            raise UsageError(
+                f"another process is measuring the run {directory}; wait until it has ended, or stop it, then give "
+                "--resume again"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"cannot lock {directory}, which keeps two processes from measuring one run: {error}; choose another "
+                "--results"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows keeps a file that is open
+                lock_of(guarded).unlink()  # still held: whoever has opened it by now locks a file without a name
 
 
 @contextmanager
@@ -81,9 +114,9 @@ def _taken(directory: Path) -> Iterator[Path]:
 
 
 def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredients:
-    """What the cells of a request are made from: checkpoint, images, environments.  Raises as `prepare` does."""
+    """What the cells of a request are made from: checkpoints, images, environments.  Raises as `prepare` does."""
     found = inspect(request, wanted, progress, wanted.sweep.images)
-    checkpoint, validation = found.required()
+    checkpoints, validation = found.required()
     for remark in found.remarks:
         progress.message(remark.text)
     return Ingredients(
@@ -91,7 +124,7 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
         wanted.sweep,
         request.cache,
         TASKS[TASK],
-        checkpoint,
+        checkpoints,
         replace(validation, remarks=found.remarks),
         Environments(request.matrices, request.cache),
         progress,
@@ -99,7 +132,7 @@ def ingredients(request: Request, wanted: Grid, progress: Reporter) -> Ingredien
 
 
 def of_house(given: Ingredients, matrices: Path, grid: Grid) -> Ingredients:
-    """The same model and images for another house, whose `grid` it is: they are read once for both."""
+    """The same models and images for another house, whose `grid` it is: they are read once for both."""
     return replace(
         given, matrix=grid.matrix, sweep=grid.sweep, environments=Environments(matrices, given.cache), running=None
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bench.grid import machine
@@ -36,8 +36,8 @@ def require_same(before: Before, facts: Mapping[str, Mapping[str, Any]]) -> None
         other.append("packages of the bench")
     if other:
         raise UsageError(
-            f"the run cannot be gone on with: it was of another {', '.join(other)}; give what it was made with, or "
-            "make a new run, without --resume"
+            f"the run cannot be gone on with, since these are others than it was made with: {'; '.join(other)}. Give "
+            "those, or make a new run, without --resume"
         )
 
 
@@ -45,11 +45,14 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def outcomes(workshop: Workshop, cell: Cell, wanted: Collection[str]) -> dict[str, CellProblem | None] | None:
+def outcomes(
+    workshop: Workshop, cell: Cell, wanted: Collection[str], joining: Callable[[Cell], Collection[str]]
+) -> dict[str, CellProblem | None] | None:
     """What instruments made of a cell before the run was stopped; None where it is to be measured from the start.
 
-    Those of runs are not among them where a cell was not measured by them to the end.  What a reference gave is handed
-    to the workshop.  Raises UsageError where the run left out an instrument that is wanted now.
+    Those of runs, and those that `joining` says to join them, are not among them where a cell was not measured by them
+    to the end.  What a reference gave is handed to the workshop.  Raises UsageError where the run left out an instrument
+    that is wanted now.
     """
     before = workshop.store.before
     row = before.rows.get(cell.cell_id) if before is not None else None
@@ -64,7 +67,7 @@ def outcomes(workshop: Workshop, cell: Cell, wanted: Collection[str]) -> dict[st
             found[name] = problem
         elif any(row[column] is not None for column in instrument.columns(workshop.task)) and (of_cell or finished):
             found[name] = None if of_cell else problem
-        elif of_cell and name in wanted:
+        elif of_cell and name in wanted and (finished or name not in joining(cell)):
             raise UsageError(
                 f"{cell.id} was measured without {name}: give the selection (-k) that the run was made with, or make "
                 "a new run, without --resume"

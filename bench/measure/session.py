@@ -1,15 +1,17 @@
 """One run: its cells, and what each instrument made of them.
 
 The pytest suites ask `Session.outcome(cell, instrument)`; the first question about a cell starts its guest once and
-takes it through all wanted instruments, its reference first.  Instruments that measure a run together (latency) are the
-exception: the first question about any cell measures all of them.
+takes it through all wanted instruments, its reference first.  Instruments that measure a run together (latency), and
+those that join them (accuracy, of cells that are timed), are the exception: the first question about any cell measures
+all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -21,17 +23,13 @@ from bench.measure import resuming
 from bench.measure.identity import identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
+from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.baselines import IDENTITY
 from bench.tasks.dataset import Dataset
-
-_UNTIMED = CellProblem(
-    Reason.INTERRUPTED,
-    "The run was stopped before the latency of this cell was measured; the rest was.",
-    Status.MEASURED,
-)
+from bench.wall import checkpoint as checkpoints
 
 
 class Session:
@@ -58,8 +56,9 @@ class Session:
     def outcome(self, cell: Cell, instrument: str) -> None:
         """Measure a cell by an instrument, unless that is done already.  Raises CellProblem without a result."""
         self.characterise(cell)
-        together = INSTRUMENTS[instrument]
-        if isinstance(together, RunInstrument) and instrument not in self._outcomes[cell.cell_id]:
+        if instrument not in self._outcomes[cell.cell_id]:
+            together = INSTRUMENTS[INSTRUMENTS[instrument].joins or instrument]
+            assert isinstance(together, RunInstrument), "the others have measured it by now"
             self._measure_all(together)
         problem = self._outcomes[cell.cell_id][instrument]
         if problem is not None:
@@ -71,7 +70,7 @@ class Session:
             return
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
-        known = resuming.outcomes(self.workshop, cell, wanted)
+        known = resuming.outcomes(self.workshop, cell, wanted, self._joining)
         if known is not None:
             self._outcomes[cell.cell_id] = known
             progress.advance(len(known.keys() & wanted))
@@ -86,7 +85,8 @@ class Session:
                 outcomes[name] = None
                 progress.advance(name in wanted)
             waiting = [one for one in of_runs() if one.name in wanted and not one.applies(self.workshop, cell)]
-            store.conclude(cell, _UNTIMED if waiting else None)
+            joining = self._joining(cell)
+            store.conclude(cell, NEITHER if joining else UNTIMED if waiting else None)
         except CellProblem as problem:
             # What comes after a failure cannot be reached; it is shown with the same cause.
             for name in INSTRUMENTS:
@@ -137,6 +137,8 @@ class Session:
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
             for instrument in of_cells(wanted):
+                if instrument.joins and instrument.name in self._joining(cell):
+                    continue
                 if instrument.in_guest and subject.running is None:
                     env = workshop.environment(cell.environment, cell.target)
                     packages = env.freeze()
@@ -149,6 +151,41 @@ class Session:
                     workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
                     subject.running.env.require_unchanged(packages)
                 yield instrument.name
+
+    def _joining(self, cell: Cell) -> list[str]:
+        """Instruments that join one of runs in measuring a cell, whose artifact was loaded.
+
+        None on a device beside the processor: it would rest whenever an output is fetched, and be timed as who rests.
+        Of a reference only where all that is compared with it does for sure: what is measured alone needs it before.
+        Whether a device other than a CPU is imitated, so that no latency is taken, is not known before the cell's turn.
+        """
+        if not self.workshop.matrix.targets[cell.target].is_processor:
+            return []
+        joining = []
+        for name in self.wanted[cell.cell_id]:
+            run = INSTRUMENTS.get(INSTRUMENTS[name].joins)
+            if not isinstance(run, RunInstrument) or run.name not in self.wanted[cell.cell_id]:
+                continue
+            compared = self._compared_with(cell, name) if cell.is_reference else []
+            if not run.applies(self.workshop, cell) and all(self._surely(run, other) for other in compared):
+                joining.append(name)
+        return joining
+
+    def _compared_with(self, reference: Cell, instrument: str) -> list[Cell]:
+        """Other cells that want an instrument, on devices that are here, and whose reference this is."""
+        return [
+            cell
+            for cell in self.cells
+            if instrument in self.wanted[cell.cell_id]
+            and not cell.is_reference
+            and self._presence[cell.target].found
+            and self.workshop.matrix.reference_of(cell) == reference
+        ]
+
+    def _surely(self, run: RunInstrument, cell: Cell) -> bool:
+        """Whether an instrument of runs measures a cell, unless it fails."""
+        target = self.workshop.matrix.targets[cell.target]
+        return run.name in self.wanted[cell.cell_id] and target.timed and target.cpu_bound and target.is_processor
 
     def _require_target(self, cell: Cell) -> None:
         """Raise CellProblem when this machine or the option cannot run the cell.
@@ -190,23 +227,28 @@ class Session:
                 self._outcomes[cell.cell_id][name] = CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)
             else:
                 ready.append(cell)
-        problems = instrument.measure_all(workshop, ready)
+        joined: defaultdict[str, list[str]] = defaultdict(list)
         for cell in ready:
-            problem = problems.get(cell.cell_id)
-            self._outcomes[cell.cell_id][name] = problem
-            workshop.store.conclude(cell, problem)
-            workshop.progress.advance()
+            for other in self._joining(cell):
+                if other not in self._outcomes[cell.cell_id]:
+                    joined[other].append(cell.cell_id)
+        problems = instrument.measure_all(workshop, ready, joined)
+        for cell in ready:
+            names = [name, *(other for other, cells_of in joined.items() if cell.cell_id in cells_of)]
+            found = {each: problems.get(each, {}).get(cell.cell_id) for each in names}
+            workshop.progress.advance(len(found.keys() - self._outcomes[cell.cell_id].keys()))
+            self._outcomes[cell.cell_id] |= found
+            workshop.store.conclude(cell, _gravest(found.values()))
 
     def _record_machine(self) -> None:
         workshop = self.workshop
-        settings, checkpoint, dataset = workshop.settings, workshop.checkpoint, workshop.dataset
+        settings, dataset = workshop.settings, workshop.dataset
         options = {cell.option.id: cell.option for cell in self.cells}
         run: dict[str, Any] = {
             "sweep": settings.sweep_name,
             "sweep_settings": workshop.sweep.model_dump_json(),
             "task": workshop.task.name,
-            "model": checkpoint.name,
-            "model_sha256": checkpoint.sha256,
+            **checkpoints.told(workshop.checkpoints),
             "model_classes": list(dataset.names.values()),
             "data": dataset.name,
             "data_sha256": dataset.sha256,
@@ -228,8 +270,12 @@ class Session:
         if workshop.store.before is not None:
             resuming.require_same(workshop.store.before, facts)
             run["started"] = workshop.store.before.environment["run", "started"]
+            workshop.store.go_on()
         for scope, told in facts.items():
             workshop.store.add_environment(scope, told)
+        workshop.store.update_all(
+            {cell.cell_id: {"model_sha256": workshop.checkpoints[cell.model].sha256} for cell in self.cells}
+        )
 
 
 def _official(dataset: Dataset) -> dict[str, Any]:
@@ -237,3 +283,9 @@ def _official(dataset: Dataset) -> dict[str, Any]:
     if dataset.annotations is None:
         return {}
     return {"annotations": dataset.annotations.name, "category_ids": list(dataset.categories)}
+
+
+def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:
+    """The first that leaves a cell without its figures, else the first that takes only some, else None."""
+    found = [problem for problem in problems if problem is not None]
+    return next((problem for problem in found if problem.status is not Status.MEASURED), next(iter(found), None))

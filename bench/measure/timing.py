@@ -1,18 +1,24 @@
-"""The latency part of a run: guests of a time window are launched together, interleaved, attested, launched anew."""
+"""The latency part of a run: guests of a time window are launched together, interleaved, attested, launched anew.
+
+Cells that are evaluated as well are so by the inferences that are timed.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 
 import psutil
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
+from bench.measure import scoring
+from bench.measure.evaluation import Evaluation, unscored
 from bench.measure.instruments.attestation import check_attestation
 from bench.measure.quiet import machine_lock
+from bench.measure.unscored import Unscored
 from bench.measure.window import Window, windows
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
@@ -30,20 +36,41 @@ BUSY_THREADS = 1.0
 INTERRUPTED = "interrupted"
 """What stopped a cell that was being timed when the run was, as `latency_stop` says it."""
 FAILED = "failed"
-"""What stopped a cell whose guest failed while it was timed: its times are of the turns before."""
+"""What stopped a cell whose guest failed while it was timed, or whose accuracy did: its times are no result."""
+UNTIMED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped before the latency of this cell was measured; the rest was.",
+    Status.MEASURED,
+)
+"""What the row of a cell says until it is timed ..."""
+NEITHER = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped before the latency of this cell was measured, and its accuracy with it; the rest was.",
+    Status.MEASURED,
+)
+"""... or, where it is evaluated at the same time, until it is."""
 _CUT_SHORT = CellProblem(
     Reason.INTERRUPTED,
     "The run was stopped while this cell was timed. Its times are of the rounds until then, and the last of its "
     "processes was not asked what it ran; the rest was measured.",
     Status.MEASURED,
 )
-_CUT_SHORT_COLUMNS = {
-    "status": _CUT_SHORT.status.value,
-    "reason_code": _CUT_SHORT.reason.value,
-    "reason": _CUT_SHORT.text,
-    "latency_stop": INTERRUPTED,
-}
-"""What stands in the row of a cell as long as it is timed."""
+"""What the row of a cell says as long as it is timed ..."""
+_UNSCORED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, it has no "
+    "accuracy, and the last of its processes was not asked what it ran; the rest was measured.",
+    Status.MEASURED,
+)
+"""... or timed and evaluated ..."""
+_PARTLY_EVALUATED = CellProblem(
+    Reason.INTERRUPTED,
+    "The run was stopped while this cell was timed and evaluated. Its times are of the rounds until then, and so are "
+    "its detections, without a mAP, which would be that of another set; the last of its processes was not asked what "
+    "it ran; the rest was measured.",
+    Status.MEASURED,
+)
+"""... and where there was still time to store what it had detected."""
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
 
 
@@ -57,11 +84,13 @@ class _Launched:
 
 
 class Campaign:
-    """Times the given cells, which were characterised without a problem."""
+    """Times the given cells, which were characterised without a problem, and evaluates some of them."""
 
-    def __init__(self, workshop: Workshop, cells: Sequence[Cell]) -> None:
-        """Nothing is started before `run`."""
+    def __init__(self, workshop: Workshop, cells: Sequence[Cell], evaluated: Collection[str] = ()) -> None:
+        """`evaluated` are the ids of those whose accuracy is wanted as well.  Nothing is started before `run`."""
         self._workshop = workshop
+        self._unscored = set(evaluated)
+        self._unscorable: dict[str, CellProblem] = {}
         self._cells = {cell.cell_id: cell for cell in cells}
         self._references = {cell.cell_id: workshop.matrix.reference_of(cell).cell_id for cell in cells}
         self._problems: dict[str, CellProblem] = {}
@@ -70,10 +99,11 @@ class Campaign:
         self._disturbed: list[str] = []
         self._concluded: set[str] = set()
 
-    def run(self) -> dict[str, CellProblem]:
-        """Time every cell; returns why some have no latency, by cell id.  Results go to the workshop's store.
+    def run(self) -> tuple[dict[str, CellProblem], dict[str, CellProblem]]:
+        """Time every cell; returns why some have no latency, and why some have no accuracy, by cell id.
 
-        Raises UsageError where the machine cannot be locked against other runs.
+        Results go to the workshop's store.  Raises UsageError where the machine cannot be locked against other runs,
+        or an image is no longer what the set was.
         """
         timed = {name: cell for name, cell in self._cells.items() if self._references[name] in self._cells}
         for name in self._cells.keys() - timed.keys():
@@ -84,7 +114,7 @@ class Campaign:
         for number, names in enumerate(parts, self._workshop.store.next_window):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
-        return self._problems
+        return self._problems, {name: self._problems[name] for name in self._unscored} | self._unscorable
 
     def _memories(self, timed: Mapping[str, Cell]) -> Iterator[tuple[dict[str, int], int]]:
         """What each cell's guest needs of the machine's memory and of the GPU's, with what it may have of either."""
@@ -100,9 +130,11 @@ class Campaign:
         workshop = self._workshop
         cpus = sorted({cpu for name in names for cpu in workshop.cpus(self._cells[name])})
         references = {name: self._references[name] for name in names}
+        wanted = self._unscored.intersection(names)
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
         watches = {name: gpu.watch for name in names if (gpu := workshop.gpu(self._cells[name])) is not None}
         with ExitStack() as stack:
+            found = self._opened(wanted, stack)
             running: dict[str, _Launched] = {}
 
             def launch(name: str) -> Worker:
@@ -112,22 +144,53 @@ class Campaign:
                 stack.push(running[name].guest)  # it was entered by _start
                 return running[name].guest
 
+            def guest_of(name: str) -> Worker:
+                return running[name].guest if name in running else launch(name)
+
             def keep(turns: Sequence[Turn]) -> None:
                 self._keep(window, turns)
 
-            plan = workshop.sweep.latency
-            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches)
+            evaluation = Evaluation(workshop, self._inferring(references, found), found, guest_of)
+            plan, inputs = workshop.sweep.latency, evaluation if found else None
+            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs)
             try:
                 self._rounds(window)
+                for name in sorted(found, key=lambda name: (references[name] != name, names.index(name))):
+                    self._score(self._cells[name], evaluation, window)
                 self._problems.update(window.problems)
                 for name in names:
                     self._conclude(self._cells[name], running.get(name), window)
             except BaseException:  # Ctrl-C too
-                self._cut_short(window)
+                self._cut_short(window, evaluation)
                 raise
             finally:
                 self._write_launches()
         self._warn(names)
+
+    def _opened(self, wanted: Collection[str], stack: ExitStack) -> dict[str, Unscored]:
+        """What cells have predicted until it is scored, written when `stack` is left.
+
+        One whose artifact cannot be had any more has nothing, and will not start.
+        """
+        found = {}
+        for name in wanted:
+            with suppress(CellProblem):
+                found[name] = stack.enter_context(unscored(self._workshop, self._cells[name]))
+        return found
+
+    def _inferring(self, references: Mapping[str, str], wanted: Collection[str]) -> dict[str, Cell]:
+        """Cells of a window that infer the images in their turns: those to be evaluated and what they are held against.
+
+        So do others on processors that share a reference with them: turns of a round are alike, or could not be
+        compared.  A device beside the processor would rest whenever an output is fetched, and is timed without.
+        """
+        through = {references[name] for name in wanted}
+        targets = self._workshop.matrix.targets
+        return {
+            name: self._cells[name]
+            for name, reference in references.items()
+            if reference in through and targets[self._cells[name].target].is_processor
+        }
 
     def _keep(self, window: Window, turns: Sequence[Turn]) -> None:
         """Write what a round has given, the launches that ended before it, and what its cells amount to so far.
@@ -135,8 +198,9 @@ class Campaign:
         Whoever is killed then leaves figures behind, and not only what they could be made of.
         """
         store, names = self._workshop.store, dict.fromkeys(turn.cell_id for turn in turns)
+        state = {name: _state(_UNSCORED if name in self._unscored else _CUT_SHORT) for name in names}
         # Before the turns themselves: no turn is on disk then that the figures do not count.
-        store.update_all({name: {**_columns(window.summary(name)), **_CUT_SHORT_COLUMNS} for name in names})
+        store.update_all({name: {**_columns(window.summary(name)), **state[name]} for name in names})
         store.add_turns(turns)
         self._write_launches()
 
@@ -179,16 +243,51 @@ class Campaign:
 
     def _rounds(self, window: Window) -> None:
         workshop = self._workshop
-        plan = window.plan
         started = time.monotonic()
 
         def show(launch: int, number: int, name: str) -> None:
-            place = f"launch {launch + 1} of {window.launches[name]}, round {number % plan.rounds + 1}"
-            seconds = f"{time.monotonic() - started:.0f} of {plan.budget_s:.0f} s"
-            workshop.progress.phase(self._cells[name].id, f"latency: {place}, {seconds}")
+            place = f"launch {launch + 1} of {window.launches[name]}, round {number + 1}"
+            workshop.progress.phase(self._cells[name].id, f"latency: {place}, {time.monotonic() - started:.0f} s")
 
         with workshop.progress.timed("", f"latency of {len(window.turns)} cells, interleaved", "latency"):
             window.run(show)
+
+    def _score(self, cell: Cell, evaluation: Evaluation, window: Window) -> None:
+        """Store the accuracy of a cell that had its turns; a problem that leaves it without figures is the window's."""
+        name = cell.cell_id
+        failed = window.problems.get(name)
+        problem = self._evaluate(cell, evaluation, failed)
+        if problem is not None:
+            if problem.reason is Reason.REFERENCE_FAILED:
+                problem = replace(problem, status=Status.MEASURED)  # all but the difference is there
+            else:
+                window.problems.setdefault(name, problem)
+            self._unscorable[name] = problem
+            if cell.is_reference:
+                self._workshop.note_failed_reference(cell, problem)
+        self._unscored.remove(name)
+        self._workshop.store.conclude(cell, failed or problem or _CUT_SHORT)
+        evaluation.found[name].remove()
+
+    def _evaluate(self, cell: Cell, evaluation: Evaluation, failed: CellProblem | None) -> CellProblem | None:
+        """Store what a cell predicts and the accuracy of that; returns why there is none.
+
+        Images that no round came to, since others needed more launches or the reference failed, are inferred now.  A
+        cell that has `failed` before they were through keeps its predictions on those until then.
+        """
+        name, problem = cell.cell_id, failed
+        try:
+            with self._workshop.progress.timed(cell.id, "accuracy"):
+                if failed is None:
+                    evaluation.finish(name)
+                if evaluation.whole(name):
+                    scoring.score(self._workshop, cell, evaluation.found[name].predictions())
+                    return None
+        except CellProblem as found:
+            problem = found
+        if not evaluation.whole(name):
+            scoring.keep(self._workshop, cell, evaluation.found[name].predictions())
+        return problem
 
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
@@ -231,17 +330,21 @@ class Campaign:
                 Status.MEASURED,
             )
 
-    def _cut_short(self, window: Window) -> None:
+    def _cut_short(self, window: Window, evaluation: Evaluation) -> None:
         """Store what there is of the cells of a window that was stopped; the last process of each says no more."""
         store = self._workshop.store
         left = [name for name in window.turns if name not in self._concluded]
         for name in left:
-            cell = self._cells[name]
+            cell, found = self._cells[name], evaluation.found.get(name)
+            if name in self._unscored and found is not None and evaluation.whole(name):
+                self._score(cell, evaluation, window)
+            among_images = name in self._unscored
+            kept = among_images and found is not None and scoring.keep(self._workshop, cell, found.predictions())
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
                 store.update(cell, **_process_columns(self._launches[name]))
-                store.conclude(cell, _CUT_SHORT)
+                store.conclude(cell, _PARTLY_EVALUATED if kept else _UNSCORED if among_images else _CUT_SHORT)
 
     def _warn(self, names: Sequence[str]) -> None:
         """Say of which cells of a window the times are no result, because the machine was not theirs."""
@@ -255,6 +358,16 @@ class Campaign:
             f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the "
             "tables without an interval and decide nothing; measure them again on a quiet machine."
         )
+
+
+def _state(problem: CellProblem) -> dict[str, str]:
+    """What stands in the row of a cell that may be cut short."""
+    return {
+        "status": problem.status.value,
+        "reason_code": problem.reason.value,
+        "reason": problem.text,
+        "latency_stop": INTERRUPTED,
+    }
 
 
 def _columns(summary: Summary) -> dict[str, float | int | None]:

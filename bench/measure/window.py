@@ -5,6 +5,9 @@ few seconds apart and survives a machine whose speed drifts.  After a few rounds
 keeps the speed its memory layout happens to give it for as long as it lives, and that differs between processes of
 the same kind by more than rounds do.  How many launches a cell gets is fixed after the first few, from how much they
 differ and never from what they say.  What is stored is every sample of every turn; `bench/stats/summary.py` sums up.
+
+Where the cells are evaluated too, their turns go through the images: every cell of a round infers the same ones, and
+what gives the accuracy is what is timed.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +25,7 @@ import psutil
 from bench.grid.schema import Latency
 from bench.reasons import CellProblem
 from bench.stats.change import pairs_needed
+from bench.stats.contrast import mean
 from bench.stats.summary import Summary, compare, summarise
 from bench.stats.turns import OnGpu, Turn
 from bench.wall.worker import Timing
@@ -31,6 +36,8 @@ INTERVAL_ALPHA = 0.025
 """Chance beyond each end of the interval that launches are counted for."""
 REFERENCE_LOST = "reference"
 """What stops a cell whose reference failed, as `latency_stop` says it."""
+LONGEST_TURN = 2
+"""Inferences of a turn at most, as a multiple of the plan's samples; of more inputs, a launch has more rounds."""
 
 Watch = Callable[[], Callable[[int], OnGpu]]
 """Begins to watch the GPU that a turn is on, and ends that, as bench.measure.gpu.Gpu.watch does."""
@@ -43,6 +50,25 @@ class TimedGuest(Protocol):
 
     def time(self, n: int, warmup: int = 0) -> Timing:
         """Time `n` inferences after `warmup` untimed ones.  Raises CellProblem."""
+
+
+class Inputs(Protocol):
+    """What the cells of a window are to infer while they are timed, each of its inputs once."""
+
+    def left(self, names: Collection[str]) -> int:
+        """Inputs that one of these cells has still to infer: the one that has most."""
+
+    def prepare(self, names: Collection[str], n: int) -> None:
+        """Have the next `n` of each of these cells ready."""
+
+    def infer(self, name: str, n: int, warmup: int) -> Timing:
+        """Time `n` inferences of a cell: of its next inputs, as far as there are any, after `warmup` untimed ones.
+
+        Raises CellProblem.
+        """
+
+    def digest(self) -> None:
+        """Do what is to be done with the outputs of the turn that is over."""
 
 
 class Window:
@@ -62,13 +88,15 @@ class Window:
         cpu_due: Mapping[str, float] | None = None,
         keep: Callable[[Sequence[Turn]], None] | None = None,
         watches: Mapping[str, Watch] | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """Start with no turn taken and no number of launches fixed.
 
         `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
         of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
         `Turn`, for those cells that have it.  `keep` is given the turns of each round, also of one that is cut short.
-        `watches` has a watch for those cells whose GPU tells of itself.
+        `watches` has a watch for those cells whose GPU tells of itself.  `inputs` are dealt out to the rounds; without
+        any, every inference is of what `launch` left in its guest.
         """
         self.number = number
         self.plan = plan
@@ -82,41 +110,82 @@ class Window:
         self._cpu_due = cpu_due or {}
         self._keep = keep
         self._watches = watches or {}
+        self._inputs = inputs
+        self._rounds_taken = 0
         self._seconds = dict.fromkeys(reference_of, 0.0)
+        self._starting = dict.fromkeys(reference_of, 0.0)
         self._shuffle = random.Random(seed + number)  # noqa: S311 - an order of turns that can be had again
 
     def run(self, on_turn: Callable[[int, int, str], None]) -> None:
         """Launch every cell `min_launches` times, fix how often each is launched in all, and launch the rest.
 
+        Inputs that the first stage left are shared out to the rounds of the rest; where no launch is left, the last one
+        goes on with them.  Cells that were launched less often than others may still have some in the end.
         A guest that fails costs its own cell alone; `problems` says why.  That of a reference also ends the cells that
         are compared with it, after its round: no ratio is left to take.  `on_turn(launch, round, cell id)` is called
-        before each turn.  Everything measured so far is in `turns` also when this is interrupted.
+        before each turn; rounds are counted from 0 in each launch.  Everything measured so far is in `turns` also when
+        this is interrupted.
         """
-        started = time.monotonic()
+        started, guests = time.monotonic(), {}
         for launch in range(self.plan.min_launches):
-            self._rounds(launch, on_turn)
+            guests = self._start(launch)
+            self._rounds(guests, launch, self.plan.rounds, on_turn)
         self._fix(self.plan.budget_s - (time.monotonic() - started))
-        for launch in range(self.plan.min_launches, max(self.launches.values())):
-            self._rounds(launch, on_turn)
+        further = range(self.plan.min_launches, max(self.launches.values()))
+        left = self._to_deal({name: guests[name] for name in self._taking_part(guests)})
+        rest = -(-left // (LONGEST_TURN * self.plan.samples * max(1, len(further))))
+        if not further:
+            self._rounds(guests, self.plan.min_launches - 1, rest, on_turn, rest)
+        for launch in further:
+            rounds = max(self.plan.rounds, rest)
+            self._rounds(self._start(launch), launch, rounds, on_turn, rounds * (further.stop - launch))
 
     def summary(self, name: str) -> Summary:
         """Summary of a cell of this window; it must have taken a turn."""
         return summarise(self.turns[name], self.turns.get(self._reference_of[name], []))
 
-    def _rounds(self, launch: int, on_turn: Callable[[int, int, str], None]) -> None:
-        guests = self._start(launch)
-        for number in range(launch * self.plan.rounds, (launch + 1) * self.plan.rounds):
-            self._round(launch, number, {name: guests[name] for name in self._taking_part(guests)}, on_turn)
+    def _left(self, names: Collection[str]) -> int:
+        return self._inputs.left(names) if self._inputs is not None and names else 0
+
+    def _to_deal(self, guests: Mapping[str, TimedGuest]) -> int:
+        """Inputs to be dealt out to rounds: those left to cells with whole turns; a slow one takes what it can."""
+        return self._left([name for name, guest in guests.items() if not self._is_slow(name, guest)])
+
+    def _rounds(
+        self,
+        guests: Mapping[str, TimedGuest],
+        launch: int,
+        rounds: int,
+        on_turn: Callable[[int, int, str], None],
+        to_come: int = 0,
+    ) -> None:
+        """Rounds of a launch, the first of `to_come` that share what inputs are left; 0: as many as the plan has."""
+        for place in range(rounds):
+            taking_part = {name: guests[name] for name in self._taking_part(guests)}
+            dealt = -(-self._to_deal(taking_part) // (to_come - place)) if to_come else 0
+            share = min(max(dealt, self.plan.samples), LONGEST_TURN * self.plan.samples)
+            self._round(launch, place, taking_part, on_turn, share)
+            self._rounds_taken += 1
 
     def _round(
-        self, launch: int, number: int, guests: Mapping[str, TimedGuest], on_turn: Callable[[int, int, str], None]
+        self,
+        launch: int,
+        place: int,
+        guests: Mapping[str, TimedGuest],
+        on_turn: Callable[[int, int, str], None],
+        share: int,
     ) -> None:
         taken: list[Turn] = []
+        if self._inputs is not None and guests:
+            most = max(self._inferences(name, guest, share)[0] for name, guest in guests.items())
+            self._inputs.prepare(guests.keys(), most)
         try:
             for order, name in enumerate(self._order(list(guests))):
                 if name not in self.problems:
-                    on_turn(launch, number, name)
-                    taken += self._turn(name, guests[name], launch, number, order)
+                    on_turn(launch, place, name)
+                    taken += self._turn(name, guests[name], launch, order, share)
+                    if self._inputs is not None:
+                        self._inputs.digest()
         finally:
             if taken and self._keep is not None:
                 self._keep(taken)
@@ -133,7 +202,7 @@ class Window:
                 guests[name] = self._launch(name)
             except CellProblem as problem:
                 self.problems[name] = problem
-            self._seconds[name] += time.monotonic() - started
+            self._starting[name] += time.monotonic() - started
         return guests
 
     def _order(self, names: Sequence[str]) -> list[str]:
@@ -166,23 +235,31 @@ class Window:
     def _is_reference(self, name: str) -> bool:
         return self._reference_of[name] == name
 
-    def _inferences(self, name: str, guest: TimedGuest) -> tuple[int, int]:
-        """How many timed and untimed inferences a turn of a cell has: the plan's, or fewer of a slow cell."""
+    def _expected_ms(self, name: str, guest: TimedGuest) -> float:
         turns = self.turns[name]
-        expected = float(np.median(turns[-1].samples_ms)) if turns else guest.last_inference_ms or 0.0
-        if expected * (self.plan.samples + self.plan.warmup) <= self.plan.turn_s * 1e3:
-            return self.plan.samples, self.plan.warmup
-        warmup = min(self.plan.warmup, 1)
-        return max(1, int(self.plan.turn_s * 1e3 / expected) - warmup), warmup
+        return float(np.median(turns[-1].samples_ms)) if turns else guest.last_inference_ms or 0.0
 
-    def _turn(self, name: str, guest: TimedGuest, launch: int, number: int, order: int) -> list[Turn]:
-        """Let a cell take its turn; nothing where its guest fails."""
-        timed, untimed = self._inferences(name, guest)
+    def _is_slow(self, name: str, guest: TimedGuest) -> bool:
+        """Whether a turn as the plan has it would take a cell too long."""
+        planned = self.plan.samples + self.plan.warmup
+        return self._expected_ms(name, guest) * planned > self.plan.turn_s * 1e3
+
+    def _inferences(self, name: str, guest: TimedGuest, share: int) -> tuple[int, int]:
+        """How many timed and untimed inferences a turn has: `share` and the plan's, or fewer of a slow cell."""
+        if not self._is_slow(name, guest):
+            return share, self.plan.warmup
+        warmup = min(self.plan.warmup, 1)
+        return max(1, int(self.plan.turn_s * 1e3 / self._expected_ms(name, guest)) - warmup), warmup
+
+    def _turn(self, name: str, guest: TimedGuest, launch: int, order: int, share: int) -> list[Turn]:
+        """Let a cell take its turn, of `share` inferences unless it is slow; nothing where its guest fails."""
+        timed, untimed = self._inferences(name, guest, share)
+        take: Callable[[int, int], Timing] = guest.time if self._inputs is None else partial(self._inputs.infer, name)
         watch = self._watches.get(name)
         end = None if watch is None else watch()
         started, before = time.monotonic(), _cpu_times(self._cpus)
         try:
-            timing = guest.time(timed, untimed)
+            timing = take(timed, untimed)
         except CellProblem as problem:
             self.problems[name] = problem
             return []
@@ -193,7 +270,7 @@ class Window:
             name,
             self.number,
             launch,
-            number,
+            self._rounds_taken,
             order,
             tuple(float(sample) for sample in timing.samples_ms),
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
@@ -236,16 +313,22 @@ class Window:
         compared = compare(self.turns[name], self.turns[reference])
         if compared.disturbed:
             return math.inf
-        needed = pairs_needed(compared.logs, self.plan.half_width, INTERVAL_ALPHA)
+        needed = pairs_needed(mean(compared.logs), self.plan.half_width, INTERVAL_ALPHA)
         return math.ceil(needed * self.plan.min_launches / len(compared.logs))
 
     def _fit(self, wanted: Mapping[str, int], left: float) -> int:
-        """Launches in all, of cells that want as many, for which `left` seconds suffice at the cost of the first."""
+        """Launches in all, of cells that want as many, for which `left` seconds suffice at the cost of the first.
+
+        Inputs that are left are inferred anyway, however many launches share them: those cost their start.
+        """
         first = self.plan.min_launches
         for launch in range(first, self.plan.max_launches):
             cells = {name for name, number in wanted.items() if number > launch}
             taking_part = cells | {self._reference_of[name] for name in cells}
-            left -= sum(self._seconds[name] for name in taking_part) / first
+            dealt = (launch - first) * self.plan.rounds * self.plan.samples
+            paid = {name for name in taking_part if self._left([name]) > dealt}
+            left -= sum(self._starting[name] for name in taking_part) / first
+            left -= sum(self._seconds[name] for name in taking_part - paid) / first
             if left < 0 and cells:
                 return launch
         return self.plan.max_launches

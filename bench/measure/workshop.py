@@ -5,6 +5,7 @@ Instruments get a workshop; the session that goes through the cells owns it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,8 +35,10 @@ class Settings:
     sweep_name: str
     results: Path
     run_id: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Paths or official names of checkpoints, as given, by the names of their models; none of the embedded one."""
     reproduce: str = ""
-    """Command-line options that ask for this model and data again."""
+    """Command-line options that ask for this data again."""
 
 
 @dataclass
@@ -118,9 +121,10 @@ class Workshop(Outfit):
         return self._references[reference.cell_id]
 
     def restore_reference(self, cell: Cell, outputs: list[Outputs]) -> None:
-        """Take up what a reference gave before the run was stopped: `outputs`, and its predictions in the store."""
-        predictions = optional(self.store.directory, self.task.table, {"cell_id": [cell.cell_id]})
-        self._references[cell.cell_id] = Reference(outputs, predictions)
+        """Take up what a reference gave before the run was stopped: `outputs` and, once scored, what is in the store."""
+        reference = self._references[cell.cell_id] = Reference(outputs)
+        if self.store.row(cell)["images"] is not None:
+            reference.predictions = optional(self.store.directory, self.task.table, {"cell_id": [cell.cell_id]})
 
     def note_failed_reference(self, cell: Cell, problem: CellProblem) -> None:
         """Keep why nothing can be compared with a reference."""
@@ -152,8 +156,10 @@ class Workshop(Outfit):
 
     def reproduce(self, cell: Cell) -> str:
         """The command that measures a cell again."""
+        given = self.settings.models.get(cell.model)
         parts = [
             f"{'nox -s bench --' if IN_CHECKOUT else 'yolo11-bench run'} --sweep {self.settings.sweep_name}",
+            f"--model {shlex.quote(Path(given).name)}" if given else "",  # folders differ
             self.settings.reproduce,
             f"--options {cell.option.id} --precisions {cell.precision} --targets {cell.target}",
             f"--imgsz {cell.imgsz} --batch {cell.batch} --threads {cell.threads}",

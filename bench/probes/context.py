@@ -134,8 +134,9 @@ class Context:
                 f"The artifact of {row.cell_id} is not in the cache {self.cache}; make it again with: {row.reproduce}"
             )
         spec = self.matrix.options[option]
-        sizes = (int(row[name]) for name in ("imgsz", "batch", "threads"))
-        return Subject(Cell(str(row.model), spec, str(row.precision), str(row.target), *sizes), artifact)
+        imgsz, batch, threads = (int(row[name]) for name in ("imgsz", "batch", "threads"))
+        cell = Cell(str(row.model), spec, str(row.precision), str(row.target), imgsz, batch, threads)
+        return Subject(cell, artifact)
 
     # -- what a probe runs -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +14,10 @@ from bench.places import RECORDED
 from bench.reasons import StoreError
 from bench.report import check
 from bench.report.operators import summary
-from bench.report.selfcheck import Sheet, sheets
+from bench.report.selfcheck import Sheet, said, sheets
 from bench.store import pairs, selfcheck
+from bench.words.locale import Language, texts
+from bench.words.messages import messages
 
 Made = TypeVar("Made")
 
@@ -38,9 +41,9 @@ class Checked:
     older: bool
 
 
-def read(run_dir: Path) -> Checked | None:
+def read(run_dir: Path, language: Language) -> Checked | None:
     """The check that a run was last held to; None where there was none.  Raises StoreError for a broken file."""
-    return of(run_dir, _checked)
+    return of(run_dir, partial(_checked, language=language))
 
 
 def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
@@ -57,21 +60,18 @@ def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
         raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
 
 
-def _checked(facts: dict[str, Any]) -> Checked:
-    loud = check.rows(facts)
-    operators = (f"{check.short(cell)}: {summary(told)}" for cell, told in facts["operators"].items())
+def _checked(facts: dict[str, Any], language: Language) -> Checked:
+    t, page, say = texts("terminal", language), texts("report", language), messages(language)
+    loud, every, name = check.rows(facts, t), check.rows(facts, t, everything=True), check.naming(facts)
+    operators = (f"{name(cell)}{t('colon')}{say(summary(told))}" for cell, told in facts["operators"].items())
     file = selfcheck.path_of(SELF_CHECKS, facts["machine"])
     tried = selfcheck.read(file)[1] if file.is_file() else None
     return Checked(
-        headline=check.headline(facts),
+        headline=check.headline(facts, t),
         regressed=facts["regressed"],
-        found=_sheet("What is not the same", loud) if loud else None,
-        everything=_sheet("Every comparison", check.rows(facts, everything=True)),
-        notes=(*operators, *facts["notes"]),
-        rates=() if tried is None else tuple(sheets(tried)),
+        found=Sheet(page("check.found"), check.titles(t), tuple(loud), "") if loud else None,
+        everything=Sheet(page("check.everything"), check.titles(t), tuple(every), ""),
+        notes=(*operators, *map(say, facts["notes"])),
+        rates=() if tried is None else tuple(said(sheet, say) for sheet in sheets(tried)),
         older=tried is not None and not rule.judged(tried),
     )
-
-
-def _sheet(title: str, rows: list[tuple[str, ...]]) -> Sheet:
-    return Sheet(title, check.TITLES, tuple(rows), "")

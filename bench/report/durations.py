@@ -14,9 +14,9 @@ STEPS = {
     "export": "Exporting, with the exporters' environments",
     "load": "Loading artifacts, first inference",
     "parity": "Parity: raw outputs against PyTorch FP32",
-    "accuracy": "Accuracy: detections on every image, mAP and its interval",
+    "accuracy": "Accuracy: mAP and its interval, and detections where no latency is taken",
     "attestation": "Attestation: asking what ran",
-    "latency": "Latency: interleaved rounds, and starting processes for them",
+    "latency": "Latency: interleaved rounds over the images, and starting processes for them",
     OTHER: "Everything else: starting processes, storing",
 }
 

@@ -8,16 +8,18 @@ import json
 from typing import Any, Literal
 
 from bench.decide.timings import own, timings
-from bench.report.tables import Table, Value, comparison
+from bench.report.tables import comparison
+from bench.report.views import Table, Value
 from bench.store.reading import Run
+from bench.words.locale import Language, texts
 from bench.words.markdown import escaped
 
 Format = Literal["markdown", "csv", "json"]
 
 
-def export(run: Run, form: Format) -> str:
+def export(run: Run, form: Format, language: Language) -> str:
     """The table of measured cells.  Markdown has the words of the report; the others plain numbers under ids."""
-    table = comparison(run, own(run, timings(run.samples)))
+    table = comparison(run, own(run, timings(run.samples)), texts("report", language))
     if form == "markdown":
         return _markdown(run, table)
     rows = [_plain(run, cell.cell_id) for cell, _ in table.rows]

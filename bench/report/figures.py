@@ -5,28 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from bench.decide.timings import Own
 from bench.report import svg
 from bench.report.highlights import TOLERANCE, pareto
+from bench.report.labels import Named, place
+from bench.report.marks import SHAPES, Mark
 from bench.store.reading import StoredCell
+from bench.words.locale import Locale
 from bench.words.numbers import MINUS, TIMES, interval, number, shortened, size, times
 
-_Point = tuple[float, float] | NDArray[np.float64]
-_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
-_NEAR = 3.0  # points between a mark and a label that needs no line to it
-_OTHER_MARKERS = ("P", "v", "p", "X")
+USUAL = "PyTorch FP32"
+"""What speeds are relative to, where there is one model of one size."""
+_Look = Mapping[str, Mark]
 _TICKS = (
     (0.01, 0.1, 1, 10, 100, 1000),
     (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
@@ -46,57 +47,65 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Styles:
-    """Colour per option and marker per precision, the same in every figure of a report."""
+class _Layout:
+    """Size of a figure in inches at 72 dots, and of its words in points."""
 
-    colours: Mapping[str, int]
-    markers: Mapping[str, str]
+    width: float
+    height: float
+    font: float
 
 
-def styles(cells: Sequence[StoredCell]) -> Styles:
-    """Give each option the next colour of the palette and each precision its marker, in the order of the run.
-
-    Colour 0 is the neutral one and belongs to PyTorch, the reference.
-    """
-    options = [option for option in dict.fromkeys(cell.option for cell in cells) if option != "pytorch"]
-    colours = {"pytorch": 0} | {option: 1 + index % (svg.PALETTE_SIZE - 1) for index, option in enumerate(options)}
-    others = [p for p in dict.fromkeys(cell.precision for cell in cells) if p not in _MARKERS]
-    markers = _MARKERS | {p: _OTHER_MARKERS[index % len(_OTHER_MARKERS)] for index, p in enumerate(others)}
-    return Styles(colours, markers)
+_WIDE, _NARROW = _Layout(9.2, 4.9, 9.0), _Layout(4.6, 4.8, 10.0)
 
 
 def scatter(
-    cells: Sequence[StoredCell], labels: Mapping[str, str], look: Styles, name: str, own: Own, *, titled: bool = True
+    cells: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: _Look,
+    name: str,
+    own: Own,
+    t: Locale,
+    *,
+    front: Sequence[str] | None = None,
 ) -> Drawing | None:
     """mAP50-95 against speed relative to PyTorch FP32; the area of a mark is the size of the artifact.
 
     Bars are each cell's own error, a band around 1 is PyTorch's: `own` holds both.  Named are the cells on the front
-    and the reference, the others where a pointer rests on them.  Without titles nothing of it is in one language.
+    and the reference, the others where a pointer rests on them; `look` holds the mark of each option.  `front` are ids
+    of the cells on it, where it is not that of the estimates: of several models or sizes.
     None when fewer than two cells have both numbers: one point is no comparison.
     """
-    drawn = [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
+    drawn = _comparable(cells)
     if len(drawn) < 2:
         return None
-    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
-    description = ("Accuracy against speed. " if titled else "") + "; ".join(
-        title.replace("\n", ", ") for title in titles.values()
+    wide, narrow = (
+        _scatter(drawn, labels, look, f"{name}-{variant}", own, layout, front, t)
+        for variant, layout in (("wide", _WIDE), ("narrow", _NARROW))
     )
+    return Drawing(wide, narrow)
 
-    def draw(width: float, height: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
-            figure, axes = _canvas(width, height, font)
-            _draw_scatter(axes, drawn, labels, look, font, own, titled=titled)
-            return svg.render(figure, f"{name}-{variant}", description, titles)
 
-    return Drawing(draw(9.2, 4.9, 8.0, "wide"), draw(4.6, 4.8, 9.0, "narrow"))
+def untitled(
+    cells: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: _Look,
+    name: str,
+    own: Own,
+    *,
+    front: Sequence[str] | None = None,
+) -> str | None:
+    """The same for a column of a page that names the axes itself: nothing of it is in one language."""
+    drawn = _comparable(cells)
+    return None if len(drawn) < 2 else _scatter(drawn, labels, look, name, own, _NARROW, front, None)
 
 
 def distributions(
     relative: Mapping[str, NDArray[np.float64]],
     cells: Sequence[StoredCell],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     name: str,
+    t: Locale,
 ) -> Drawing | None:
     """Spread of single latencies relative to the reference's median in the same round, one row per cell.
 
@@ -107,20 +116,55 @@ def distributions(
         return None
     drawn.sort(key=lambda cell: (float(np.median(relative[cell.cell_id])), cell.cell_id))
     titles = {
-        f"cell:{cell.cell_id}": f"{labels[cell.cell_id]}\nmedian {number(float(np.median(values)), 3)} of PyTorch's"
-        f"\n{values.size} samples from {number(float(values.min()), 3)} to {number(float(values.max()), 3)}"
+        f"cell:{cell.cell_id}": "\n".join(
+            (
+                labels[cell.cell_id],
+                t("latency.median", median=number(float(np.median(values)), 3)),
+                t(
+                    "latency.samples",
+                    n=values.size,
+                    low=number(float(values.min()), 3),
+                    high=number(float(values.max()), 3),
+                ),
+            )
+        )
         for cell in drawn
         for values in (relative[cell.cell_id],)
     }
-    description = "Latency relative to PyTorch FP32. " + "; ".join(t.replace("\n", ", ") for t in titles.values())
+    description = t.sentences((t("latency.figure"), "; ".join(_on_a_line(titles))))
 
     def draw(width: float, row: float, font: float, variant: str) -> str:
-        with matplotlib.rc_context(svg.RC):
+        with svg.settings():
             figure, axes = _canvas(width, 0.75 + row * len(drawn), font)
-            _draw_distributions(axes, drawn, relative, labels, look, font, beside=variant == "wide")
+            _draw_distributions(axes, drawn, relative, labels, look, font, t, beside=variant == "wide")
             return svg.render(figure, f"{name}-{variant}", description, titles)
 
-    return Drawing(draw(9.2, 0.34, 8.0, "wide"), draw(4.6, 0.55, 9.0, "narrow"))
+    return Drawing(draw(_WIDE.width, 0.34, _WIDE.font, "wide"), draw(_NARROW.width, 0.55, _NARROW.font, "narrow"))
+
+
+def _comparable(cells: Sequence[StoredCell]) -> list[StoredCell]:
+    return [cell for cell in cells if cell.map50_95 is not None and cell.latency_ratio is not None]
+
+
+def _scatter(
+    drawn: Sequence[StoredCell],
+    labels: Mapping[str, str],
+    look: _Look,
+    name: str,
+    own: Own,
+    layout: _Layout,
+    front: Sequence[str] | None,
+    t: Locale | None,
+) -> str:
+    """One layout of the figure; without words (`t`) nothing of it is in one language."""
+    titles = {f"cell:{cell.cell_id}": _tooltip(cell, labels[cell.cell_id], own) for cell in drawn}
+    description = "; ".join(_on_a_line(titles))
+    if t is not None:
+        description = t.sentences((t("tradeoff.figure"), description))
+    with svg.settings():
+        figure, axes = _canvas(layout.width, layout.height, layout.font)
+        _draw_scatter(axes, drawn, labels, look, layout.font, own, front, t)
+        return svg.render(figure, name, description, titles)
 
 
 def _canvas(width: float, height: float, font: float) -> tuple[Figure, Axes]:
@@ -143,11 +187,11 @@ def _draw_scatter(
     axes: Axes,
     cells: Sequence[StoredCell],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     font: float,
     own: Own,
-    *,
-    titled: bool,
+    steps: Sequence[str] | None,
+    t: Locale | None,
 ) -> None:
     x = np.array([cell.latency_ratio for cell in cells], dtype=float)
     y = np.array([cell.map50_95 for cell in cells], dtype=float)
@@ -159,20 +203,24 @@ def _draw_scatter(
     axes.set_ylim(float(y_low.min()) - 0.14 * span, float(y_high.max()) + 0.16 * span)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 3)))
-    if titled:
-        axes.set_xlabel("Speed relative to PyTorch FP32 (log scale), faster →", color=svg.MUTED, fontsize=font)
-        axes.set_ylabel("mAP50-95, more accurate →", color=svg.MUTED, fontsize=font)
+    if t is not None:
+        yardstick = labels.get(cells[0].reference_id, USUAL) if steps is not None else USUAL
+        axes.set_xlabel(t("tradeoff.speed", yardstick=yardstick), color=svg.MUTED, fontsize=font)
+        axes.set_ylabel(t("tradeoff.map"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     error = max((own.cells[name] for name in {cell.reference_id for cell in cells} & own.cells.keys()), default=0.0)
     if error:
         axes.axvspan(1 / (1 + error), 1 + error, facecolor=(*matplotlib.colors.to_rgb(svg.MUTED), 0.12), linewidth=0)
     reference = next((cell for cell in cells if cell.is_reference), None)
-    if reference is not None and reference.map50_95 is not None:
+    edge, words = axes.get_xlim(), list[Text]()
+    lines = [np.array([(1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1])])]
+    if steps is None and reference is not None and reference.map50_95 is not None:
         floor = reference.map50_95 - TOLERANCE
         if axes.get_ylim()[0] < floor < axes.get_ylim()[1]:
             axes.axhline(floor, color=svg.MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
-            axes.annotate(
-                "0.01 below PyTorch FP32" if titled else f"{MINUS}0.01",
+            lines.append(np.array([(edge[0], floor), (edge[1], floor)]))
+            said = axes.annotate(
+                t("tradeoff.below") if t else f"{MINUS}0.01",
                 (1, floor),
                 xycoords=("axes fraction", "data"),
                 xytext=(-2, -3),
@@ -182,14 +230,19 @@ def _draw_scatter(
                 fontsize=font - 1,
                 color=svg.MUTED,
             )
-    front = pareto(list(zip(x, y, strict=True)))
+            words.append(said)
+    front = (
+        pareto(list(zip(x, y, strict=True)))
+        if steps is None
+        else frozenset(index for index, cell in enumerate(cells) if cell.cell_id in steps)
+    )
     order = sorted(front, key=lambda index: x[index])
     corners = np.column_stack([np.repeat(x[order], 2)[:-1], np.repeat(y[order], 2)[1:]])
     axes.plot(*corners.T, color=svg.MUTED, linewidth=1.0, zorder=1.5)
     largest = max((cell.size_bytes or 0 for cell in cells), default=0) or 1
     areas = [30 + 190 * (cell.size_bytes or 0) / largest for cell in cells]
     for index, cell in enumerate(cells):
-        colour = svg.colour(look.colours[cell.option])
+        colour = svg.colour(look[cell.option].colour)
         axes.errorbar(
             x[index],
             y[index],
@@ -204,24 +257,27 @@ def _draw_scatter(
             x[index],
             y[index],
             s=areas[index],
-            marker=look.markers[cell.precision],
+            marker=SHAPES[look[cell.option].shape],
             facecolors=(*matplotlib.colors.to_rgb(colour), 0.75 if index in front else 0.15),
             edgecolors=colour,
             linewidths=1.2,
             gid=f"cell:{cell.cell_id}",
             zorder=3,
         )
-    bars = [((x[i], y_low[i]), (x[i], y_high[i])) for i in range(len(cells))]
-    lines = [*pairwise(corners), *bars, ((1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1]))]
-    _place_labels(
-        axes,
-        [
-            (x[i], y[i], math.sqrt(areas[i]) / 2, shortened(labels[c.cell_id]) if i in front or c.is_reference else "")
-            for i, c in enumerate(cells)
-        ],
-        lines,
-        font,
-    )
+    lines.append(corners)
+    lines += [np.array([(x[i], y_low[i]), (x[i], y_high[i])]) for i in range(len(cells))]
+    lines += [np.array([(x_low[i], y[i]), (x_high[i], y[i])]) for i in range(len(cells))]
+    named = [
+        shortened(labels[cell.cell_id]) if index in front or _is_yardstick(cell, steps) else ""
+        for index, cell in enumerate(cells)
+    ]
+    points = [Named(x[i], y[i], math.sqrt(areas[i]) / 2, name) for i, name in enumerate(named)]
+    place(axes, points, lines, font, words=words)
+
+
+def _is_yardstick(cell: StoredCell, steps: Sequence[str] | None) -> bool:
+    """Whether a cell is what the others are held against."""
+    return cell.is_reference if steps is None else cell.cell_id == cell.reference_id
 
 
 def _error_bars(
@@ -252,78 +308,14 @@ def _ratio_axis(axes: Axes, low: float, high: float, text: Callable[[float], str
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
-def _place_labels(
-    axes: Axes,
-    points: Sequence[tuple[float, float, float, str]],
-    lines: Sequence[tuple[_Point, _Point]],
-    font: float,
-) -> None:
-    """Put each label beside its mark at the first place that covers no mark, no other label and none of the `lines`.
-
-    Tries eight directions at growing distance; a label that ends up far away gets a line to its mark.
-    """
-    figure = axes.figure
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
-    centres = [axes.transData.transform((x, y)) for x, y, _, _ in points]
-    taken = [
-        Bbox.from_extents(cx - r, cy - r, cx + r, cy + r)
-        for (cx, cy), (_, _, r, _) in zip(centres, points, strict=True)
-    ]
-    taken += [Bbox(np.sort(axes.transData.transform(np.asarray(line)), axis=0)).padded(1.5) for line in lines]
-    frame = axes.get_window_extent(renderer)
-    for (cx, cy), (x, y, radius, name) in zip(centres, points, strict=True):
-        if not name:
-            continue  # its mark is in the way of other names all the same
-        text = axes.annotate(
-            name,
-            (x, y),
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=font,
-            color=svg.INK,
-            ha="center",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": svg.MUTED, "linewidth": 0.6, "shrinkA": 2, "shrinkB": radius},
-        )
-        extent = text.get_window_extent(renderer)
-        # Helvetica-like page fonts are a little narrower than DejaVu: what fits here fits there.
-        half_w, half_h = extent.width / 2 + 1, extent.height / 2 + 0.5
-        best: tuple[float, float, float, float, Bbox] | None = None
-        for gap in (_NEAR, 10, 18, 28, 40):
-            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-                reach = radius + gap
-                ox, oy = dx * (reach + half_w) * (0.8 if dy else 1), dy * (reach + half_h)
-                box = Bbox.from_extents(cx + ox - half_w, cy + oy - half_h, cx + ox + half_w, cy + oy + half_h)
-                cost = sum(_overlap(box, other) for other in taken) + 4 * (
-                    box.width * box.height - _overlap(box, frame)
-                )
-                if best is None or cost < best[0] - 1e-6:
-                    best = (cost, ox, oy, gap, box)
-            if best is not None and best[0] < 1e-6:
-                break
-        if best is None:
-            continue
-        _, ox, oy, distance, box = best
-        text.set_position((ox, oy))
-        if distance <= _NEAR and text.arrow_patch is not None:
-            text.arrow_patch.set_visible(False)
-        taken.append(box)
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return float(max(width, 0) * max(height, 0))
-
-
 def _draw_distributions(
     axes: Axes,
     cells: Sequence[StoredCell],
     relative: Mapping[str, NDArray[np.float64]],
     labels: Mapping[str, str],
-    look: Styles,
+    look: _Look,
     font: float,
+    t: Locale,
     *,
     beside: bool,
 ) -> None:
@@ -331,18 +323,14 @@ def _draw_distributions(
     # One stalled inference must not flatten every other shape; the tooltip gives the true range.
     high = max(float(np.quantile(relative[cell.cell_id], 0.995)) for cell in cells)
     _ratio_axis(axes, float(everything.min()), high, lambda value: f"{number(100 * value, 0)} %")
-    axes.set_xlabel(
-        "Latency, as a share of PyTorch FP32's median in the same round (log scale)", color=svg.MUTED, fontsize=font
-    )
-    if not beside:
-        axes.set_xlabel("Latency as a share of PyTorch FP32's (log scale)", color=svg.MUTED, fontsize=font)
+    axes.set_xlabel(t("latency.axis" if beside else "latency.axis_narrow"), color=svg.MUTED, fontsize=font)
     axes.axvline(1.0, color=svg.MUTED, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     # A narrow page has its labels above the rows, so the shapes stay below them.
     peak = 0.72 if beside else 0.5
     for row, cell in enumerate(reversed(cells)):
         values = relative[cell.cell_id]
-        colour = svg.colour(look.colours[cell.option])
+        colour = svg.colour(look[cell.option].colour)
         grid, density = _density(values)
         fill = (*matplotlib.colors.to_rgb(colour), 0.3)
         axes.fill_between(
@@ -382,6 +370,10 @@ def _density(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     grid = np.linspace(logs.min() - reach, logs.max() + reach, 96)
     density = estimate(grid)
     return np.exp(grid), density / density.max()
+
+
+def _on_a_line(titles: Mapping[str, str]) -> list[str]:
+    return [title.replace("\n", ", ") for title in titles.values()]
 
 
 def _tooltip(cell: StoredCell, label: str, own: Own) -> str:

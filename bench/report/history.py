@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ from rich.text import Text
 
 from bench.files import replacing
 from bench.reasons import StoreError
-from bench.report.fitted import Column, print_fitted
+from bench.words.fitted import Column, print_fitted
+from bench.words.locale import Locale
 from bench.words.markdown import escaped
 from bench.words.numbers import MISSING, clean, megabytes, number, significant
 
@@ -25,23 +26,21 @@ Form = Literal["csv", "json", "markdown", "parquet"]
 Shown = Literal["runs", "cells", "metrics"]
 Row = Mapping[str, Any]
 
-_LEFT_OUT = "Left out at this width: {columns}."
 
-
-def print_rows(table: Shown, rows: Sequence[Row], console: Console) -> None:
+def print_rows(table: Shown, rows: Sequence[Row], console: Console, t: Locale) -> None:
     """Print rows of a table, as `bench.history.reading.rows` has them, or that there are none."""
     if not rows:
-        console.print("No row is left by these filters.")
+        console.print(t("history.none"))
         return
     print_fitted(
         rows,
-        _COLUMNS[table],
+        _columns(t)[table],
         console,
         name=lambda row: f"{_day(row)} {_text(row, 'run_id')}",
-        left_out=_LEFT_OUT,
+        left_out=lambda titles: t("left_out", columns=t("separator").join(titles)),
     )
     for key, name in sorted({(str(row["machine"]), str(row["machine_name"])) for row in rows}):
-        console.print(Text(f"{key}: {clean(name)}", style="dim"))
+        console.print(Text(f"{key}{t('colon')}{clean(name)}", style="dim"))
 
 
 def write(rows: Iterable[pa.RecordBatch], columns: Sequence[str], form: Form, path: Path) -> None:
@@ -116,45 +115,49 @@ def _day(row: Row) -> str:
     return MISSING if started is None else f"{started:%Y-%m-%d %H:%M}"
 
 
-def _left(title: str, name: str, drop: int = 0) -> Column[Row]:
-    return Column(title, lambda row: _text(row, name), drop, right=False)
+def _columns(t: Locale) -> Mapping[Shown, Sequence[Column[Row]]]:
+    """Columns of each table in order."""
 
+    def column(name: str, text: Callable[[Row], str], drop: int = 0, *, right: bool = True) -> Column[Row]:
+        return Column(t(f"history.column.{name}"), text, drop, right)
 
-_BEGUN: Column[Row] = Column("began", _day, right=False)
+    def left(name: str, key: str, drop: int = 0) -> Column[Row]:
+        return column(name, lambda row: _text(row, key), drop, right=False)
 
-_COLUMNS: Mapping[Shown, Sequence[Column[Row]]] = {
-    "runs": (
-        _BEGUN,
-        _left("machine", "machine"),
-        _left("sweep", "sweep", 4),
-        _left("model", "model", 6),
-        Column("measured", lambda row: f"{row['measured']} of {row['cells']}"),
-        Column("samples", lambda row: number(row["samples"], 0), 5),
-        Column("commit", lambda row: _text(row, "commit")[:10], 7, right=False),
-        _left("run", "run_id", 3),
-        _left("link", "link", 9),
-    ),
-    "cells": (
-        _BEGUN,
-        _left("machine", "machine", 2),
-        _left("cell", "cell_id"),
-        _left("status", "status"),
-        Column("mAP50-95", lambda row: number(row["map50_95"], 4)),
-        Column("p50 ms", lambda row: number(row["latency_p50_ms"], 2), 3),
-        Column("x PyTorch", lambda row: number(row["latency_ratio"], 2)),
-        Column("size MB", lambda row: number(megabytes(row["size_bytes"]), 1), 5),
-        Column("RSS MB", lambda row: number(megabytes(row["peak_rss_bytes"]), 0), 6),
-        _left("run", "run_id", 7),
-    ),
-    "metrics": (
-        _BEGUN,
-        _left("machine", "machine", 2),
-        _left("cell", "cell_id"),
-        _left("metric", "metric"),
-        Column("value", lambda row: significant(row["value"], 5)),
-        Column("low", lambda row: significant(row["low"], 5), 4),
-        Column("high", lambda row: significant(row["high"], 5), 4),
-        _left("unit", "unit", 3),
-        _left("run", "run_id", 7),
-    ),
-}
+    begun = column("began", _day, right=False)
+    return {
+        "runs": (
+            begun,
+            left("machine", "machine"),
+            left("sweep", "sweep", 4),
+            left("model", "model", 6),
+            column("measured", lambda row: t("history.measured", measured=row["measured"], cells=row["cells"])),
+            column("samples", lambda row: number(row["samples"], 0), 5),
+            column("commit", lambda row: _text(row, "commit")[:10], 7, right=False),
+            left("run", "run_id", 3),
+            left("link", "link", 9),
+        ),
+        "cells": (
+            begun,
+            left("machine", "machine", 2),
+            left("cell", "cell_id"),
+            left("status", "status"),
+            column("map", lambda row: number(row["map50_95"], 4)),
+            column("p50", lambda row: number(row["latency_p50_ms"], 2), 3),
+            column("ratio", lambda row: number(row["latency_ratio"], 2)),
+            column("size", lambda row: number(megabytes(row["size_bytes"]), 1), 5),
+            column("rss", lambda row: number(megabytes(row["peak_rss_bytes"]), 0), 6),
+            left("run", "run_id", 7),
+        ),
+        "metrics": (
+            begun,
+            left("machine", "machine", 2),
+            left("cell", "cell_id"),
+            left("metric", "metric"),
+            column("value", lambda row: significant(row["value"], 5)),
+            column("low", lambda row: significant(row["low"], 5), 4),
+            column("high", lambda row: significant(row["high"], 5), 4),
+            left("unit", "unit", 3),
+            left("run", "run_id", 7),
+        ),
+    }

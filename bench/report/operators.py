@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,25 +16,30 @@ TYPES, NAMES = 10, 5
 """How many are shown; the facts have more, operators.parquet all."""
 
 
-def print_operators(facts: Mapping[str, Any], console: Console) -> None:
-    """Print what `bench.decide.operators.facts` gave, or `why` there is nothing.  Nothing in it is markup."""
+def print_operators(facts: Mapping[str, Any], console: Console, say: Callable[[str], str] = str) -> None:
+    """Print what `bench.decide.operators.facts` gave, or `why` there is nothing.  Nothing in it is markup.
+
+    `say` makes another language's words of ours.
+    """
     if "why" in facts:
-        console.print(Text(summary(facts), style="dim"))
+        console.print(Text(say(summary(facts)), style="dim"))
         return
-    console.print(Text(summary(facts), style="bold"))
-    table = _table("type", ("base", "candidate"))
-    for one in (*facts["types"][:TYPES], {**facts, "type": "all", "share": None}):
+    console.print(Text(say(summary(facts)), style="bold"))
+    table = _table(say, "type", ("base", "candidate"))
+    for one in (*facts["types"][:TYPES], {**facts, "type": say("all"), "share": None}):
         table.add_row(Text(shortened(one["type"], 60)), str(one["base"]), str(one["candidate"]), *_times(one))
     console.print(table)
     if facts["names"]:
-        table = _table("operator on both sides", ())
+        table = _table(say, "operator on both sides", ())
         for one in facts["names"][:NAMES]:
             table.add_row(Text(shortened(one["name"], 60)), *_times(one))
         console.print(table)
     console.print(
         Text(
-            "Times of operators are those of the runtime's profiler, which costs time itself: they show where the "
-            "difference is. How large it is, the pairs say.",
+            say(
+                "Times of operators are those of the runtime's profiler, which costs time itself: they show where the "
+                "difference is. How large it is, the pairs say."
+            ),
             style="dim",
         )
     )
@@ -58,11 +63,11 @@ def _by_count(one: Mapping[str, Any]) -> int:
     return -abs(int(one["candidate"]) - int(one["base"]))
 
 
-def _table(first: str, counts: Sequence[str]) -> Table:
+def _table(say: Callable[[str], str], first: str, counts: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(Text(first))
+    table.add_column(Text(say(first)), overflow="fold")
     for title in (*counts, "base ms", "candidate ms", "difference", "share"):
-        table.add_column(Text(title), justify="right")
+        table.add_column(Text(say(title)), justify="right")
     return table
 
 

@@ -6,13 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.places import REPORTS
 from bench.reasons import Status
 from bench.store.reading import Run, StoredCell
-from bench.words.locale import Locale, load
+from bench.words.locale import Locale, texts
 from bench.words.numbers import MISSING, clean
-
-TEXTS = REPORTS / "locale" / "terminal"
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,12 @@ class ProblemGroup:
 
 def words(language: str) -> Locale:
     """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
-    return load(TEXTS)[language]
+    return texts("terminal", language)
 
 
 def problems(run: Run, locale: Locale) -> tuple[ProblemGroup, ...]:
     """Cells that lack numbers, by status and reason code, equal texts together; measured ones if they have a reason."""
-    groups = []
+    groups, report = [], texts("report", locale.language)
     for status in (Status.INVALID, Status.FAILED, Status.SKIPPED, Status.MEASURED):
         cells = [cell for cell in run.with_status(status) if cell.reason_code or status is not Status.MEASURED]
         for code in dict.fromkeys(cell.reason_code for cell in cells):
@@ -57,7 +54,7 @@ def problems(run: Run, locale: Locale) -> tuple[ProblemGroup, ...]:
                     key = cell.reason if status is not Status.INVALID else f"{cell.reason}\0{cell.cell_id}"
                     by_text.setdefault(key, []).append(cell)
             listed = tuple(
-                Problem(same[0].reason, tuple(same), differences(same[0]) if status is Status.INVALID else ())
+                Problem(same[0].reason, tuple(same), differences(same[0], report) if status is Status.INVALID else ())
                 for same in by_text.values()
             )
             groups.append(ProblemGroup(status.value, code, explanation(code, locale), listed))
@@ -69,10 +66,10 @@ def explanation(code: str, locale: Locale) -> str:
     return locale.strings.get(f"reason.{code}", locale("unknown"))
 
 
-def differences(cell: StoredCell) -> tuple[tuple[str, str, str], ...]:
-    """(key, asked, ran) for every expected key that the runtime did not confirm."""
+def differences(cell: StoredCell, locale: Locale) -> tuple[tuple[str, str, str], ...]:
+    """(key, asked, ran) for every expected key that the runtime did not confirm, in the words of the report."""
     return tuple(
-        (key, asked, cell.attested.get(key, "not reported"))
+        (key, asked, cell.attested.get(key, locale("attestation.not_reported")))
         for key, asked in cell.expected.items()
         if not confirms(asked, cell.attested.get(key))
     )
@@ -83,7 +80,9 @@ def confirms(asked: str, ran: str | None) -> bool:
     return ran is not None and asked.casefold() == ran.casefold()
 
 
-def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tuple[tuple[str, str], ...]], ...]]:
+def attestation(
+    run: Run, locale: Locale
+) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tuple[tuple[str, str], ...]], ...]]:
     """Keys, and per cell the (text, mark) of each key; mark is yes, no or empty where nothing was asked.
 
     Keys that something was asked of come first, then the others in the order in which they first appear.  A value that
@@ -92,16 +91,21 @@ def attestation(run: Run) -> tuple[tuple[str, ...], tuple[tuple[StoredCell, tupl
     cells = tuple(cell for cell in run.cells if cell.attested or cell.expected)
     keys = dict.fromkeys(key for cell in cells for key in cell.expected)
     keys |= dict.fromkeys(key for cell in cells for key in cell.attested if key != "declared")
-    return tuple(keys), tuple((cell, tuple(_attested(cell, key) for key in keys)) for cell in cells)
+    return tuple(keys), tuple((cell, tuple(_attested(cell, key, locale) for key in keys)) for cell in cells)
 
 
-def _attested(cell: StoredCell, key: str) -> tuple[str, str]:
+def asked(run: Run) -> int:
+    """How many keys of `attestation` something was asked of; they are its first."""
+    return len({key for cell in run.cells for key in cell.expected})
+
+
+def _attested(cell: StoredCell, key: str, locale: Locale) -> tuple[str, str]:
     """Text and mark of a key of a cell's attestation."""
     ran, asked = cell.attested.get(key), cell.expected.get(key)
     if asked is not None and not confirms(asked, ran):
-        return f"{ran or 'not reported'}, asked {asked}", "no"
+        return locale("attestation.asked", ran=ran or locale("attestation.not_reported"), asked=asked), "no"
     if key in cell.declared:
-        return f"{ran or ''} (declared)".lstrip(), ""
+        return locale("attestation.declared", ran=ran) if ran else locale("attestation.declared_alone"), ""
     return ran or MISSING, "" if asked is None else "yes"
 
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from bench.decide.deploy.candidates import fields
+from bench.decide.deploy.candidates import fields, joint
+from bench.decide.deploy.recommend import limits, recommend
 from bench.decide.timings import Own, own, timings
 from bench.files import replacing
 from bench.places import REPORTS
 from bench.reasons import UsageError
-from bench.report import checked, durations, figures, highlights, outcomes, photo, tables
+from bench.report import checked, durations, figures, highlights, marks, meanings, outcomes, photo, tables
 from bench.report.checked import Checked
+from bench.report.marks import Mark
+from bench.report.recommendation import StepTable, answer, step_table, steps, words
 from bench.store import reading as run
 from bench.store.baselines import IDENTITY
-from bench.store.reading import Point, Run
-from bench.words.numbers import count, interval, number, precision_name
+from bench.store.reading import Point, Run, StoredCell
+from bench.words.locale import Language, Locale, texts
+from bench.words.messages import messages
+from bench.words.numbers import MISSING, interval, number, precision_name
 
 # The images folder is a path on the machine that measured; a report is made to be handed on.  Notes on the data stand
 # in its summary.
@@ -57,7 +64,19 @@ class Section:
     undrawn: tuple[str, ...]
 
 
-def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: float = 0.25) -> Path:
+@dataclass(frozen=True)
+class Overall:
+    """The choice among several models or sizes at one place: in words, step by step, and drawn."""
+
+    title: str
+    answer: tuple[str, ...]
+    table: StepTable | None
+    scatter: figures.Drawing | None
+
+
+def build(
+    run_dir: Path, out: Path, *, image: Path | None = None, min_score: float = 0.25, language: Language = "en"
+) -> Path:
     """Write the report of the run in `run_dir` to the file `out` and return its path.
 
     `image` is the picture to draw detections on (None: chosen from the run); `min_score` the confidence from which
@@ -65,13 +84,16 @@ def build(run_dir: Path, out: Path, *, image: Path | None = None, min_score: flo
     Raises bench.reasons.StoreError for a run that cannot be read, bench.reasons.UsageError for an `image` that is not
     one of the run's, a vendored file that was changed, or an `out` that cannot be written.
     """
-    html = render(run.load(run_dir), image=image, min_score=min_score, check=checked.read(run_dir))
+    check = checked.read(run_dir, language)
+    html = render(run.load(run_dir), image=image, min_score=min_score, check=check, language=language)
     _write(out, html)
     return out
 
 
-def render(data: Run, *, image: Path | None, min_score: float, check: Checked | None = None) -> str:
-    """The report's HTML, with the check that the run was held to.  Equal runs give equal text."""
+def render(
+    data: Run, *, image: Path | None, min_score: float, check: Checked | None = None, language: Language = "en"
+) -> str:
+    """The report's HTML in a language, with the check that the run was held to.  Equal runs give equal text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(REPORTS / "templates"),
         autoescape=True,
@@ -80,12 +102,15 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         lstrip_blocks=True,
     )
     names = {cell.option: cell.option_name for cell in data.cells}
+    t, terminal = texts("report", language), outcomes.words(language)
     environment.filters |= {"option": lambda one: names.get(one, one), "precision": precision_name, "num": number}
-    environment.globals |= {"interval": interval, "plural": count, "zip": zip}
+    environment.filters |= {"status": lambda one: terminal(f"status.{one}")}
+    environment.globals |= {"interval": interval, "zip": zip, "said": messages(language), **_sayings(data, t)}
     scripts, styles = _inline(_SCRIPT), _inline(_STYLE)
-    look = figures.styles(data.cells)
-    keys, attested = outcomes.attestation(data)
+    look = marks.marks(cell.option for cell in data.cells)
+    keys, attested = outcomes.attestation(data, t)
     errors = own(data, timings(data.samples))
+    told = meanings.meanings(language)
     return environment.get_template("report.html.j2").render(
         run=data,
         check=check,
@@ -93,31 +118,40 @@ def render(data: Run, *, image: Path | None, min_score: float, check: Checked | 
         scripts=scripts,
         styles=styles,
         look=look,
+        shapes=marks.symbols(),
         counts=tables.overview(data),
-        machine=_machine(data),
-        sections=_sections(data, look, errors),
-        comparison=tables.comparison(data, errors),
+        machine=_machine(data, t),
+        subject=t("separator").join(t(f"lead.{what}", name=name) for what, name in data.subjects),
+        overall=_overall(data, look, errors, t),
+        sections=_sections(data, look, errors, t),
+        comparison=tables.comparison(data, errors, t, told),
+        precisions={
+            cell.name: text
+            for cell in data.measured
+            if (text := told.precisions.get((cell.option, cell.precision), ""))
+        },
+        missing=MISSING,
         references=tables.references(data, errors),
-        shared_error=tables.SHARED,
-        latency=tables.latency_detail(data),
-        object_sizes=tables.object_sizes(data),
+        latency=tables.latency_detail(data, t),
+        object_sizes=tables.object_sizes(data, t),
         classes=tables.classes(data),
-        photo=photo.build(data, image, min_score),
+        photo=photo.build(data, image, min_score, t),
         min_score=min_score,
-        problems=outcomes.problems(data, outcomes.words("en")),
+        problems=outcomes.problems(data, terminal),
         attestation_keys=keys,
+        asked=outcomes.asked(data),
         attestation=attested,
         environment=[facts for facts in outcomes.environment(data, _HIDDEN) if facts[0] not in _LEFT_OUT],
         durations=durations.steps(data),
         slowest=durations.slowest(data),
-        tolerance=highlights.TOLERANCE,
     )
 
 
-def point_title(point: Point) -> str:
+def point_title(point: Point, t: Locale) -> str:
     """A point in words: `yolo11n, 640 px, batch 1, cpu, 2 threads`."""
     model, imgsz, batch, target, threads = point
-    return f"{model}, {imgsz} px, batch {batch}, {target}, {count(threads, 'thread')}"
+    many = t.count("count.thread", threads)
+    return t("point.title", model=model, imgsz=imgsz, batch=batch, target=target, threads=many)
 
 
 def vendored(kind: str) -> dict[str, str]:
@@ -172,7 +206,25 @@ def _policy(scripts: tuple[Inline, ...], styles: tuple[Inline, ...]) -> Markup:
     return Markup("; ".join(f"{name} {value}" for name, value in parts.items()))  # noqa: S704 - as above
 
 
-def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ...]:
+def _sayings(data: Run, t: Locale) -> dict[str, Any]:
+    """What the templates call for words of a language."""
+
+    def rich(key: str, **values: Markup) -> Markup:
+        """A text whose gaps are filled with markup."""
+        return escape(t.strings[key]).format(**values)
+
+    def sentences(*said: str) -> Markup:
+        """Sentences after one another, text or markup; Chinese has no blank between them."""
+        return escape("" if t.language == "zh" else " ").join(one for one in said if one)
+
+    def labels(cells: Iterable[StoredCell]) -> str:
+        """The names of cells."""
+        return t("separator").join(data.labels[cell.cell_id] for cell in cells)
+
+    return {"t": t, "rich": rich, "sentences": sentences, "labels": labels}
+
+
+def _sections(data: Run, look: Mapping[str, Mark], errors: Own, t: Locale) -> tuple[Section, ...]:
     relative = tables.relative_latency(data)
     choices = {field.point: field for field in fields(data)}
     sections = []
@@ -183,29 +235,43 @@ def _sections(data: Run, look: figures.Styles, errors: Own) -> tuple[Section, ..
         short = run.label(cells)
         sections.append(
             Section(
-                point_title(point),
-                highlights.highlights(cells, choices.get(point), errors),
-                figures.scatter(cells, short, look, f"s{index}", errors),
-                figures.distributions(relative, cells, short, look, f"d{index}"),
+                point_title(point, t),
+                highlights.highlights(cells, choices.get(point), errors, t),
+                figures.scatter(cells, short, look, f"s{index}", errors, t),
+                figures.distributions(relative, cells, short, look, f"d{index}", t),
                 missing,
             )
         )
     return tuple(sections)
 
 
-def _machine(data: Run) -> tuple[str, ...]:
+def _overall(data: Run, look: Mapping[str, Mark], errors: Own, t: Locale) -> tuple[Overall, ...]:
+    """Every place with several models or sizes."""
+    locale, found = words(t.language), []
+    for index, field in enumerate(joint(data)):
+        told = recommend(field.candidates, limits(), field.pairs)
+        _, _, batch, target, threads = field.point
+        many = t.count("count.thread", threads)
+        title = t("point.title", model=field.model, imgsz=field.imgsz, batch=batch, target=target, threads=many)
+        front = [one.cell_id for one in steps(field, told)]
+        drawing = figures.scatter(field.cells, run.label(field.cells), look, f"o{index}", errors, t, front=front)
+        found.append(Overall(title, answer(field, told, locale), step_table(field, told, locale), drawing))
+    return tuple(found)
+
+
+def _machine(data: Run, t: Locale) -> tuple[str, ...]:
     """The machine in a few words: processor, logical CPUs, memory, accelerators, system."""
     cores = data.fact("cpu_cores_logical", scope="machine")
     memory = data.fact("memory_bytes", scope="machine")
-    words = [
+    parts = [
         data.fact("cpu", scope="machine"),
-        count(int(cores), "logical CPU") if cores.isdigit() else "",
-        f"{number(int(memory) / 1e9, 0)} GB memory" if memory.isdigit() else "",
+        t.count("count.cpu", int(cores)) if cores.isdigit() else "",
+        t("machine.memory", gb=number(int(memory) / 1e9, 0)) if memory.isdigit() else "",
         data.fact("accelerators", scope="machine"),
         data.fact("system", scope="machine"),
-        "virtual machine" if data.fact("virtual_machine", scope="machine") == "true" else "",
+        t("machine.virtual") if data.fact("virtual_machine", scope="machine") == "true" else "",
     ]
-    return tuple(word for word in words if word)
+    return tuple(part for part in parts if part)
 
 
 def _write(out: Path, html: str) -> None:

@@ -13,15 +13,29 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from bench.reasons import UsageError
 from bench.report.svg import PALETTE_SIZE
 from bench.store.reading import Run, StoredCell
+from bench.words.locale import Locale
 from bench.words.numbers import clean, number
 
 _LONGEST_SIDE = 900
 _LABELLED = 14
+_LINES = 30  # captions as high as the picture is wide
+_BROAD = 0.62  # of a letter's height that it is wide at most, on average
 _SAME_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class Label:
+    """A caption whose line begins at `x`, `y` of the picture, or ends there where `ends`."""
+
+    text: str
+    x: float
+    y: float
+    ends: bool
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Box:
     h: float
     colour: int
     correct: bool
-    label: str
+    label: Label | None
     tooltip: str
 
 
@@ -67,8 +81,13 @@ class Photo:
     legend: tuple[tuple[str, int], ...]
     panels: tuple[Panel, ...]
 
+    @property
+    def letters(self) -> float:
+        """Height of a caption in pixels of the picture."""
+        return self.width / _LINES
 
-def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
+
+def build(run: Run, image: Path | None, min_score: float, t: Locale) -> Photo | None:
     """Choose the image and draw it for every measured cell; None when the run holds no image or no measured cell.
 
     The image is `image` when given, else the one the run names as `report_image_id`, else the one with most objects.
@@ -84,10 +103,7 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
     picture = _read(path) if path is not None else None
     if picture is None:
         height, width = _extent(every)
-        uri, note = (
-            "",
-            "The image itself was not found, so the boxes are drawn on a plain canvas of about its proportions.",
-        )
+        uri, note = "", t("detections.plain")
     else:
         height, width = picture.shape[:2]
         uri, note = _data_uri(picture), ""
@@ -101,9 +117,9 @@ def build(run: Run, image: Path | None, min_score: float) -> Photo | None:
         found = by_cell.get(cell.cell_id, empty).sort_values("score", ascending=False, kind="stable")
         reference = run.reference_for(cell)
         baseline = by_cell.get(reference.cell_id, empty) if reference is not None else empty
-        panels.append(_panel(cell, found, baseline, reference is not None, colours, names))
+        panels.append(_panel(cell, found, baseline, reference is not None, colours, names, width, t))
     objects = int(truth.loc[(truth["image_id"] == image_id) & (truth["category_id"] >= 0), "objects"].sum())
-    legend = tuple((names.get(category, f"class {category}"), colours[category]) for category in colours)
+    legend = tuple((names.get(one) or t("detections.class", n=one), colour) for one, colour in colours.items())
     return Photo(clean(file_name), width, height, uri, note, objects, legend, tuple(panels))
 
 
@@ -182,15 +198,18 @@ def _panel(
     compared: bool,
     colours: dict[int, int],
     names: dict[int, str],
+    width: int,
+    t: Locale,
 ) -> Panel:
-    boxes = []
+    boxes: list[Box] = []
+    covered: list[tuple[float, float, float, float]] = []
     records: list[dict[Any, Any]] = found.to_dict("records")
     for position, row in enumerate(records):
         category = int(row["category_id"])
-        name = names.get(category, f"class {category}")
+        name = names.get(category) or t("detections.class", n=category)
         correct = bool(int(row["matched"]) & 1)
         caption = f"{name} {number(float(row['score']), 2)}"
-        verdict = "matches an object at IoU 0.50" if correct else "matches no object at IoU 0.50"
+        verdict = t("detections.matches" if correct else "detections.matches_none")
         boxes.append(
             Box(
                 round(float(row["x"]), 1),
@@ -199,13 +218,31 @@ def _panel(
                 round(float(row["h"]), 1),
                 colours[category],
                 correct,
-                caption if position < _LABELLED else "",
+                _label(caption, row, width, covered) if position < _LABELLED else None,
                 f"{caption}\n{verdict}",
             )
         )
     same = _common(found, baseline)
     correct_count = sum(box.correct for box in boxes)
     return Panel(cell, tuple(boxes), correct_count, same, len(found) - same, len(baseline) - same, compared)
+
+
+def _label(
+    caption: str, row: dict[Any, Any], width: int, covered: list[tuple[float, float, float, float]]
+) -> Label | None:
+    """The caption above a box, where it lies on no other; what it covers is added to `covered`."""
+    high = width / _LINES
+    long = _BROAD * high * cell_len(caption)
+    ends = row["x"] > 0.6 * width
+    x, y = float(row["x"] + (row["w"] if ends else 0)), max(float(row["y"]) - high / 4, high)
+    left = x - long if ends else x
+    place = (left, y - high, left + long, y + high / 4)
+    if any(
+        place[0] < other[2] and other[0] < place[2] and place[1] < other[3] and other[1] < place[3] for other in covered
+    ):
+        return None
+    covered.append(place)
+    return Label(caption, round(x, 1), round(y, 1), ends)
 
 
 def _common(found: pd.DataFrame, baseline: pd.DataFrame) -> int:

@@ -7,30 +7,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text as Line
 
-from bench.decide.deploy.candidates import Field
-from bench.decide.deploy.recommend import FRONT, QUANTITIES, Choice, Figure, Outcome, Recommendation, Standing
-from bench.places import REPORTS
-from bench.report.fitted import Column, print_fitted
+from bench.decide.deploy.candidates import Field, Passed
+from bench.decide.deploy.front import GAIN, front
+from bench.decide.deploy.recommend import (
+    FRONT,
+    QUANTITIES,
+    Candidate,
+    Choice,
+    Figure,
+    Outcome,
+    Recommendation,
+    Standing,
+)
 from bench.stats import Interval
-from bench.words.locale import Locale, load
+from bench.words.fitted import Column, print_fitted, print_folded
+from bench.words.locale import Language, Locale, texts
+from bench.words.messages import messages
 from bench.words.numbers import MISSING, interval, number
 
-Language = Literal["en", "zh"]
-TEXTS = REPORTS / "locale" / "recommend"
 _DROPPED = {"latency": 0, "throughput": 5, "time": 3, "loss": 0, "map": 6, "size": 0, "memory": 4, "packages": 7}
 """Columns of figures in their order, with how soon each is left out on a narrow terminal; 0 is never."""
-CAVEATS = ("place", "elsewhere", "time", "reference", "ties", "accuracy", "ends", "footprint")
+CAVEATS = ("place", "yardstick", "elsewhere", "time", "reference", "ties", "accuracy", "ends", "footprint")
 
 
 def words(language: Language) -> Locale:
     """The texts of a language.  Raises UsageError when the files of the two languages differ in their keys."""
-    return load(TEXTS)[language]
+    return texts("recommend", language)
 
 
 def shown(name: str, figure: Figure | None) -> str:
@@ -114,13 +122,14 @@ def summary(found: Recommendation, locale: Locale, names: Mapping[str, str]) -> 
 
 def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
     """What the ranking holds for, and what it cannot know."""
-    model, imgsz, batch, target, threads = field.point
+    _, _, batch, target, threads = field.point
     gaps = {
-        "model": model, "imgsz": imgsz, "batch": batch, "target": target, "threads": threads,
-        "machine": field.machine or MISSING, "images": field.images,
+        "model": field.model, "imgsz": field.imgsz, "batch": batch, "target": target, "threads": threads,
+        "machine": field.machine or MISSING, "images": field.images, "yardstick": field.yardstick,
     }  # fmt: skip
     error = field.reference_error
-    told = [key for key in CAVEATS if key != "reference" or error is not None]
+    left_out = {"reference": error is None, "yardstick": not field.several}
+    told = [key for key in CAVEATS if not left_out.get(key)]
     return tuple(locale(f"caveat.{key}", error=number(100 * (error or 0), 1), **gaps) for key in told)
 
 
@@ -131,14 +140,80 @@ def names_of(field: Field, locale: Locale) -> dict[str, str]:
     }
 
 
+def answer(field: Field, found: Recommendation, locale: Locale) -> tuple[str, ...]:
+    """The answer for a scope, of one model and size or of several, in one or a few sentences."""
+    names, climbed = names_of(field, locale), steps(field, found)
+    if not climbed:
+        return summary(found, locale, names)
+    ends = {"fastest": names[climbed[0].cell_id], "accurate": names[climbed[-1].cell_id]}
+    return (locale("summary.front" if len(climbed) > 1 else "summary.step", gain=limit(GAIN), **ends),)
+
+
+def steps(field: Field, found: Recommendation) -> tuple[Candidate, ...]:
+    """The front under the limits of a recommendation, where there are several models or sizes; else nothing."""
+    return front(field.candidates, found.limits, field.pairs) if field.several else ()
+
+
+def step_columns(locale: Locale, names: Mapping[str, str]) -> list[Column[Candidate]]:
+    """Columns of the front: what is the answer from which time on, and how accurate, fast and large it is."""
+    return [
+        Column(locale("front.deploy"), lambda one: names[one.cell_id], right=False),
+        Column(locale("front.from"), lambda one: shown("latency", one.figures["latency"])),
+        Column(locale("column.map"), lambda one: shown("map", one.figures["map"]).partition(" ")[0]),
+        Column(locale("front.behind"), lambda one: shown("loss", one.deficit), 2),
+        Column(locale("column.throughput"), _per_second, 1),
+        Column(locale("column.size"), lambda one: shown("size", one.figures["size"]), 3),
+    ]
+
+
+def step_rule(locale: Locale) -> str:
+    """How the steps of the front came about."""
+    return locale("front.rule", gain=limit(GAIN))
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """The front for a page: a heading, titles of columns, a line of texts per step, and notes on them."""
+
+    heading: str
+    titles: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def step_table(field: Field, found: Recommendation, locale: Locale) -> StepTable | None:
+    """The front of a scope; None where it is of one model and size, or nothing meets every limit."""
+    climbed, columns = steps(field, found), step_columns(locale, names_of(field, locale))
+    if not climbed:
+        return None
+    lines = tuple(tuple(column.text(one) for column in columns) for one in climbed)
+    notes = (step_rule(locale), locale("caveat.yardstick", yardstick=field.yardstick))
+    return StepTable(locale("front.heading"), tuple(column.title for column in columns), lines, notes)
+
+
+def _per_second(one: Candidate) -> str:
+    return shown("throughput", one.figures["throughput"]).partition(" ")[0]
+
+
 def print_recommendation(field: Field, found: Recommendation, locale: Locale, console: Console) -> None:
     """Print the answer, a table of those that meet every limit, why each other one does not, and the caveats.
 
     Names and reasons are shown as text, never as markup.
     """
     names = names_of(field, locale)
-    for sentence in summary(found, locale, names):
-        console.print(Line(sentence, style="bold"))
+    for sentence in answer(field, found, locale):
+        print_folded(sentence, console, style="bold")
+    climbed = steps(field, found)
+    if climbed:
+        console.print(Line(f"\n{locale('front.heading')}", style="bold"))
+        print_fitted(
+            climbed,
+            step_columns(locale, names),
+            console,
+            name=lambda one: names[one.cell_id],
+            left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
+        )
+        print_folded(step_rule(locale), console, style="dim")
     meets = found.of(Standing.MEETS)
     if meets:
         console.print(Line(f"\n{locale('standing.meets')}", style="bold"))
@@ -147,7 +222,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             _columns(locale, names),
             console,
             name=lambda choice: f"{choice.rank} {names[choice.candidate.cell_id]}",
-            left_out=locale.strings["panel.left_out"],
+            left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
             named=2,
         )
     for standing in Standing:
@@ -157,26 +232,29 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console.print(Line(f"\n{locale(heading)}", style="bold"))
         for choice in group:
             because = locale("clauses").join(reasons(choice, found, locale, names))
-            console.print(Line(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}"))
+            print_folded(f"  {names[choice.candidate.cell_id]}{locale('colon')}{because}", console)
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        console.print(Line(f"  {one.name}{locale('colon')}{one.status}: {' '.join(one.reason.split())}"))
+        print_folded(f"  {one.name}{locale('colon')}{_passed(one, locale)}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
-        console.print(Line(f"  {sentence}"))
+        print_folded(f"  {sentence}", console)
 
 
 def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) -> str:
     """The same as JSON: figures as numbers with the ends of their intervals, and the words."""
     names = names_of(field, locale)
-    model, imgsz, batch, target, threads = field.point
+    _, _, batch, target, threads = field.point
+    models, sizes = (list(dict.fromkeys(point[place] for point in field.points)) for place in (0, 1))
+    model, imgsz = (many if field.several else many[0] for many in (models, sizes))
     value: dict[str, Any] = {
         "run_id": run_id,
         "machine": field.machine,
         "scope": {"model": model, "imgsz": imgsz, "batch": batch, "target": target, "threads": threads},
         "limits": dict(found.limits),
-        "summary": summary(found, locale, names),
+        "summary": answer(field, found, locale),
+        "front": [one.cell_id for one in steps(field, found)],
         "choices": [_choice(choice, found, locale, names) for choice in found.choices],
         "not_considered": [
             {"cell_id": one.cell_id, "name": one.name, "status": one.status, "reason": one.reason}
@@ -222,6 +300,12 @@ def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         "why": reasons(choice, found, locale, names),
         "reproduce": candidate.reproduce,
     }
+
+
+def _passed(one: Passed, locale: Locale) -> str:
+    """Why a cell could not be considered."""
+    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
+    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def _clause(standing: Standing, outcome: Outcome, name: str, figure: Figure | None) -> str:

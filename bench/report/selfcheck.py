@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ def sheets(facts: Mapping[str, Any]) -> list[Sheet]:
     if facts.get("size"):
         found.append(_sizes(facts["size"]))
     return found
+
+
+def said(sheet: Sheet, say: Callable[[str], str]) -> Sheet:
+    """A table in the words that `say` makes of ours."""
+    rows = tuple(tuple(map(say, row)) for row in sheet.rows)
+    return Sheet(say(sheet.title), tuple(map(say, sheet.header)), rows, say(sheet.note))
 
 
 def document(folder: Path) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -39,6 +41,14 @@ def colour(index: int) -> str:
     return f"#0201{index % PALETTE_SIZE:02x}"
 
 
+@contextmanager
+def settings() -> Iterator[None]:
+    """matplotlib as `render` needs it.  The page's font shows the words, so matplotlib's may lack their characters."""
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 _CLASSES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     colour(index): f"c{index}" for index in range(PALETTE_SIZE)
 }
@@ -51,7 +61,7 @@ def render(figure: Figure, name: str, description: str, titles: Mapping[str, str
     `titles` maps a matplotlib gid to the tooltip of that group.  The text is the same for the same figure, always.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context(RC):
+    with settings():
         FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]  # matplotlib is typed in part
             buffer, metadata={"Date": None, "Creator": None}
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from bench.decide.timings import Own
 from bench.reasons import Status
+from bench.report.meanings import Meanings
 from bench.report.retention import retention
+from bench.report.views import ClassTable, Column, Group, Table, Value
 from bench.store.reading import Run, StoredCell
+from bench.words.locale import Locale
+from bench.words.messages import messages
 from bench.words.numbers import (
-    CORRECTNESS_ONLY,
     MISSING,
-    OUTSIDE_GUIDE,
     TIMES,
-    count,
     interval,
     megabytes,
     number,
@@ -27,78 +28,53 @@ from bench.words.numbers import (
     times,
 )
 
-SHARED = "ratios to it share that error, and the intervals beside them leave it out."
-"""What is said of a reference's own error."""
 _COMPUTE = "Arithmetic the runtime says its convolutions ran in; declared: taken from the request or the file, not read"
 
 
-@dataclass(frozen=True)
-class Value:
-    """One table cell: `text`, a smaller `note` under it, the number or text to sort by, and a mark for the style."""
+def comparison(run: Run, own: Own, t: Locale, meanings: Meanings | None = None) -> Table:
+    """One row per measured cell, in the order of the run; `own` holds what the times are known to.
 
-    text: str
-    order: str = ""
-    note: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One table column.  `kind` is text or num; `choices` is True when the page offers its values as a filter."""
-
-    group: str
-    title: str
-    unit: str
-    help: str
-    kind: str
-    value: Callable[[StoredCell], Value]
-    choices: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready for the template: header groups as (title, span), columns, and rows of values with their cell."""
-
-    groups: tuple[tuple[str, int], ...]
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[StoredCell, tuple[Value, ...]], ...]
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """mAP50-95 per class: the reference's value, and each other cell's difference with a shade from -3 to 3."""
-
-    reference: StoredCell
-    cells: tuple[StoredCell, ...]
-    rows: tuple[tuple[str, str, tuple[Value, ...]], ...]
-
-
-def comparison(run: Run, own: Own) -> Table:
-    """One row per measured cell, in the order of the run; `own` holds what the times are known to."""
+    `meanings` explains names where they stand.  Folded is what is the same in every row, and what few decide by.
+    """
+    told = meanings or Meanings()
+    same = {name: len({getattr(cell, name) for cell in run.measured}) < 2 for name in ("target", "imgsz", "threads")}
     varies = {len({getattr(cell, name) for cell in run.measured}) > 1: name for name in ("model",)}
     batches = has_batches(run)
     columns = [
-        Column("What ran", "Option", "", "Deployment option", "text", lambda cell: _option(run, cell), choices=True),
-        _words(
-            "What ran", "Precision", "Precision asked for", lambda cell: precision_name(cell.precision), choices=True
-        ),
+        Column("What ran", "Option", "", "Deployment option", "text", lambda cell: _option(run, cell, t), choices=True),
+        Column("What ran", "Precision", "", "Precision asked for", "text", lambda c: _precision(c, told), choices=True),
         _words("What ran", "Compute", _COMPUTE, _compute, choices=True),
-        _words("What ran", "Target", "Hardware the cell ran on", lambda cell: cell.target, choices=True),
+        Column(
+            "What ran",
+            "Target",
+            "",
+            "Hardware the cell ran on",
+            "text",
+            lambda cell: Value(cell.target, cell.target, meaning=told.targets.get(cell.target, "")),
+            choices=True,
+            folded=same["target"],
+        ),
         *([_words("What ran", "Model", "Checkpoint", lambda cell: cell.model, choices=True)] if True in varies else []),
-        _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
+        _folded(
+            _figure("What ran", "Input", "px", "Side of the square network input", lambda cell: cell.imgsz, 0),
+            when=same["imgsz"],
+        ),
         *(
             [_figure("What ran", "Batch", "images", "Images per inference", lambda cell: cell.batch, 0)]
             if batches
             else []
         ),
-        _figure("What ran", "Threads", "", "Intra-op threads; the guest is pinned to as many CPUs", _threads, 0),
+        _folded(
+            _figure("What ran", "Threads", "", "Intra-op threads; the guest is pinned to as many CPUs", _threads, 0),
+            when=same["threads"],
+        ),
         Column(
             "Accuracy",
             "mAP50-95",
             "0..1",
             "COCO mAP over IoU 0.50 to 0.95; below it the number of images where they are fewer than the reference's",
             "num",
-            lambda cell: _map(run, cell),
+            lambda cell: _map(run, cell, t),
         ),
         Column(
             "Accuracy",
@@ -106,7 +82,7 @@ def comparison(run: Run, own: Own) -> Table:
             "95 % interval",
             "Difference to PyTorch FP32 on the same images, with its 95 % paired bootstrap interval",
             "num",
-            _delta,
+            lambda cell: _delta(cell, t),
         ),
         Column(
             "Accuracy",
@@ -115,9 +91,10 @@ def comparison(run: Run, own: Own) -> Table:
             "Share of PyTorch FP32's mAP50-95 that is shown to be kept, in MLPerf's classes of 99 % and 95 %; "
             "open where the interval holds 95 %",
             "num",
-            _kept,
+            lambda cell: _kept(cell, t),
+            folded=True,
         ),
-        _figure("Accuracy", "mAP50", "0..1", "COCO mAP at IoU 0.50", lambda cell: cell.map50, 4),
+        _folded(_figure("Accuracy", "mAP50", "0..1", "COCO mAP at IoU 0.50", lambda cell: cell.map50, 4)),
         Column(
             "Speed",
             "Speed ratio",
@@ -125,25 +102,36 @@ def comparison(run: Run, own: Own) -> Table:
             "Time of PyTorch FP32 over this cell's, per image; above 1 is faster. The interval is the cell's own, over "
             "launches; PyTorch's own error is said above. Coloured where the two, compared directly, differ at 95 %",
             "num",
-            lambda cell: _ratio(cell, own),
+            lambda cell: _ratio(cell, own, t),
         ),
         _figure("Speed", "p50", "ms per call", "Median on this machine: context, not a result", _p50, 2),
         *([_per_image("Speed")] if batches else []),
         _figure("Footprint", "Artifact", "MB", "All files of the artifact, 10⁶ bytes", _mb("size_bytes"), 1),
-        _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0),
+        _folded(
+            _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0)
+        ),
         _figure(
             "Footprint", "Peak RSS", "MB", "Peak resident memory of the guest after inference", _mb("peak_rss_bytes"), 0
         ),
-        _figure(
-            "Start-up",
-            "Load",
-            "ms",
-            "From artifact on disk to ready session, imports done",
-            lambda cell: cell.load_ms,
-            0,
+        _folded(
+            _figure(
+                "Start-up",
+                "Load",
+                "ms",
+                "From artifact on disk to ready session, imports done",
+                lambda cell: cell.load_ms,
+                0,
+            )
         ),
-        _figure(
-            "Start-up", "First run", "ms", "The first inference after loading", lambda cell: cell.first_inference_ms, 0
+        _folded(
+            _figure(
+                "Start-up",
+                "First run",
+                "ms",
+                "The first inference after loading",
+                lambda cell: cell.first_inference_ms,
+                0,
+            )
         ),
         Column(
             "Parity",
@@ -151,10 +139,11 @@ def comparison(run: Run, own: Own) -> Table:
             "max px, score",
             "Largest difference of a raw box coordinate and, below it, of a raw class score from PyTorch FP32",
             "num",
-            _parity,
+            lambda cell: _parity(cell, t),
+            folded=True,
         ),
     ]
-    return _table(columns, run.measured)
+    return _table(columns, run.measured, t)
 
 
 def references(run: Run, own: Own) -> tuple[tuple[str, str], ...]:
@@ -170,7 +159,7 @@ def _bound(q: int, samples: int) -> str:
     return f"At most that in {q} % of calls, with 99 % confidence (MLPerf's bound); from {samples} samples up"
 
 
-def latency_detail(run: Run) -> Table:
+def latency_detail(run: Run, t: Locale) -> Table:
     """Percentiles, sample counts and stop reason per measured cell."""
     columns = [
         _words("", "Cell", "", lambda cell: run.labels[cell.cell_id]),
@@ -186,15 +175,15 @@ def latency_detail(run: Run) -> Table:
             "",
             "Stopped by",
             "interval: narrow enough; budget: time; launches: the cap; reference: it failed; interrupted: the run was",
-            lambda cell: cell.latency_stop,
+            lambda cell: messages(t.language)(cell.latency_stop),
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
         *(_on_gpu() if any(cell.gpu_bytes is not None for cell in run.measured) else []),
     ]
-    return _table(columns, run.measured)
+    return _table(columns, run.measured, t)
 
 
-def object_sizes(run: Run) -> Table:
+def object_sizes(run: Run, t: Locale) -> Table:
     """mAP50-95 by object size per measured cell, each with its difference to the reference."""
 
     def column(title: str, help_text: str, name: str) -> Column:
@@ -206,7 +195,7 @@ def object_sizes(run: Run) -> Table:
         column("Medium", f"Objects from 32{TIMES}32 to 96{TIMES}96 px", "map_medium"),
         column("Large", f"Objects over 96{TIMES}96 px", "map_large"),
     ]
-    return _table(columns, run.measured)
+    return _table(columns, run.measured, t)
 
 
 def classes(run: Run) -> tuple[ClassTable, ...]:
@@ -256,15 +245,27 @@ def overview(run: Run) -> pd.Series:
     return counts.reindex([status.value for status in Status], fill_value=0)
 
 
-def _table(columns: Sequence[Column], cells: Sequence[StoredCell]) -> Table:
-    groups: list[tuple[str, int]] = []
-    for column in columns:
-        if groups and groups[-1][0] == column.group:
-            groups[-1] = (column.group, groups[-1][1] + 1)
-        else:
-            groups.append((column.group, 1))
-    rows = tuple((cell, tuple(column.value(cell) for column in columns)) for cell in cells)
-    return Table(tuple(groups), tuple(columns), rows)
+def _table(columns: Sequence[Column], cells: Sequence[StoredCell], t: Locale) -> Table:
+    """The table of these columns, whose words are said in the language of `t`."""
+    say = messages(t.language)
+    columns = [
+        replace(one, group=say(one.group), title=say(one.title), unit=say(one.unit), help=say(one.help))
+        for one in columns
+    ]
+    groups: list[Group] = []
+    folds = 0
+    for title in dict.fromkeys(column.group for column in columns):
+        for folded in (False, True):
+            members = tuple(column for column in columns if (column.group, column.folded) == (title, folded))
+            folds += bool(folded and members)
+            names = t("separator").join(column.title for column in members)
+            groups += [Group(title, members, names, folds if folded else 0)] if members else []
+    ordered = [column for group in groups for column in group.columns]
+    return Table(tuple(groups), tuple((cell, tuple(column.value(cell) for column in ordered)) for cell in cells))
+
+
+def _folded(column: Column, *, when: bool = True) -> Column:
+    return replace(column, folded=when)
 
 
 def _words(
@@ -291,6 +292,11 @@ def _order(value: float | None) -> str:
 
 def _mb(name: str) -> Callable[[StoredCell], float | None]:
     return lambda cell: megabytes(getattr(cell, name))
+
+
+def _precision(cell: StoredCell, told: Meanings) -> Value:
+    name = precision_name(cell.precision)
+    return Value(name, name, meaning=told.precisions.get((cell.option, cell.precision), ""))
 
 
 def _compute(cell: StoredCell) -> str:
@@ -327,9 +333,9 @@ def _on_gpu() -> list[Column]:
     ]
 
 
-def _delta(cell: StoredCell) -> Value:
+def _delta(cell: StoredCell, t: Locale) -> Value:
     if cell.is_own_reference:
-        return Value("reference", "0", mark="reference")
+        return Value(t("reference"), "0", mark="reference")
     mark = ""
     if cell.map_delta_high is not None and cell.map_delta_high < 0:
         mark = "worse"
@@ -339,26 +345,28 @@ def _delta(cell: StoredCell) -> Value:
     return Value(number(cell.map_delta, 4, sign=True), _order(cell.map_delta), note, mark)
 
 
-def _option(run: Run, cell: StoredCell) -> Value:
+def _option(run: Run, cell: StoredCell, t: Locale) -> Value:
     name = cell.option_name
-    return Value(name, name, OUTSIDE_GUIDE if run.outside_guide(cell) else "")
+    return Value(name, name, t("outside") if run.outside_guide(cell) else "")
 
 
-def _map(run: Run, cell: StoredCell) -> Value:
+def _map(run: Run, cell: StoredCell, t: Locale) -> Value:
     fewer = run.fewer_images(cell)
-    return Value(number(cell.map50_95, 4), _order(cell.map50_95), "" if fewer is None else count(fewer, "image"))
+    images = "" if fewer is None else t.count("count.image", fewer)
+    return Value(number(cell.map50_95, 4), _order(cell.map50_95), images)
 
 
-def _kept(cell: StoredCell) -> Value:
+def _kept(cell: StoredCell, t: Locale) -> Value:
     kept = retention(cell)
     if kept is None:
-        return Value("reference", "1", mark="reference") if cell.is_own_reference else Value(MISSING)
-    return Value(kept.reached or kept.text, _order(kept.share), kept.text if kept.reached else "")
+        return Value(t("reference"), "1", mark="reference") if cell.is_own_reference else Value(MISSING)
+    reached = messages(t.language)(kept.reached)
+    return Value(reached or kept.text, _order(kept.share), kept.text if reached else "")
 
 
-def _ratio(cell: StoredCell, own: Own) -> Value:
+def _ratio(cell: StoredCell, own: Own, t: Locale) -> Value:
     if cell.correctness_only:
-        return Value(CORRECTNESS_ONLY)  # why, the table of latencies says
+        return Value(t("correctness_only"))  # why, the table of latencies says
     mark = ""
     if cell.latency_ratio_low is not None and cell.latency_ratio_low > 1:
         mark = "better"
@@ -366,13 +374,13 @@ def _ratio(cell: StoredCell, own: Own) -> Value:
         mark = "worse"
     note = interval(*own.ends(cell), 2)
     if cell.is_own_reference and cell.latency_ratio is not None:
-        return Value("reference", "1", mark="reference")
+        return Value(t("reference"), "1", mark="reference")
     return Value(times(cell.latency_ratio), _order(cell.latency_ratio), note, mark)
 
 
-def _parity(cell: StoredCell) -> Value:
+def _parity(cell: StoredCell, t: Locale) -> Value:
     if cell.is_own_reference:
-        return Value("reference", "0", mark="reference")
+        return Value(t("reference"), "0", mark="reference")
     score = significant(cell.parity_score_max, 2)
     return Value(significant(cell.parity_box_max, 2), _order(cell.parity_box_max), score if cell.parity_box_max else "")
 

@@ -12,13 +12,13 @@ from rich.text import Text
 from bench.decide.timings import Own, own, timings
 from bench.reasons import Status
 from bench.report import outcomes, retention, tables
-from bench.report.fitted import Column, print_fitted
 from bench.store import reading as runs
 from bench.store.reading import Run, StoredCell
+from bench.words.fitted import MARK, Column, print_fitted
 from bench.words.locale import Locale
+from bench.words.messages import messages
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name
 
-_MARK = "*"
 _SCOPE = ("model", "target", "imgsz", "batch", "threads")
 
 
@@ -29,9 +29,10 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     English where no `locale` is given.  Raises bench.reasons.StoreError when the run cannot be read.
     """
     t = locale or outcomes.words("en")
+    say = messages(t.language)
     run = runs.load(run_dir)
     counts = tables.overview(run)
-    parts = ", ".join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
+    parts = t("separator").join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
     console.print(Text(t("run", run=run.run_id, counts=parts)))
     if model := run.named("model"):
         console.print(Text(t("of", model=model, data=run.named("data") or MISSING), style="dim"))
@@ -42,23 +43,23 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
             _columns(run, errors, t),
             console,
             name=lambda cell: run.labels[cell.cell_id],
-            left_out=t.strings["left_out"],
+            left_out=lambda columns: t("left_out", columns=t("separator").join(columns)),
             named=2,
         )
     for name, error in tables.references(run, errors):
         console.print(Text(t("known", name=name, error=error), style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
-        console.print(Text(f"{_MARK} {t('outside')}", style="dim"))
+        console.print(Text(f"{MARK} {t('outside')}", style="dim"))
     for note in run.data_notes:
-        console.print(Text(t("data", note=note)))
+        console.print(Text(t("data", note=say(note))))
     for group in outcomes.problems(run, t):
         console.print()
         cells = t("one_cell") if group.count == 1 else t("cells", n=group.count)
         console.print(Text(f"{t(f'status.{group.status}')} · {group.code} ({cells})", style="bold"))
         console.print(Text(group.explanation, style="dim"))
         for problem in group.problems:
-            names = ", ".join(run.labels[cell.cell_id] for cell in problem.cells)
-            console.print(Padding(Text(f"{names}: {problem.text}"), (0, 0, 0, 2), expand=False))
+            names = t("separator").join(run.labels[cell.cell_id] for cell in problem.cells)
+            console.print(Padding(Text(f"{names}{t('colon')}{say(problem.text)}"), (0, 0, 0, 2), expand=False))
 
 
 def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
@@ -70,7 +71,7 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
         return Column(title, text, drop, right=False)
 
     columns = [
-        left(t("column.option"), lambda cell: cell.option_name + _MARK * run.outside_guide(cell)),
+        left(t("column.option"), lambda cell: cell.option_name + MARK * run.outside_guide(cell)),
         left(t("column.precision"), lambda cell: precision_name(cell.precision)),
         left(t("column.compute"), lambda cell: cell.computed_in or MISSING, 6),
         left(t("column.target"), lambda cell: cell.target, 0 if several["target"] else 5),
@@ -93,7 +94,7 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
         *columns,
         Column(t("column.ratio"), lambda cell: _ratio(cell, errors, t)),
         Column(t("column.size"), lambda cell: number(megabytes(cell.size_bytes), 1)),
-        Column(t("column.keeps"), lambda cell: t("reference") if cell.is_own_reference else retention.shown(cell), 11),
+        Column(t("column.keeps"), lambda cell: _keeps(cell, t), 11),
         Column(t("column.env"), lambda cell: number(megabytes(cell.env_bytes), 0), 9),
         Column(t("column.rss"), lambda cell: number(megabytes(cell.peak_rss_bytes), 0), 10),
     ]
@@ -104,6 +105,10 @@ def _delta(cell: StoredCell, t: Locale) -> str:
         return t("reference")
     bounds = interval(cell.map_delta_low, cell.map_delta_high, 4, sign=True)
     return f"{number(cell.map_delta, 4, sign=True)} {bounds}".strip()
+
+
+def _keeps(cell: StoredCell, t: Locale) -> str:
+    return t("reference") if cell.is_own_reference else messages(t.language)(retention.shown(cell))
 
 
 def _map(run: Run, cell: StoredCell, t: Locale) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.decide.claims.published import Hardware, Page
-from bench.decide.deploy.candidates import Field, fields
+from bench.decide.deploy.candidates import Field, fields, joint
 from bench.decide.deploy.recommend import Candidate, Choice, Figure, Recommendation, Standing, limits, recommend
 from bench.decide.timings import Own, own, timings
 from bench.grid.matrix import Matrix
 from bench.places import DEMO_CHECKPOINT
-from bench.report import figures
-from bench.report.figures import Drawing
-from bench.report.recommendation import names_of, reasons, shown, summary
+from bench.report import figures, recommendation
+from bench.report.marks import Mark, marks
+from bench.report.recommendation import StepTable, names_of, reasons, shown, step_table, steps
 from bench.store import reading
 from bench.store.reading import Run
 from bench.words.locale import Locale
@@ -36,7 +36,7 @@ class Decided:
     run: Run
     field: Field
     found: Recommendation
-    drawing: Drawing | None
+    drawing: str | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Line:
 
     name: str
     option: str
+    meaning: str
     standing: str
     rank: int | None
     values: tuple[str, ...]
@@ -53,17 +54,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Answer:
-    """A place in words.  `place` and `model` are what a reader chooses by; `best` is None where nothing is sure."""
+    """A place in words.  `place` and `model` are what a reader chooses by; `best` is None where nothing is sure.
+
+    `steps` are there instead where the place is of several models or sizes.  `yardstick` is what the speeds of the
+    drawing are relative to.
+    """
 
     key: str
     place: str
     model: str
     best: str | None
+    steps: StepTable | None
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]
     export: str
     again: str
-    drawing: Drawing | None
+    drawing: str | None
+    yardstick: str
     lines: tuple[Line, ...]
     run_id: str
 
@@ -85,19 +92,15 @@ COLUMNS = ("per_image", "per_second", "speed", "map", "delta", "size", "memory")
 def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
     """Every place of the runs at which there is something to choose from; the ones with most candidates first.
 
-    Those of the demo model come last.
+    Several models or sizes are a place together too.  Those of the demo model come last.
     """
+    look = marks(cell.option for run in runs for cell in run.cells)
     found = [
-        Decided(
-            _key(run.run_id, *map(str, field.point)),
-            run,
-            field,
-            recommend(field.candidates, limits(), field.pairs),
-            _drawing(run, field, errors),
-        )
+        Decided(_key_of(run, field), run, field, told, _drawing(run, field, told, look, errors))
         for run in runs
         for errors in [own(run, timings(run.samples))]
-        for field in fields(run)
+        for field in (*fields(run), *joint(run))
+        for told in [recommend(field.candidates, limits(), field.pairs)]
     ]
     # The demo model is the least that a reader wants to deploy.
     return tuple(sorted(found, key=lambda one: (_is_demo(one), -len(one.field.candidates), one.key)))
@@ -108,21 +111,23 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
     field, found = decided.field, decided.found
     model, imgsz, batch, target, threads = field.point
     names = names_of(field, words)
-    meets = found.of(Standing.MEETS)
+    meets = () if field.several else found.of(Standing.MEETS)
     best = meets[0].candidate if meets else None
     named = matrix.targets.get(target)
     name = target if named is None else (named.name_zh if locale.language == "zh" else "") or named.name
     return Answer(
         key=decided.key,
         place=locale("home.place", target=name, machine=field.machine or MISSING, threads=threads),
-        model=locale("home.model_size", model=model, imgsz=imgsz, batch=batch),
+        model=locale("home.model_size", model=field.model, imgsz=field.imgsz, batch=batch),
         best=None if best is None else names[best.cell_id],
-        summary=summary(found, words, names),
+        steps=step_table(field, found, words),
+        summary=recommendation.answer(field, found, words),
         facts=() if best is None else _facts(best, locale),
         export="" if best is None else export_command(matrix, best, model, imgsz),
         again="" if best is None else best.reproduce,
         drawing=decided.drawing,
-        lines=tuple(_line(one, found, words, names) for one in found.choices),
+        yardstick=field.yardstick or figures.USUAL,
+        lines=tuple(_line(one, found, words, names, matrix) for one in found.choices),
         run_id=decided.run.run_id,
     )
 
@@ -172,8 +177,11 @@ def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str]) -> Line:
+def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str], matrix: Matrix) -> Line:
     one = choice.candidate
+    option = matrix.options.get(one.option)
+    precision = None if option is None else option.precisions.get(one.precision)
+    meaning = "" if precision is None else precision.told(words.language)
     values = (
         shown("latency", one.figures["latency"]).partition("\N{NO-BREAK SPACE}")[0],
         _split(shown("throughput", one.figures["throughput"]))[0],
@@ -184,7 +192,7 @@ def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[s
         shown("memory", one.figures["memory"]).partition(" ")[0],
     )
     why = words("clauses").join(reasons(choice, found, words, names))
-    return Line(names[one.cell_id], one.option, choice.standing.value, choice.rank, values, why)
+    return Line(names[one.cell_id], one.option, meaning, choice.standing.value, choice.rank, values, why)
 
 
 def _delta(loss: Figure | None) -> tuple[str, str]:
@@ -227,12 +235,14 @@ def _is_demo(decided: Decided) -> bool:
     return decided.field.point[0] == DEMO_CHECKPOINT.stem
 
 
-def _drawing(run: Run, field: Field, errors: Own) -> Drawing | None:
-    cells = [cell for cell in run.cells if cell.cell_id in {one.cell_id for one in field.candidates}]
-    labels = reading.label(cells)
-    name = _key(run.run_id, *map(str, field.point))
-    look = figures.styles(run.cells)
-    return figures.scatter(cells, labels, look, name, errors, titled=False)
+def _drawing(run: Run, field: Field, found: Recommendation, look: Mapping[str, Mark], errors: Own) -> str | None:
+    labels, name = reading.label(field.cells), _key_of(run, field)
+    front = [one.cell_id for one in steps(field, found)] if field.several else None
+    return figures.untitled(field.cells, labels, look, name, errors, front=front)
+
+
+def _key_of(run: Run, field: Field) -> str:
+    return _key(run.run_id, field.model, field.imgsz, *map(str, field.point[2:]))
 
 
 def _key(*parts: str) -> str:

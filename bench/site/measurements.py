@@ -13,7 +13,7 @@ from bench.decide.claims.tables import Tables, day
 from bench.decide.claims.verdicts import Estimate
 from bench.grid.matrix import Matrix
 from bench.reasons import Status
-from bench.report.tables import Value
+from bench.report.views import Value
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name, significant, times
 
@@ -138,11 +138,16 @@ def _row(tables: Tables, matrix: Matrix, locale: Locale, cells: list[Any], most:
 
     entry = matrix.options.get(cell.option)
     outside = "" if entry is None or entry.in_guide else locale("measurements.outside_guide")
+    precision = None if entry is None else entry.precisions.get(cell.precision)
+    told = precision.told(locale.language) if precision else ""
+    threads = locale("measurements.threads", n=best[1]) if best[1] else ""
+    called = tables.words.target_names.get(cell.target)
+    where = locale.pick(called) if called else ""
     name = tables.name(cell.option)
     values = (
         Value(name, name, outside),
-        Value(precision_name(cell.precision), cell.precision),
-        Value(cell.target, cell.target, locale("measurements.threads", n=best[1]) if best[1] else ""),
+        Value(precision_name(cell.precision), cell.precision, meaning=told),
+        Value(cell.target, cell.target, threads, meaning=where),
         _ratio_value(ratio, locale),
         replace(_plain(_known(evaluated.map50_95), lambda value: number(value, 4)), note=few),
         _delta(*(_known(getattr(evaluated, f"map_delta{end}")) for end in ("", "_low", "_high"))),

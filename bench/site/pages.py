@@ -20,15 +20,16 @@ from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding,
 from bench.history import drift
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
+from bench.report import marks
 from bench.report.page import vendored
-from bench.report.recommendation import Language, words
+from bench.report.recommendation import words
 from bench.site import evidence as sources
 from bench.site import home, measurements, panel, wording
 from bench.site.evidence import Evidence
 from bench.site.home import Decided
 from bench.site.trends import Trends, night_path, trend_path, versions_of
 from bench.words import locale as locales
-from bench.words.locale import LANGUAGES, Locale
+from bench.words.locale import LANGUAGES, Language, Locale
 from bench.words.numbers import clean
 from bench.words.spans import spans
 
@@ -131,7 +132,8 @@ def _language(
 ) -> Iterator[tuple[str, str]]:
     environment = _environment()
     language: Language = "zh" if t.language == "zh" else "en"
-    chooser = panel.build([(one.run, one.field) for one in places], language, several=len(evidence.runs) > 1)
+    alone = [(one.run, one.field) for one in places if not one.field.several]
+    chooser = panel.build(alone, language, several=len(evidence.runs) > 1)
     there = {"recommend": bool(chooser), "trends": trends is not None}
     navigation = [entry for entry in NAVIGATION if there.get(entry[0], True)]
     environment.globals |= {**_helpers(evidence, t), **look, "navigation": navigation}
@@ -200,6 +202,7 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
     return {
         "t": t,
         "pick": t.pick,
+        "sentences": lambda *said: t.sentences(said),
         "name": lambda verdict: t.pick(NAMES[Verdict(verdict)]),
         "basis": lambda verdict: kind.value if (kind := KINDS[verdict]) else "open",
         "bases": [(kind.value if kind else "open", [one.value for one in group]) for kind, group in GROUPS.items()],
@@ -216,6 +219,8 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "trend_path": trend_path,
         "night_path": night_path,
         "versions_of": versions_of,
+        "look": marks.marks(cell.option for run in evidence.runs for cell in run.cells),
+        "shapes": marks.symbols(),
         "evidence": evidence,
         "facts": facts,
         "columns": measurements.COLUMNS,

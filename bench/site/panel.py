@@ -15,11 +15,11 @@ from markupsafe import Markup
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
-from bench.report.recommendation import Language, caveats, names_of, shown, times, words
+from bench.report.recommendation import caveats, names_of, shown, times, words
 from bench.stats.contrast import Contrasts, ratio
-from bench.store.reading import MODEL_SHA256, Run
-from bench.words.locale import Locale
-from bench.words.names import apart
+from bench.store.reading import Run
+from bench.words.locale import Language, Locale
+from bench.words.names import Thing, apart
 from bench.words.numbers import MISSING
 
 TEMPLATES = REPORTS / "templates"
@@ -37,12 +37,12 @@ _STEPS = {
 
 
 def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bool) -> Markup:
-    """The panel's HTML over scopes with their runs; empty without any.  Equal runs give equal text.
+    """The panel's HTML over scopes of one model and size, with their runs; empty without any.
 
-    `several` names the run of each.
+    `several` names the run of each.  Equal runs give equal text.
     """
     locale = words(language)
-    models = apart((field.point[0], run.fact(MODEL_SHA256)) for run, field in known)
+    models = apart(_model(field) for _, field in known)
     if not known:
         return Markup("")
     environment = jinja2.Environment(
@@ -54,7 +54,7 @@ def build(known: Sequence[tuple[Run, Field]], language: Language, *, several: bo
     )
     data = {
         "fields": [
-            _field(run, field, locale, models[field.point[0], run.fact(MODEL_SHA256)], several=several)
+            _field(run, field, locale, models[_model(field)], several=several)
             for run, field in known
         ],
         "quantities": [
@@ -81,6 +81,11 @@ def script() -> str:
 def style() -> str:
     """The panel's style sheet."""
     return (TEMPLATES / "recommend.css").read_text("utf-8")
+
+
+def _model(field: Field) -> Thing:
+    """The one model of a scope by its name and the hash of its file."""
+    return field.cells[0].model, field.cells[0].model_sha256
 
 
 def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control, t
 
@@ -23,6 +24,16 @@ SUSPECT_ALPHA = 0.2
 """Chance that the first look suspects a cell that is just as slow as the margin allows; docs/method.md has what other
 values find."""
 POWER = 0.95
+GROSS = 5.0
+"""Standard deviations from the median of pairs from where one counts as no farther away; docs/method.md has others."""
+STRAY = 0.15
+"""Share of pairs that may lie so far out and be accidents."""
+INDEPENDENT = 1.645
+"""Standard errors that 95 of 100 autocorrelations of independent pairs stay below.
+
+A sweep's launches pay from one on, since a machine's drift is in them; neighbours in a pair meet it alike."""
+_MAD_OF_NORMAL = 0.6744897501960817
+"""Median absolute deviation of normal noise, in standard deviations: the quantile of 3/4."""
 
 
 class Change(StrEnum):
@@ -51,6 +62,25 @@ class Decided:
     suspect: bool = False
 
 
+def of_pairs(logs: ArrayLike) -> Mean:
+    """Mean of pairs, of which a few count as no farther from their median than `GROSS` standard deviations.
+
+    Of some forty pairs one has a process that is slow for as long as it lives; the plain mean has no defence against
+    it.  So such a pair is drawn in (winsorised: Tukey 1962), with the standard deviation that the median absolute
+    deviation stands for in normal noise (Hampel 1974).  All count as they are where more than `STRAY` of them lie so
+    far out, and more than one, which is then no accident but what is compared; and where more than half agree.
+    Raises ValueError without pairs.
+    """
+    x = np.asarray(logs, np.float64).ravel()
+    if not len(x):
+        return mean(x)
+    centre = float(np.median(x))
+    away = np.abs(x - centre)
+    reach = GROSS * float(np.median(away)) / _MAD_OF_NORMAL
+    stray = 0 < np.count_nonzero(away > reach) <= max(1, STRAY * len(x))
+    return mean(np.clip(x, centre - reach, centre + reach) if stray and reach else x, INDEPENDENT)
+
+
 def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decided:
     """Hold log ratios of pairs, candidate over base, against a margin (0.01 is one per cent).
 
@@ -60,7 +90,7 @@ def decide(logs: ArrayLike, margin: float, alpha: float = SCREEN_ALPHA) -> Decid
     """
     if margin < 0:
         raise ValueError(f"a margin is at least 0, not {margin}")
-    found, limit = mean(logs), math.log1p(margin)
+    found, limit = of_pairs(logs), math.log1p(margin)
     change = Change.UNDECIDED
     if found.repeats > 2:
         if found.lower(alpha) > limit:
@@ -102,14 +132,13 @@ def foreseen(deviation: float, pairs: int, margin: float, alpha: float = SCREEN_
     return visible(Mean(0.0, deviation / math.sqrt(pairs), pairs - 1, pairs, 0.0), margin, alpha)
 
 
-def pairs_needed(logs: ArrayLike, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
+def pairs_needed(first: Mean, width: float, alpha: float = SCREEN_ALPHA, power: float = 0.5) -> int:
     """How many pairs show a change of `width` (relative) beyond the margin with that `power`, judged by a first few.
 
     With a power of one half that is a one-sided bound within `width` of the mean.  Stein 1945: the number is fixed by
     the first stage's variance, so that stopping does not depend on the mean, and the bound keeps its level.  At least
     the first stage's own number.  Raises ValueError for fewer than two pairs.
     """
-    first = mean(logs)
     if not first.repeats > 1:
         raise ValueError("needs at least two pairs to judge by")
     sd = first.error * math.sqrt(first.repeats)

@@ -130,13 +130,13 @@ def quantile(probability: float, freedom: float) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def mean(values: ArrayLike) -> Mean:
+def mean(values: ArrayLike, noise: float = 1.0) -> Mean:
     """Mean of repeats in the order in which they were taken; NaN for the error of a single one.
 
     Neighbours that resemble each other are worth less than as many independent repeats: their number is reduced to
     n (1 - r) / (1 + r) for a lag-1 autocorrelation r > 0 (Bayley and Hammersley 1946, for a first-order process), with
     r corrected for its small-sample bias of about -(1 + 4 r) / n (Marriott and Pope 1954) and counted up to
-    `PAID_MOST`: a few values cannot show more.
+    `PAID_MOST`: a few values cannot show more.  `noise` is how many of its standard errors are taken for none.
     Raises ValueError without values.
     """
     x = np.asarray(values, np.float64).ravel()
@@ -145,17 +145,17 @@ def mean(values: ArrayLike) -> Mean:
         raise ValueError(f"needs finite values, not {x}")
     if n < 2:
         return Mean(float(x[0]), math.nan, math.nan, n, 0.0)
-    r = autocorrelation(x)
+    r = autocorrelation(x, noise)
     paid = min(max(r, 0.0), PAID_MOST)
     effective = max(n * (1 - paid) / (1 + paid), 2.0)
     deviation = float(x.std(ddof=1))
     return Mean(float(x.mean()), deviation / math.sqrt(effective), effective - 1, n, r)
 
 
-def autocorrelation(x: NDArray[np.float64]) -> float:
+def autocorrelation(x: NDArray[np.float64], noise: float = 1.0) -> float:
     """Lag-1 autocorrelation of repeats, corrected for its bias; 0 for fewer than ten.
 
-    Of few values the estimate is mostly noise: one within its own standard error, 1 / sqrt(n), is taken for that.
+    Of few values the estimate is mostly noise: one within `noise` standard errors of 1 / sqrt(n) is taken for that.
     """
     n = len(x)
     centred = x - x.mean()
@@ -164,7 +164,7 @@ def autocorrelation(x: NDArray[np.float64]) -> float:
         return 0.0
     raw = float(centred[1:] @ centred[:-1]) / power
     corrected = (raw + 1 / n) / (1 - 4 / n)
-    return float(np.clip(corrected, -1, 1)) if abs(corrected) > 1 / math.sqrt(n) else 0.0
+    return float(np.clip(corrected, -1, 1)) if abs(corrected) > noise / math.sqrt(n) else 0.0
 
 
 def shared(one: Readings, other: Readings) -> tuple[Round, ...]:

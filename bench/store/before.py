@@ -7,7 +7,7 @@ timed together.  Those of references stay where a finished cell is held against 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +21,6 @@ from bench.stats.turns import OnGpu, Turn
 from bench.store import parquet, parts, tables
 
 _AGAIN = (Reason.INTERRUPTED.value, Reason.NOT_SELECTED.value)
-_PREDICTIONS = ("detections",)
-"""Tables of predictions; each task names its own."""
 _TURN = ["cell_id", "window", "launch", "round", "order"]
 _GPU = "gpu_"
 
@@ -32,7 +30,7 @@ class Before:
     """A run as it was left.
 
     `rows` of `cells` that stay, by cell id, `finished` those of them that lack nothing; `turns` by cell and window,
-    `launches` and `environment` (by scope and key) as the store keeps them.
+    `launches` and `environment` (by scope and key) as the store keeps them; `predictions` the table that its task has.
     """
 
     rows: Mapping[str, dict[str, Any]]
@@ -40,10 +38,11 @@ class Before:
     turns: Mapping[tuple[str, int], list[Turn]]
     launches: tuple[Launch, ...]
     environment: Mapping[tuple[str, str], str]
+    predictions: str
 
     @classmethod
-    def read(cls, directory: Path, references: Mapping[str, str]) -> Self:
-        """Read a run whose cells these are, with their references.
+    def read(cls, directory: Path, references: Mapping[str, str], predictions: str) -> Self:
+        """Read a run whose cells these are, with their references, and the name of the table of its predictions.
 
         Raises StoreError for a table that cannot be read, UsageError where the run has other cells.
         """
@@ -67,21 +66,30 @@ class Before:
             {key: found for key, found in turns.items() if key in windows or key in alone},
             tuple(one for one in _launches(directory) if (one.cell_id, one.window) in windows | alone),
             {(fact["scope"], fact["key"]): fact["value"] for fact in facts},
+            predictions,
         )
 
-    def keep_predictions(self, directory: Path) -> set[str]:
-        """Make parts of what stays of the tables of predictions, and delete the rest; names of those that are there.
+    def keep_predictions(self, directory: Path) -> dict[str, set[str]]:
+        """Make parts of what stays of the predictions, and delete the rest; ids of the cells that stay, by table.
+
+        A cell that was stopped before it was scored has predictions of a part of its images, to be looked at, and they
+        do not stay: what it had found is among its unscored, and stored when it is whole.
 
         Raises StoreError where the disk refuses.
         """
-        names = pa.array(list(self.rows), pa.string())
-        found = set()
-        for table in _PREDICTIONS:
-            for path in parts.files(directory, table):
-                rest = (one.filter(pc.is_in(one["cell_id"].cast(pa.string()), names)) for one in parquet.groups(path))
-                tables.reduce_part(directory, table, path, rest)
-                found.add(table)
-        return found
+        whole = [name for name, row in self.rows.items() if name in self.finished or row["images"] is not None]
+        names, there = pa.array(whole, pa.string()), set[str]()
+
+        def staying(path: Path) -> Iterator[pa.Table]:
+            for piece in parquet.groups(path):
+                rest = piece.filter(pc.is_in(piece["cell_id"].cast(pa.string()), names))
+                there.update(rest["cell_id"].unique().to_pylist())
+                yield rest
+
+        files = parts.files(directory, self.predictions)
+        for path in files:
+            tables.reduce_part(directory, self.predictions, path, staying(path))
+        return {self.predictions: there} if files else {}
 
 
 def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:

@@ -35,8 +35,9 @@ def write(directory: Path) -> Path | None:
     samples = tables.read_table(directory, "samples")
     cells = tables.read_table(directory, "cells").set_index("cell_id")
     facts = tables.read_table(directory, "environment")
+    of_several = len(set(cells.model)) > 1
     benchmarks = [
-        _entry(cells.loc[str(name)].to_dict(), group)
+        _entry(cells.loc[str(name)].to_dict(), group, of_several=of_several)
         for name, group in samples[~samples.contaminated].groupby("cell_id", observed=True, sort=False)
         if cells.status[name] == "measured"
     ]
@@ -58,13 +59,14 @@ def write(directory: Path) -> Path | None:
     return path
 
 
-def _entry(cell: dict[Hashable, Any], samples: pd.DataFrame) -> dict[str, Any]:
+def _entry(cell: dict[Hashable, Any], samples: pd.DataFrame, *, of_several: bool) -> dict[str, Any]:
     stats: Any = Stats()  # type: ignore[no-untyped-call]  # the library has no annotations
     seconds = samples.latency_ms / 1e3
     for value in seconds:
         stats.update(float(value))
     params = {key: str(cell[key]) for key in ("model", "option", "precision", "target", "imgsz", "batch", "threads")}
     where = "-".join(params[key] for key in ("option", "precision", "target", "imgsz"))
+    where = f"{params['model']}/{where}" if of_several else where
     name = f"test_latency[{where}-b{params['batch']}-t{params['threads']}]"
     return {
         "group": params["model"],

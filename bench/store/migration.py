@@ -151,6 +151,19 @@ def _whole_names(probes: pa.Table, beside: Beside) -> pa.Table:
     return _with(probes, "machine", pc.if_else(own, machine.short_name(facts), probes["machine"]))
 
 
+# -- from version 3: a run may be of several models -----------------------------------------------------------------
+
+
+def _of_the_one_model(cells: pa.Table, beside: Beside) -> pa.Table:
+    """Each cell was of the one model of its run, whose hash the run told."""
+    environment = beside("environment")
+    digest = None
+    if environment is not None:
+        told = pc.and_(pc.equal(environment["scope"], "run"), pc.equal(environment["key"], "model_sha256"))
+        digest = next(iter(environment.filter(told)["value"].to_pylist()), None)
+    return cells.append_column("model_sha256", pa.array([digest] * len(cells), pa.string()))
+
+
 def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     """A table with other values in a column."""
     place = table.column_names.index(name)
@@ -181,6 +194,14 @@ STEPS: tuple[tuple[Change, ...], ...] = (
             _facts,
         ),
         Change("probes", "`machine` is the machine's whole name; it was processor and system", _whole_names),
+    ),
+    (
+        Change(
+            "cells",
+            "`model_sha256` is that of the run in `environment`: a run was of one model. There, `model` and "
+            "`model_sha256` may name several since, in order of their names, with commas between them",
+            _of_the_one_model,
+        ),
     ),
 )
 """From version 1 to 2, from 2 to 3, and so on; no table has two changes in a step."""

@@ -26,9 +26,6 @@ Point = tuple[str, int, int, str, int]
 
 REFERENCE = ("pytorch", "fp32")
 
-MODEL_SHA256 = "model_sha256"
-"""Fact of a run: the hash of its checkpoint."""
-
 
 @dataclass(frozen=True)
 class StoredCell:
@@ -39,6 +36,7 @@ class StoredCell:
 
     cell_id: str
     model: str
+    model_sha256: str
     option: str
     precision: str
     target: str
@@ -207,14 +205,17 @@ class Run:
         return tuple(clean(note) for note in _items(self.fact("data_notes")))
 
     def named(self, what: str) -> str:
-        """Model or data by name and the beginning of its hash, `best (1a2b3c4)`; empty where the run does not say."""
+        """Models or data by name and the beginning of the hash, `best (1a2b3c4)`; empty where the run does not say."""
+        models = dict.fromkeys((cell.model, cell.model_sha256) for cell in self.cells if cell.model_sha256)
+        if what == "model" and models:
+            return ", ".join(f"{name} ({short(digest)})" for name, digest in models)
         name, digest = self.fact(what), short(self.fact(f"{what}_sha256"))
         return f"{name} ({digest})" if name and digest else name
 
     @property
-    def subject(self) -> str:
-        """Model and data as the report names them; what the run does not say is left out."""
-        return ", ".join(f"{what} {name}" for what in ("model", "data") if (name := self.named(what)))
+    def subjects(self) -> tuple[tuple[str, str], ...]:
+        """`model` and `data`, each with its name; what the run does not say is left out."""
+        return tuple((what, name) for what in ("model", "data") if (name := self.named(what)))
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""

@@ -51,7 +51,8 @@ _CELL_KEY = [
 CELLS = pa.schema(
     [
         *_CELL_KEY,
-        field("model", pa.string(), "", "File stem of the checkpoint"),
+        field("model", pa.string(), "", "File stem of the checkpoint, with a hash where the run has two of one"),
+        field("model_sha256", pa.string(), "sha256", "Hash of the checkpoint's file"),
         field("option", pa.string(), "", "Deployment option, one of the ids in matrices/options"),
         field("precision", pa.string(), "", "Precision asked for, as the option's matrix entry names it"),
         field("target", pa.string(), "", "Hardware target, one of the ids in matrices/targets.toml"),
@@ -327,6 +328,7 @@ def reduce_part(directory: Path, name: str, path: Path, pieces: Iterable[pa.Tabl
     """Replace a file of a table by these pieces of it, as a part to which others may come.  Raises StoreError."""
     parquet.write_pieces(path, pieces, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
     if path == parts.whole(directory, name):
+        parts.remove(directory, name)  # those that a kill has left behind
         _as_part(directory, name, path)
 
 

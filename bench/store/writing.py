@@ -21,7 +21,7 @@ from bench.grid.matrix import Cell
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn, contaminated
-from bench.store import metrics, tables
+from bench.store import metrics, parts, tables
 from bench.store.before import Before
 from bench.store.metrics import Figure
 
@@ -39,7 +39,8 @@ class RunStore:
     ) -> None:
         """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's.
 
-        `before` is what there is of the run already, which is gone on with: its finished cells stay as they are.
+        `before` is what there is of the run already: its finished cells stay as they are, and nothing is written until
+        `go_on` goes on with it.
         """
         self.directory = directory
         self.run_id = run_id
@@ -61,21 +62,28 @@ class RunStore:
             }
             for cell in cells
         }
-        self._predicted: set[str] = set()
+        self._predicted: dict[str, set[str]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
         self._launches: list[Launch] = []
+        self._unwritten = True
         self.before = before
-        if before is not None:
+        if before is None:
+            self._write_environment()  # whoever finds the cells can show them
+            self._flush()
+        else:
             self._rows |= before.rows
             self._turns |= before.turns
             self._environment |= before.environment
             self._launches += before.launches
-            self._predicted |= before.keep_predictions(directory)
-            rows = [row for turns in before.turns.values() for row in _of_turns(turns)]
-            tables.restart(directory, "samples", rows)
-        self._write_environment()  # whoever finds the cells can show them
+
+    def go_on(self) -> None:
+        """Make what is on disk of a run that is gone on with what stays of it."""
+        assert self.before is not None, "only a run that there was before is gone on with"
+        self._predicted |= self.before.keep_predictions(self.directory)
+        if parts.files(self.directory, "samples"):
+            tables.restart(self.directory, "samples", self._samples())
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -87,22 +95,26 @@ class RunStore:
         self._rows[cell.cell_id].setdefault("started", datetime.now(UTC))
 
     def update(self, cell: Cell, **columns: Any) -> None:
-        """Set columns of a cell's row and write the table."""
+        """Set columns of a cell's row and write the table, unless it says all that already."""
         self.update_all({cell.cell_id: columns})
 
     def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set columns of several rows, by cell id, and write the table once."""
+        """Set columns of several rows, by cell id, and write the table once, unless it says all that already."""
         for cell_id, columns in rows.items():
             unknown = columns.keys() - set(tables.CELLS.names)
             if unknown:
                 raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
-            self._rows[cell_id].update(columns)
-        self._flush()
+            row = self._rows[cell_id]
+            self._unwritten |= any(name not in row or row[name] != value for name, value in columns.items())
+            row.update(columns)
+        if self._unwritten:
+            self._flush()
 
     def add_seconds(self, cell: Cell, seconds: float) -> None:
         """Add wall time spent on a cell; written with the next update."""
         row = self._rows[cell.cell_id]
-        row["seconds"] = row.get("seconds", 0.0) + seconds
+        row["seconds"] = (row.get("seconds") or 0.0) + seconds
+        self._unwritten = True
 
     def conclude(self, cell: Cell, problem: CellProblem | None) -> None:
         """Set a cell's status: measured, or what the problem says.  A problem is never overwritten by a success."""
@@ -128,10 +140,16 @@ class RunStore:
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
-        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone."""
+        """Add the predictions of a cell to the table of its task, in order of images; they are then on disk alone.
+
+        What comes of a cell that has some already is passed over.
+        """
+        cells, there = set(rows["cell_id"].unique().to_pylist()), self._predicted.setdefault(table, set())
+        if cells & there:
+            return
         order = np.argsort(rows["image_id"].to_numpy(), kind="stable")
         tables.add_part(self.directory, table, rows.take(order))
-        self._predicted.add(table)
+        there |= cells
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
@@ -166,14 +184,13 @@ class RunStore:
         for turn in turns:
             group = self._turns.setdefault((turn.cell_id, turn.window), [])
             group.append(turn)
-            rows += _samples(turn, bad=contaminated(group)[-1])
+            rows += _of_turn(turn, bad=contaminated(group)[-1])
         tables.add_part(self.directory, "samples", rows)
 
     def write_turns(self) -> None:
         """Write the samples of all turns as a whole, each marked when its turn was contaminated."""
-        if self._turns:
-            rows = [row for group in self._turns.values() for row in _of_turns(group)]
-            tables.write_table(self.directory, "samples", rows)
+        if parts.files(self.directory, "samples"):
+            tables.write_table(self.directory, "samples", self._samples())
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
@@ -188,20 +205,25 @@ class RunStore:
         self._environment |= texts
         self._write_environment()
 
+    def _samples(self) -> list[dict[str, Any]]:
+        """Rows of the table of all turns."""
+        return [
+            row
+            for group in self._turns.values()
+            for turn, bad in zip(group, contaminated(group), strict=True)
+            for row in _of_turn(turn, bad=bad)
+        ]
+
     def _write_environment(self) -> None:
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
         tables.write_table(self.directory, "environment", rows)
 
     def _flush(self) -> None:
         tables.write_table(self.directory, "cells", self._rows.values())
+        self._unwritten = False
 
 
-def _of_turns(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """Rows of the table `samples` for all turns of a cell in a window."""
-    return [row for turn, bad in zip(turns, contaminated(turns), strict=True) for row in _samples(turn, bad=bad)]
-
-
-def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
+def _of_turn(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
     """Rows of the table `samples` for a turn, contaminated where it is `bad`."""
     gpu = {f"gpu_{name}": value for name, value in asdict(turn.gpu or OnGpu()).items()}
     return [

@@ -129,9 +129,13 @@ class Dataset:
 
     def subset(self, n: int) -> Dataset:
         """The same set with `n` of its images, evenly spaced, and their objects; ids stay; all when there are fewer."""
-        images = evenly_spaced(self.images, n)
-        kept = np.isin(self.boxes["image_id"], [image.id for image in images])
-        return replace(self, images=images, boxes=self.boxes[kept])
+        return self.only([image.id for image in evenly_spaced(self.images, n)])
+
+    def only(self, ids: Iterable[int]) -> Dataset:
+        """The same set with some of its images, named by their ids, which stay, and their objects."""
+        chosen = set(ids)
+        kept = np.isin(self.boxes["image_id"], list(chosen))
+        return replace(self, images=tuple(image for image in self.images if image.id in chosen), boxes=self.boxes[kept])
 
     def busiest_image(self) -> Path:
         """The image with most objects: the one the report shows every option's predictions on."""

@@ -146,6 +146,21 @@ class Checkpoint:
             )
 
 
+def told(models: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """The facts `model` and `model_sha256` of a run of these: several in order of their names, commas between them."""
+    names = sorted(models)
+    return {"model": ", ".join(names), "model_sha256": ", ".join(models[name].sha256 for name in names)}
+
+
+def require_different(models: Mapping[str, Checkpoint]) -> None:
+    """Raise UsageError where two of them have one content: they would be measured twice, and compared for nothing."""
+    first: dict[str, Checkpoint] = {}
+    for one in models.values():
+        other = first.setdefault(one.sha256, one)
+        if other is not one:
+            raise UsageError(f"--model: {other.path} and {one.path} hold the same model; leave one of them out")
+
+
 def resolve(given: str, environments: Environments, cache: Path) -> Checkpoint:
     """The checkpoint `given` as `look` finds it.  Raises as that does, and Problems for one that cannot be benched."""
     found = look(given, environments, cache)

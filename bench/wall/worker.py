@@ -70,6 +70,16 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One timed inference with its raw outputs: ms by the guest's clock, CPU and wall seconds as in `Timing`."""
+
+    outputs: dict[str, NDArray[np.float32]]
+    ms: float
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
 class Stats:
     """The guest process, or the browser it drives: peak resident bytes, OS threads, and what the runtime says it ran.
 
@@ -203,6 +213,13 @@ class Worker:
 
         Raises CellProblem(OUTPUT_INVALID) on NaN, infinity or a shape other than the manifest's.
         """
+        return self._infer(x, timeout, timed=False).outputs
+
+    def sample(self, x: NDArray[np.float32], timeout: float = 300.0) -> Sample:
+        """What `outputs` gives for `x`, and the time of that very inference as `time` would take it."""
+        return self._infer(x, timeout, timed=True)
+
+    def _infer(self, x: NDArray[np.float32], timeout: float, *, timed: bool) -> Sample:
         self._running(Reason.INFERENCE_FAILED)
         assert self._scratch is not None
         x = np.ascontiguousarray(x, dtype=np.float32)
@@ -214,15 +231,24 @@ class Worker:
         fields = {
             "request": {"path": str(path), "dtype": "float32", "shape": list(x.shape)},
             "reply_path": str(self._scratch / "reply"),
+            "timed": timed,
         }
         answer = self._exchange("infer", fields, timeout, Reason.INFERENCE_FAILED)
-        outputs = self._read(lambda: self._replies(answer["replies"]), answer)
-        self.last_inference_ms = self._read(lambda: _time(float(answer["infer_ms"])), answer)
+        sample = self._read(
+            lambda: Sample(
+                self._replies(answer["replies"]),
+                _time(int(answer["infer_ns"]) / 1e6),
+                int(answer["cpu_ns"]) / 1e9,
+                int(answer["wall_ns"]) / 1e9,
+            ),
+            answer,
+        )
+        self.last_inference_ms = sample.ms
         if self.first_inference_ms is None:
-            self.first_inference_ms = self.last_inference_ms
-        for name, output in outputs.items():
+            self.first_inference_ms = sample.ms
+        for name, output in sample.outputs.items():
             self._check(name, output, len(x))
-        return outputs
+        return sample
 
     def _check(self, name: str, output: NDArray[np.float32], batch: int) -> None:
         """Raise CellProblem(OUTPUT_INVALID) unless an output is finite and of its shape."""
@@ -232,8 +258,9 @@ class Worker:
         if not fits or output.shape[:1] != (batch,):
             wanted = (batch, *expected[1:]) if expected else f"({batch}, 4 + classes, anchors)"
             raise CellProblem(Reason.OUTPUT_INVALID, f"{called}: the output is {output.shape}, expected {wanted}")
-        bad = int(output.size - np.isfinite(output).sum())
-        if bad:
+        finite = np.isfinite(output)
+        if not finite.all():
+            bad = int(output.size - finite.sum())
             text = f"{called}: {bad} of {output.size} output values are not finite"
             raise CellProblem(Reason.OUTPUT_INVALID, text)
 

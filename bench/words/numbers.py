@@ -15,8 +15,6 @@ MISSING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-OUTSIDE_GUIDE = "not in the guide"
-CORRECTNESS_ONLY = "correctness only"
 
 
 def clean(text: str) -> str:

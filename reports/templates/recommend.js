@@ -213,6 +213,15 @@
     return made;
   };
 
+  const folded = (title, open, ...content) => {
+    const part = document.createElement("details");
+    const summary = document.createElement("summary");
+    part.open = open;
+    summary.append(...[title].flat());
+    part.append(summary, ...content);
+    return part;
+  };
+
   const card = (choice, limits) => {
     const item = document.createElement("li");
     item.dataset.cell = choice.candidate.id;
@@ -240,7 +249,8 @@
     const why = document.createElement("ul");
     why.className = "why";
     why.append(...reasons(choice, limits).map((reason) => element("li", reason)));
-    item.append(title, figures, why);
+    const glance = element("span", shown("latency", choice.candidate), "glance");
+    item.append(folded([title, " ", glance], choice.rank === 1, figures, why));
     return item;
   };
 
@@ -312,7 +322,7 @@
     if (chosen.passed.length) {
       const cards = document.createElement("ul");
       cards.append(...chosen.passed.map(passedCard));
-      parts.push(element("h2", data.texts["standing.passed"]), cards);
+      parts.push(folded(element("h2", data.texts["standing.passed"]), false, cards));
     }
     panel.querySelector(".choices").replaceChildren(...parts);
     panel.querySelector(".caveats ul").replaceChildren(...chosen.caveats.map((text) => element("li", text)));

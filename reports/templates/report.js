@@ -24,6 +24,46 @@
   dark.addEventListener("change", describe);
   describe();
 
+  // What is folded opens for an address that leads into it.
+  const reveal = (hash) => {
+    const target = document.getElementById(hash.slice(1));
+    const inner = target && target.querySelector(":scope > details.fold");
+    for (let part = inner || (target && target.closest("details")); part; part = part.parentElement.closest("details")) {
+      part.open = true;
+    }
+  };
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link) {
+      reveal(link.hash);
+    }
+  });
+  window.addEventListener("hashchange", () => reveal(window.location.hash));
+  reveal(window.location.hash);
+
+  // Where nothing can hover, a tap shows what a pointer would: the explanation of a word, the figures of a mark.
+  const told = (element) => {
+    const word = element.closest("abbr[title]");
+    const mark = element.closest(".figure g");
+    const title = mark && mark.querySelector(":scope > title");
+    return word ? word.title : title ? title.textContent : "";
+  };
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  tip.setAttribute("role", "status");
+  document.body.append(tip);
+  document.addEventListener("click", (event) => {
+    const text = told(event.target);
+    tip.hidden = !text;
+    tip.textContent = text;
+    if (text) {
+      const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
+      tip.style.setProperty("left", Math.max(8, Math.min(event.pageX, room)) + "px");
+      tip.style.setProperty("top", event.pageY + 14 + "px");
+    }
+  });
+
   // Copy a command.  Browsers keep the clipboard from pages opened as files: then the text is selected instead.
   const select = (element) => {
     const range = document.createRange();

@@ -274,7 +274,7 @@ def _baseline(place: Place, example: tuple[str, bytes]) -> str:
         case "house.zip":
             return place.clear(lambda: houses.unpack(content, place.folder), "house")
         case "check.json":
-            return place.clear(lambda: checked.read(folder), name)
+            return place.clear(lambda: checked.read(folder, "en"), name)
         case "facts.json":
             return place.clear(lambda: pairs.past_noise(folder.parent), name)
         case _:

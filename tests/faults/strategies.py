@@ -368,7 +368,13 @@ _TALK: tuple[Mapping[str, Any], ...] = (
         "attested": {"device": "cpu"},
     },
     {"id": 5, "result": {"files": []}},
-    {"id": 6, "replies": {"output": {"path": "x", "dtype": "float32", "shape": [1, 6, 0]}}, "infer_ms": 1.0},
+    {
+        "id": 6,
+        "replies": {"output": {"path": "x", "dtype": "float32", "shape": [1, 6, 0]}},
+        "infer_ns": 1000,
+        "cpu_ns": 1000,
+        "wall_ns": 1000,
+    },
 )
 _ERROR: Mapping[str, Any] = {"error": {"kind": "RuntimeError", "message": "no", "traceback": "x"}}
 

@@ -22,10 +22,17 @@ def infer(_model: dict[str, int], x: np.ndarray) -> np.ndarray:
     return np.zeros((len(x), 6, 8), np.float32)
 
 
-def time_inside(model: dict[str, int], _prepared: np.ndarray, n: int) -> list[int]:
+def time_inside(model: dict[str, int], x: np.ndarray, n: int) -> list[int]:
     """7 ms each by the clock over there."""
     model["timed"] += n
+    model["batch"] = len(x)
     return [7_000_000] * n
+
+
+def output(model: dict[str, int]) -> np.ndarray:
+    """What the last of them gave; to hand it out takes CPU time over there."""
+    model["cpu"] += 5_000_000_000
+    return np.zeros((model["batch"], 6, 8), np.float32)
 
 
 def cpu_ns(model: dict[str, int]) -> int:

@@ -17,7 +17,7 @@ from bench.decide.timings import Timings, timings
 from bench.grid import machine
 from bench.grid.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
-from bench.store.reading import MODEL_SHA256, optional
+from bench.store.reading import optional
 from bench.words.names import Thing, apart
 from bench.words.text import Text
 
@@ -176,7 +176,7 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ORDER}
     seen: dict[str, Path] = {}
     runs = [(folder, store.read_table(folder, "cells"), store.read_table(folder, "environment")) for folder in folders]
-    models = apart(thing for _, cells, environment in runs for thing in _models(cells, environment))
+    models = apart(thing for _, cells, _ in runs for thing in _models(cells))
     machines = apart(_machine(environment) for _, _, environment in runs)
     for folder, cells, environment in runs:
         run_id = str(cells.run_id.iloc[0]) if len(cells) else folder.name
@@ -184,7 +184,7 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
             raise UsageError(f"{folder} and {seen[run_id]} are both run {run_id!r}; name each run once")
         seen[run_id] = folder
         own = _machine(environment)
-        named = cells.assign(model=[models[thing] for thing in _models(cells, environment)])
+        named = cells.assign(model=[models[thing] for thing in _models(cells)])
         for name, frames in parts.items():
             known = {"cells": named, "environment": environment}.get(name)
             frame = known if known is not None else optional(folder, name)
@@ -213,10 +213,9 @@ def _machine(environment: pd.DataFrame) -> Thing:
     return machine_name(environment), machine.unnamed(_facts(environment, "machine"))
 
 
-def _models(cells: pd.DataFrame, environment: pd.DataFrame) -> list[Thing]:
+def _models(cells: pd.DataFrame) -> list[Thing]:
     """The model of each of a run's cells by its name, and the hash of its file."""
-    digest = _facts(environment, "run").get(MODEL_SHA256, "")
-    return [(str(name), digest) for name in cells.model.fillna("")]
+    return list(zip(cells.model.fillna("").astype(str), cells.model_sha256.fillna("").astype(str), strict=True))
 
 
 def _facts(environment: pd.DataFrame, scope: str) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.decide.deploy.recommend import QUANTITIES, Candidate, Figure
+from bench.decide.deploy.yardstick import held_against, yardstick
 from bench.decide.timings import Own, Timings, own, timings
 from bench.grid import machine
 from bench.reasons import UsageError
 from bench.stats.contrast import LAUNCHES_MIN, Contrasts, contrasts
-from bench.store.reading import Point, Run, StoredCell
+from bench.store.reading import Point, Run, StoredCell, label
 from bench.words.numbers import megabytes
 
 
@@ -25,19 +27,44 @@ class Passed:
 
 @dataclass(frozen=True)
 class Field:
-    """All that was asked of one point of one run: what can be ranked, and what could not be considered.
+    """All that was asked of one scope of one run: what can be ranked, and what could not be considered.
 
-    `pairs` compares the times of any two candidates.  `reference_error` is how well PyTorch FP32's own time is known,
-    a share; None where that cannot be said.
+    A scope is a point, or all points of a run that differ in the model and its size alone.  `cells` are those of the
+    candidates, as they stand against what they are compared with.  Where there are several points that is the
+    `yardstick`, the most accurate PyTorch FP32 of them, by name; else it is PyTorch FP32 at that point.  `pairs`
+    compares the times of any two candidates.  `reference_error` is how well the time of that PyTorch FP32 is known, a
+    share; None where that cannot be said.
     """
 
-    point: Point
+    points: tuple[Point, ...]
     machine: str
     images: int
+    cells: tuple[StoredCell, ...]
     candidates: tuple[Candidate, ...]
     passed: tuple[Passed, ...]
     pairs: Contrasts
     reference_error: float | None
+    yardstick: str = ""
+
+    @property
+    def point(self) -> Point:
+        """The point, or the first of several."""
+        return self.points[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether models or sizes are to choose from, beside options and precisions."""
+        return len(self.points) > 1
+
+    @property
+    def model(self) -> str:
+        """The model by name, or all of them."""
+        return ", ".join(dict.fromkeys(point[0] for point in self.points))
+
+    @property
+    def imgsz(self) -> str:
+        """The side of the network input in px, or all of them."""
+        return ", ".join(dict.fromkeys(str(point[1]) for point in self.points))
 
 
 def fields(run: Run) -> tuple[Field, ...]:
@@ -45,20 +72,27 @@ def fields(run: Run) -> tuple[Field, ...]:
 
     That is two timed cells at least: where PyTorch FP32 alone was timed, it is no answer.
     """
-    turns = timings(run.samples)
-    errors = own(run, turns)
-    points = dict.fromkeys(cell.point for cell in run.cells)
-    every = (_field(run, point, turns, errors) for point in points)
-    return tuple(field for field in every if len(field.candidates) > 1)
+    return _Source.of(run).fields()
+
+
+def joint(run: Run) -> tuple[Field, ...]:
+    """Every place of a run at which several models or sizes can be chosen from, as one field each."""
+    source = _Source.of(run)
+    known = source.fields()
+    places = dict.fromkeys(field.point[2:] for field in known)
+    groups = [[field for field in known if field.point[2:] == place] for place in places]
+    return tuple(found for parts in groups if len(parts) > 1 and (found := source.joined(parts)) is not None)
 
 
 def select(run: Run, **wanted: str | int | None) -> Field:
-    """The one point of a run in which model, imgsz, batch, target and threads are as given (None: whatever it is).
+    """The one scope of a run in which model, imgsz, batch, target and threads are as given (None: whatever it is).
 
-    Raises UsageError, listing the points that were timed, when none or several remain.
+    Several models and sizes are one scope, the rest is one each.  Raises UsageError, listing the points that were
+    timed, when none or several remain.
     """
     keys = ("model", "imgsz", "batch", "target", "threads")
-    known = fields(run)
+    source = _Source.of(run)
+    known = source.fields()
     left = [
         field
         for field in known
@@ -66,6 +100,8 @@ def select(run: Run, **wanted: str | int | None) -> Field:
     ]
     if len(left) == 1:
         return left[0]
+    if len({field.point[2:] for field in left}) == 1 and (found := source.joined(left)) is not None:
+        return found
     asked = " ".join(f"--{key} {value}" for key, value in wanted.items() if value is not None) or "the whole run"
     shown = [
         " ".join(f"--{key} {value}" for key, value in zip(keys, field.point, strict=True)) for field in left or known
@@ -84,23 +120,84 @@ def only_in_guide(field: Field) -> Field:
     return replace(field, candidates=tuple(one for one in field.candidates if one.in_guide))
 
 
-def _field(run: Run, point: Point, turns: Timings, errors: Own) -> Field:
-    cells = [cell for cell in run.cells if cell.point == point]
-    timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
-    references = {cell.reference_id for cell in timed}
-    return Field(
-        point=point,
-        machine=machine.short_name({name: run.fact(name, scope="machine") for name in machine.NAMING}),
-        images=int(max((cell.images or 0 for cell in timed), default=0)),
-        candidates=tuple(_candidate(run, cell, errors) for cell in timed),
-        passed=tuple(
-            Passed(cell.cell_id, cell.name, cell.status, cell.reason or cell.latency_stop)
-            for cell in cells
-            if cell not in timed
-        ),
-        pairs=contrasts({cell.cell_id: turns[cell.cell_id] for cell in timed if cell.cell_id in turns}),
-        reference_error=max((errors.cells[name] for name in references if name in errors.cells), default=None),
-    )
+@dataclass(frozen=True)
+class _Source:
+    """A run with what its times amount to."""
+
+    run: Run
+    turns: Timings
+    errors: Own
+
+    @classmethod
+    def of(cls, run: Run) -> _Source:
+        turns = timings(run.samples)
+        return cls(run, turns, own(run, turns))
+
+    def fields(self) -> tuple[Field, ...]:
+        every = (self._field(point) for point in dict.fromkeys(cell.point for cell in self.run.cells))
+        return tuple(field for field in every if len(field.candidates) > 1)
+
+    def joined(self, parts: Sequence[Field]) -> Field | None:
+        """Points that differ in model and size alone as one field; None where they have no yardstick in common."""
+        cells = [cell for part in parts for cell in part.cells]
+        base = yardstick(self.run, cells, self.turns)
+        if base is None:
+            return None
+        seen = held_against(self.run, cells, base, self.turns)
+        points = tuple(part.point for part in parts)
+        names = label([cell for cell in self.run.cells if cell.point in points])
+        apart = [cell for cell in cells if cell.cell_id not in seen]
+        return Field(
+            points=points,
+            machine=parts[0].machine,
+            images=max(part.images for part in parts),
+            cells=tuple(seen.values()),
+            candidates=tuple(
+                _against(one, seen[one.cell_id], names[one.cell_id])
+                for part in parts
+                for one in part.candidates
+                if one.cell_id in seen
+            ),
+            passed=(
+                *(replace(one, name=names[one.cell_id]) for part in parts for one in part.passed),
+                *(Passed(cell.cell_id, names[cell.cell_id], cell.status, _APART) for cell in apart),
+            ),
+            pairs=self._pairs(list(seen.values())),
+            reference_error=self.errors.cells.get(base.cell_id),
+            yardstick=names.get(base.cell_id, base.name),
+        )
+
+    def _field(self, point: Point) -> Field:
+        run, errors = self.run, self.errors
+        cells = [cell for cell in run.cells if cell.point == point]
+        timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
+        references = {cell.reference_id for cell in timed}
+        return Field(
+            points=(point,),
+            machine=machine.short_name({name: run.fact(name, scope="machine") for name in machine.NAMING}),
+            images=int(max((cell.images or 0 for cell in timed), default=0)),
+            cells=tuple(timed),
+            candidates=tuple(_candidate(run, cell, errors) for cell in timed),
+            passed=tuple(
+                Passed(cell.cell_id, cell.name, cell.status, cell.reason or cell.latency_stop)
+                for cell in cells
+                if cell not in timed
+            ),
+            pairs=self._pairs(timed),
+            reference_error=max((errors.cells[name] for name in references if name in errors.cells), default=None),
+        )
+
+    def _pairs(self, timed: Sequence[StoredCell]) -> Contrasts:
+        return contrasts({cell.cell_id: self.turns[cell.cell_id] for cell in timed if cell.cell_id in self.turns})
+
+
+_APART = "It was not timed in the same rounds as what the others are compared with, or not compared in accuracy."
+
+
+def _against(one: Candidate, cell: StoredCell, name: str) -> Candidate:
+    """A candidate of one model and size among those of several: its time is over that of the yardstick."""
+    time, behind = _rounded(_time(cell), QUANTITIES["time"].digits), _rounded(_loss(cell), QUANTITIES["loss"].digits)
+    return replace(one, name=name, figures={**one.figures, "time": time}, behind_best=behind)
 
 
 def _candidate(run: Run, cell: StoredCell, errors: Own) -> Candidate:

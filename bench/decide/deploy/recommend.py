@@ -1,13 +1,13 @@
 """Which measured options meet a deployer's limits, which of them is fastest, and why each other one is not it.
 
-Pure rules over candidates of one run and one scope (`candidates.py` takes them from a run): only cells of one scope may
-be ranked against each other.  Site, report and command line all ask here; the panel of the site
-(`reports/templates/recommend.js`) follows the same rules for the limits that its reader sets, and a test holds the two
-together.  A limit is met when the worse end of a figure's interval meets it, and possibly met when only the estimate
-does; that of accuracy is always there, and its worse end may reach twice as far, since some hundred images know a
-difference no better.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error too: any two
-are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that tie with the
-fastest are put in order by accuracy, then by size.
+Pure rules over candidates of one run and one scope, or of all models and sizes at one place (`candidates.py` takes them
+from a run): only what was timed together may be ranked against each other.  Site, report and command line all ask here;
+the panel of the site (`reports/templates/recommend.js`) follows the same rules for the limits that its reader sets, and
+a test holds the two together.  A limit is met when the worse end of a figure's interval meets it, and possibly met when
+only the estimate does; that of accuracy is always there, and its worse end may reach twice as far, since some hundred
+images know a difference no better.  Who is faster than whom is no matter of these intervals, which hold PyTorch's error
+too: any two are compared directly, by the rounds that both took part in (`bench/stats/contrast.py`).  Those that tie
+with the fastest are put in order by accuracy, then by size.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Candidate:
     in_guide: bool
     figures: Mapping[str, Figure | None]
     reproduce: str = ""
+    behind_best: Figure | None = None
+    """Its loss against the most accurate PyTorch FP32, where there are those of several models or sizes."""
 
     @property
     def time(self) -> Figure:
@@ -94,6 +96,15 @@ class Candidate:
         figure = self.figures["time"]
         assert figure is not None, "a cell without a time is no candidate"
         return figure
+
+    @property
+    def deficit(self) -> Figure | None:
+        """What it is behind in accuracy, comparable among all that are chosen from."""
+        return self.figures["loss"] if self.behind_best is None else self.behind_best
+
+    def compared(self, name: str) -> Figure | None:
+        """A figure of `FRONT` as candidates are compared by it."""
+        return self.deficit if name == "loss" else self.figures[name]
 
 
 class Outcome(StrEnum):
@@ -184,8 +195,8 @@ def recommend(candidates: Sequence[Candidate], wanted: Mapping[str, float], pair
     """Rank candidates of one scope under limits by quantity; `pairs` says how their times compare.
 
     Order: those that meet every limit, those that possibly do, then the dropped ones.  The first begin with those that
-    tie with the fastest, by their loss of accuracy and then their size, and go on by rank and the estimate of their
-    time; the second are by that alone, the dropped in the order given.
+    tie with the fastest, by their `deficit` and then their size, and go on by rank and the estimate of their time; the
+    second are by that alone, the dropped in the order given.
     """
     wanted = {name: wanted[name] for name in QUANTITIES if name in wanted}
     held = {one.cell_id: {name: _hold(one.figures[name], name, wanted[name]) for name in wanted} for one in candidates}
@@ -217,7 +228,7 @@ def _place(choice: Choice, fastest: Choice) -> tuple[float, ...]:
     time = choice.candidate.time.value
     if choice is not fastest and fastest.candidate.cell_id not in choice.ties:
         return (1, choice.rank or 0, time)
-    figures = (choice.candidate.figures[name] for name in ("loss", "size"))
+    figures = (choice.candidate.compared(name) for name in ("loss", "size"))
     return (0, *(math.inf if figure is None else figure.value for figure in figures), time)
 
 
@@ -242,7 +253,7 @@ def _beating(one: Candidate, others: Sequence[Candidate], pairs: Contrasts) -> I
     """Those that beat it, and in which figures they are surely better."""
     for other in others:
         time = pairs.between(other.cell_id, one.cell_id)
-        figures = [(name, other.figures[name], one.figures[name]) for name in FRONT if name != "time"]
+        figures = [(name, other.compared(name), one.compared(name)) for name in FRONT if name != "time"]
         if time is None or time.value > 0 or not all(_no_worse(a, b) for _, a, b in figures):
             continue
         better = {name for name, a, b in figures if a and b and surely_better(a, b)}

@@ -113,6 +113,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]  # the core has no torch 
         super().__init__()
         self.seen = Dispatched()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would import its compiler, a second of work, to keep it away from what is dispatched here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().partition(".")[0]
         if "conv" in name:  # aten::conv2d under inference mode, aten::_convolution in TorchScript
@@ -207,9 +212,12 @@ def profile(model: Model, prepared: torch.Tensor, n: int) -> list[dict[str, Any]
 
 
 def _provider(model: Model) -> str:
-    """Whose kernels most convolutions of one more inference were handed to, as the profiler saw it."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+    """Whose kernels most convolutions of one more inference were handed to, as the profiler saw it.
+
+    It is torch.profiler's own, which by itself would import PyTorch's compiler as well, a second of work.
+    """
+    with torch.autograd.profiler.profile(use_kineto=True) as profiler:
         infer(model, prepare(model, np.zeros(model.input_shape, np.float32)))
-    seen = Counter(_KERNELS[event.name] for event in profiler.events() if event.name in _KERNELS)
+    seen = Counter(_KERNELS[event.name] for event in profiler.function_events if event.name in _KERNELS)
     name = max(seen, key=seen.__getitem__, default="unknown")
     return f"cuDNN {torch.backends.cudnn.version()}" if name == "cuDNN" else name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, prepare, time_inside
+from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, output, prepare, time_inside
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "output", "prepare", "time_inside"]
 
 
 def load(spec: dict[str, Any]) -> Model:

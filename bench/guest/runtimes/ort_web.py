@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 from ._ort_nodes import COMPUTE, convolutions, executed, named
-from ._page import Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, prepare, time_inside
+from ._page import Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, output, prepare, time_inside
 from ._told import arithmetic, places
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "output", "prepare", "time_inside"]
 
 # What the WebAssembly build calls its processor.
 DEVICES = {"CPUExecutionProvider": "wasm"}

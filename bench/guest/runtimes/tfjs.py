@@ -7,10 +7,22 @@ from typing import Any
 
 from ..refusals import TargetUnsupported
 from ._browser import is_software, open_page
-from ._page import COMPUTE, Model, cpu_ns, describe, emulated, footprint, infer, prepare, require_threads, time_inside
+from ._page import (
+    COMPUTE,
+    Model,
+    cpu_ns,
+    describe,
+    emulated,
+    footprint,
+    infer,
+    output,
+    prepare,
+    require_threads,
+    time_inside,
+)
 from ._told import arithmetic
 
-__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "prepare", "time_inside"]
+__all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "output", "prepare", "time_inside"]
 
 BACKENDS = {f"browser-{name}": name for name in ("cpu", "wasm", "webgl", "webgpu")}
 

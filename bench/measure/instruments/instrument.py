@@ -6,7 +6,7 @@ A module beside this one holds each; adding one means a module and an entry in `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +27,8 @@ class Instrument(ABC):
     """Instruments that must have measured the cell before."""
     compares: ClassVar[bool] = False
     """Whether the cell's reference must have been measured by this instrument before."""
+    joins: ClassVar[str] = ""
+    """An instrument of runs that measures this too, of the cells that it measures at all."""
     fills: ClassVar[tuple[str, ...]] = ()
     """Columns of the table `cells` that it fills, for every task."""
 
@@ -34,6 +36,12 @@ class Instrument(ABC):
         """Columns that it fills for cells of a task: `fills`, where the task makes no difference."""
         del task
         return self.fills
+
+
+Joined = Mapping[str, Collection[str]]
+"""Ids of cells by the instrument that joins in measuring them."""
+Problems = Mapping[str, Mapping[str, CellProblem]]
+"""Why some cells have no result, by instrument and cell id."""
 
 
 @dataclass(frozen=True)
@@ -79,5 +87,5 @@ class RunInstrument(Instrument):
         """Why a cell that was characterised is left out, or nothing where it is measured."""
 
     @abstractmethod
-    def measure_all(self, workshop: Workshop, cells: Sequence[Cell]) -> dict[str, CellProblem]:
-        """Measure and store; why some cells have no result, by cell id."""
+    def measure_all(self, workshop: Workshop, cells: Sequence[Cell], joined: Joined) -> Problems:
+        """Measure and store; `joined` says which of them are to be measured by other instruments at the same time."""

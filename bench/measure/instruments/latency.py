@@ -1,14 +1,14 @@
-"""Every cell timed in interleaved rounds with PyTorch FP32."""
+"""Every cell timed in interleaved rounds with PyTorch FP32, on the images that it is evaluated on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from bench.grid.matrix import Cell
-from bench.measure.instruments.instrument import RunInstrument
+from bench.measure.instruments.accuracy import Accuracy
+from bench.measure.instruments.instrument import Joined, Problems, RunInstrument
 from bench.measure.timing import Campaign
 from bench.measure.workshop import Workshop
-from bench.reasons import CellProblem
 
 
 class Latency(RunInstrument):
@@ -33,6 +33,7 @@ class Latency(RunInstrument):
             workshop.store.update(cell, latency_stop=untimed)
         return untimed
 
-    def measure_all(self, workshop: Workshop, cells: Sequence[Cell]) -> dict[str, CellProblem]:
-        """Time every cell; why some have no latency, by cell id."""
-        return Campaign(workshop, cells).run()
+    def measure_all(self, workshop: Workshop, cells: Sequence[Cell], joined: Joined) -> Problems:
+        """Time every cell, and evaluate those whose accuracy joins; why some have no latency, or no accuracy."""
+        untimed, unscored = Campaign(workshop, cells, joined.get(Accuracy.name, ())).run()
+        return {self.name: untimed, Accuracy.name: unscored}

@@ -12,7 +12,9 @@ a fixed order by score, so one cumulative sum of the weights in that order gives
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -26,6 +28,11 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS_PER_CLASS = 100
 _BATCH_ELEMENTS = 2_000_000
+_KEPT = 4
+"""Cells whose resamples are kept: the references of a run, and the cell at hand."""
+_DETECTIONS = ("image_id", "category_id", "score", "matched", "ignored")
+_TRUTH = ("image_id", "category_id", "objects")
+"""Columns that count in the two tables."""
 
 
 def bootstrap_delta(
@@ -53,23 +60,46 @@ def bootstrap_delta(
     """
     if n < 1 or not 0 < confidence < 1:
         raise ValueError(f"n must be at least 1 and confidence within 0..1, not {n} and {confidence}")
-    objects = _Objects.build(ground_truth)
-    pair = [_Curves.build(frame, objects) for frame in (cell, reference)]
-    images = len(objects.images)
-    ones = np.ones((images, 1))
-    value = float(pair[0].map(ones)[0] - pair[1].map(ones)[0])
-    if images < 2:
-        return Interval(value, None, None)
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n)
-    step = max(1, _BATCH_ELEMENTS // max(1, *(curves.elements for curves in pair)))
-    deltas = []
-    for start in range(0, n, step):
-        weights = np.ascontiguousarray(draws[start : start + step].T, np.float64)
-        deltas.append(pair[0].map(weights) - pair[1].map(weights))
-    every = np.concatenate(deltas)
+    truth = _Content.of(ground_truth, _TRUTH)
+    (own, mine), (other, theirs) = (
+        _resampled(_Content.of(frame, _DETECTIONS), truth, n, seed) for frame in (cell, reference)
+    )
+    if not len(mine):
+        return Interval(own - other, None, None)
+    every = mine - theirs
     tail = (1 - confidence) / 2
     low, high = np.quantile(every[~np.isnan(every)], [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    return Interval(own - other, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A table that equals any other with the same content in the columns that count."""
+
+    table: pd.DataFrame = field(compare=False)
+    content: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, columns: Sequence[str]) -> Self:
+        return cls(table, tuple(table[name].to_numpy().tobytes() for name in columns))
+
+
+@lru_cache(maxsize=_KEPT)
+def _resampled(cell: _Content, ground_truth: _Content, n: int, seed: int) -> tuple[float, NDArray[np.float64]]:
+    """mAP50-95 of a cell, and of `n` resamples of its images; there are none of a single image.
+
+    Kept, since all cells of a run are held against the same reference.
+    """
+    objects = _Objects.build(ground_truth.table)
+    curves = _Curves.build(cell.table, objects)
+    images = len(objects.images)
+    value = float(curves.map(np.ones((images, 1)))[0])
+    if images < 2:
+        return value, np.empty(0)
+    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=n)
+    step = max(1, _BATCH_ELEMENTS // max(1, curves.elements))
+    parts = (np.ascontiguousarray(draws[start : start + step].T, np.float64) for start in range(0, n, step))
+    return value, np.concatenate([curves.map(weights) for weights in parts])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
-"""Tables on the terminal that fit its width: columns are left out whole and named, a figure is never broken."""
+"""Tables and sentences on the terminal that fit its width: columns are left out whole, a figure is never broken."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -14,6 +16,12 @@ from rich.text import Text
 from bench.words.numbers import MISSING
 
 Row = TypeVar("Row")
+_WIDE = r"\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+_CLOSING = r"\uff0c\u3002\uff1b\uff1a\u3001\uff01\uff1f\uff09"
+# A wide character with what must not begin a line, a run of others with their no-break spaces, or blanks.
+_PIECES = re.compile(rf"[{_WIDE}][{_CLOSING}]*|[^ {_WIDE}]+| +")
+MARK = "*"
+"""Behind the name of an option that the guide does not name; below the table it is said what that means."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,11 @@ def print_fitted(
     console: Console,
     *,
     name: Callable[[Row], str],
-    left_out: str,
+    left_out: Callable[[Sequence[str]], str],
     named: int = 1,
     style: Callable[[Row], str] = lambda _row: "",
 ) -> None:
-    """Print rows; below the table what was `left_out` (a sentence with the gap `columns`).
+    """Print rows; below the table a sentence on the columns that were `left_out`.
 
     Where not even the narrowest table fits, each row is a block under its `name`, without the first `named` columns.
     """
@@ -54,7 +62,7 @@ def print_fitted(
     console.print(table)
     dropped = [column.title for column in columns if column not in kept]
     if dropped:
-        console.print(Text(left_out.format(columns=", ".join(dropped)), style="dim"))
+        console.print(Text(left_out(dropped), style="dim"))
 
 
 def _fits(table: Table, console: Console) -> bool:
@@ -87,3 +95,25 @@ def _print_blocks(
                 lines = [f"  {column.title}:", f"    {value}"]
             for line in lines:
                 console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
+
+
+def print_folded(text: str, console: Console, style: str = "") -> None:
+    """Print a sentence in lines that fit, each begun with its blanks, as text and never as markup.
+
+    They break at blanks and between Chinese characters, and not at a no-break space as rich would: an interval stays
+    whole.  Only what is longer than a line is cut.
+    """
+    words = " ".join(text.split("\n"))
+    indent = words[: len(words) - len(words.lstrip(" "))]
+    lines, line = [], indent
+    for piece in _PIECES.findall(words.lstrip(" ")):
+        if line.strip() and cell_len((line + piece).rstrip(" ")) > console.width:
+            lines.append(line)
+            line = indent + piece.lstrip(" ")
+        else:
+            line += piece
+        if cell_len(line.rstrip(" ")) > console.width:
+            *full, line = chop_cells(line, console.width)
+            lines += full
+    for one in (*lines, line):
+        console.print(Text(one.rstrip(" "), style=style), no_wrap=True, overflow="ignore", crop=False)
