@@ -1,20 +1,22 @@
-"""What a run is handed on as: a badge."""
+"""What a run is handed on as: a badge, and runs of MLflow."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_fixture import write_run
 from typer.testing import CliRunner
 
 from bench.cli import app as cli
-from bench.report import badge
+from bench.report import badge, tracking
 from bench.report.badge import Badge
-from bench.store import pairs
+from bench.store import pairs, reading
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -94,3 +96,34 @@ def _contrast(colour: str) -> float:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     return 1.05 / (luminance + 0.05)
+
+
+def test_a_run_is_logged_to_mlflow_once_with_a_run_for_every_cell(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow: Any = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 takes a folder only where one insists
+    store = (tmp_path / "store").as_uri()
+    said = ask("export", "mlflow", run, "--to", store)
+    data, client = reading.load(run), mlflow.MlflowClient(tracking_uri=store)
+    home = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    (parent,) = client.search_runs([home], f"tags.`{tracking.RUN_ID}` = '{data.run_id}'")
+    assert parent.info.run_id in said
+    assert parent.info.status == "FINISHED"
+    assert "cells.parquet" in {one.path for one in client.list_artifacts(parent.info.run_id)}
+    children = client.search_runs([home], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    by_cell = {one.data.tags["yolo11_bench.cell_id"]: one.data for one in children}
+    assert by_cell.keys() == {cell.cell_id for cell in data.measured}
+    for cell in data.measured:
+        logged = by_cell[cell.cell_id]
+        assert logged.params["option"] == cell.option
+        expected = {name: value for name in tracking.METRICS if (value := getattr(cell, name)) is not None}
+        assert logged.metrics == pytest.approx(expected)
+    assert ask("export", "mlflow", run, "--to", store) == said, "twice the same is once"
+    assert len(client.search_runs([home])) == 1 + len(children)
+
+
+def test_without_mlflow_the_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    done = CliRunner().invoke(cli.app, ["export", "mlflow", str(run)])
+    assert "yolo11-deployment-bench[mlflow]" in str(done.exception)

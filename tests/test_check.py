@@ -90,7 +90,8 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     made = Place(tmp_path_factory.mktemp("place"))
-    run = made.command("run", "--sweep", "tiny", "--run-id", "first", "-k", "not test_latency")
+    run = made.command("run", "--sweep", "tiny", "--run-id", "first", "-k", "not test_latency",
+                       "--markdown", str(made.folder / "run.md"))  # fmt: skip
     assert run.code == 0, run.said
     promoted = made.command("baseline", "promote", "first", "--name", "main", "--why", "the first one",
                             "--baselines", str(made.baselines))  # fmt: skip
@@ -100,6 +101,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def verdicts(facts: dict[str, Any]) -> dict[str, str]:
     return {line["metric"]: line["verdict"] for line in facts["lines"] if line["cell"] == CELL}
+
+
+def test_a_run_writes_its_comparison_for_a_step_summary(place: Place) -> None:
+    lines = (place.folder / "run.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "### first"
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 2, "head and rule, the cell and its reference"
 
 
 def test_what_is_as_it_was_is_not_measured(place: Place) -> None:

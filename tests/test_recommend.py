@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from itertools import combinations, permutations
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import test_report
+from playwright.sync_api import expect
 from report_fixture import HOSTILE, MEASURED, cell_id, write_run
 from test_report import Watch
 from typer.testing import CliRunner
@@ -449,3 +451,30 @@ def test_the_panel_is_the_same_each_time_and_absent_without_a_timed_cell(folder:
     assert built(folder, "zh") == built(folder, "zh")
     nothing = {cell_id(option, precision): {"latency_ratio": None} for option, precision, *_ in MEASURED}
     assert built(change(folder, tmp_path / "run", nothing), "en") == ""
+
+
+def test_a_selection_can_be_sent_as_a_link(browser: Any, folder: Path, tmp_path: Path) -> None:
+    written = write_page(folder, tmp_path / "page", "en")
+    page = Watch(browser, written).page
+    assert "#" not in page.url, "what is as it came needs no link of its own"
+    page.locator("#limit-size").fill("5.5")
+    page.locator("#limit-loss").fill("")
+    page.locator("input[name=in_guide]").check()
+    # The usual limit was taken away, which is a choice too.
+    expect(page).to_have_url(re.compile(r"#loss=&size=5\.5&in_guide=1$"))
+    said, link = page.evaluate(READ), page.url
+    other = Watch(browser, written)
+    assert other.page.evaluate(READ) != said
+    for reloaded in (False, True):  # within the page, and as one opens a link
+        other.page.goto(link)
+        if reloaded:
+            other.page.reload()
+        expect(other.page.locator("#limit-size")).to_have_value("5.5")
+        assert other.page.evaluate(READ) == said
+        assert other.page.locator('[data-for="size"]').input_value() == "5.5"
+    other.page.get_by_role("button", name=recommendation.words("en")("panel.clear")).click()
+    expect(other.page.locator("#limit-loss")).to_have_value("0.01")
+    expect(other.page).not_to_have_url(re.compile("#"))
+    other.page.goto(f"{written.as_uri()}#size=%3Cb%3E&place=nowhere")
+    expect(other.page.locator("#limit-size")).to_have_value("")
+    assert other.complaints == []

@@ -8,6 +8,7 @@ it, so that `--help` answers at once.
 from __future__ import annotations
 
 import atexit
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -22,7 +23,20 @@ from rich.text import Text
 from bench import __version__
 from bench.cli import bisect, bundle, calibrate, complaints, export, gate, guide, history, inputs, output, selfcheck
 from bench.cli.habits import translated
-from bench.cli.options import FAILED, INTERRUPTED, USAGE, Lang, Run, find, language, reporter, short, takes, words
+from bench.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    Lang,
+    Run,
+    find,
+    language,
+    reporter,
+    short,
+    takes,
+    told_of,
+    words,
+)
 from bench.grid.request import OF_THE_GRID, OPTIONS, Request, expand
 from bench.reasons import CellProblem, Status, StoreError, UsageError
 
@@ -61,6 +75,9 @@ def main_options(
 def run(
     request: Request,
     keyword: Annotated[str | None, typer.Option("-k", metavar="EXPR", help="pytest's -k over cell ids")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="append the comparison as Markdown, as for a step summary")
+    ] = None,
     lang: Lang = "auto",
 ) -> None:
     """Sweep, measure, store and report.
@@ -84,22 +101,35 @@ def run(
     from bench import engine
 
     directory = request.results / request.run_id
-    anothers = directory.exists() and request.text("resume") is None
+    before = _written(directory)
     try:
         swept = engine.sweep(request, reporter(Console(), lang), keyword, language(lang))
     except engine.BenchDefect as defect:
         Console(stderr=True).print(escape(defect.trace), highlight=False)
         raise
     finally:
-        if not anothers and (directory / "cells.parquet").is_file():
+        if _written(directory) not in (before, None):
             _conclude(directory, words(lang))
+            if markdown is not None:
+                _append(directory, markdown, language(lang))
     if swept.interrupted:
-        again = f"Go on with it: {request.command('run', **{'run-id': None, 'resume': request.run_id})}"
-        Console().print(escape(again), highlight=False, soft_wrap=True)
+        if _written(directory) is not None:
+            again = request.command("run", **{"run-id": None, "resume": request.run_id})
+            again += "" if keyword is None else f" -k {shlex.quote(keyword)}"
+            Console().print(escape(words(lang)("resume", command=again)), highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
         raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
     raise typer.Exit(FAILED if swept.failed else 0)
+
+
+def _written(directory: Path) -> tuple[int, int] | None:
+    """Which file holds the cells of a run, and since when, in ns; None where there is none."""
+    try:
+        table = (directory / "cells.parquet").stat()
+    except OSError:
+        return None
+    return table.st_ino, table.st_mtime_ns
 
 
 def _conclude(directory: Path, t: Locale) -> None:
@@ -111,6 +141,15 @@ def _conclude(directory: Path, t: Locale) -> None:
     console.print(escape(f"\n{t('results', path=short(directory))}"), highlight=False, soft_wrap=True)
     if page.is_file():
         console.print(escape(t("report", path=short(page))), highlight=False, soft_wrap=True)
+
+
+def _append(directory: Path, markdown: Path, spoken: Literal["en", "zh"]) -> None:
+    from bench.report import exports
+    from bench.store import reading
+
+    text = exports.export(reading.load(directory), "markdown", spoken)
+    with told_of(markdown), markdown.open("a", encoding="utf-8") as sink:
+        sink.write(text)
 
 
 def _anything_measured(directory: Path) -> bool:

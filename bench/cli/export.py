@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import Run, find, short, takes, told_of
+from bench.cli.options import Lang, Run, find, short, takes, told_of, words
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
 app = typer.Typer()
-export_app = typer.Typer(no_args_is_help=True, help="Hand a run on to other programs.")
+export_app = typer.Typer(
+    no_args_is_help=True, help="Hand a run on: as a badge, to MLflow, or to COCO's evaluation server."
+)
 app.add_typer(export_app, name="export")
 
 
@@ -72,6 +74,7 @@ def submission_command(
     out: Annotated[
         Path | None, typer.Option(help="file to write (default: submission-CELL.json in the run's folder)")
     ] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Write what a cell detected as a COCO results file.
 
@@ -89,7 +92,31 @@ def submission_command(
     path = out or submission.place_for(data, chosen)
     with told_of(path), replacing(path) as sink:
         written = submission.write(data, chosen, sink)
-    typer.echo(
-        f"Submission  {short(path)}: {written.detections} detections of {chosen.name} on {written.images} images, "
-        f"mAP50-95 {chosen.map50_95:.4f}"
-    )
+    told = {"detections": written.detections, "cell": chosen.name, "images": written.images}
+    typer.echo(words(lang)("submission", path=short(path), **told, map=f"{chosen.map50_95:.4f}"))
+
+
+@export_app.command("mlflow")
+@takes("results")
+def mlflow_command(
+    request: Request,
+    run: Run = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URI", help="tracking server or folder (default: what MLflow is set to)")
+    ] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="experiment, made where there is none (default: the project's name)"),
+    ] = None,
+) -> None:
+    """Log a run to MLflow: a run with its facts and files, and below it one for each measured cell.
+
+    One that was logged before is not logged again. Needs the extra `mlflow`.
+
+    Example: yolo11-bench export mlflow --to http://localhost:5000
+    """
+    from bench.report import tracking
+    from bench.store import reading
+
+    logged = tracking.log(reading.load(find(run, request)), to, experiment or tracking.EXPERIMENT)
+    typer.echo(f"MLflow   run {logged}")

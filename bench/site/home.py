@@ -96,7 +96,7 @@ def decide(runs: Sequence[Run]) -> tuple[Decided, ...]:
     """
     look = marks(cell.option for run in runs for cell in run.cells)
     found = [
-        Decided(_key_of(run, field), run, field, told, _drawing(run, field, told, look, errors))
+        Decided(key_of(run, field), run, field, told, _drawing(run, field, told, look, errors))
         for run in runs
         for errors in [own(run, timings(run.samples))]
         for field in (*fields(run), *joint(run))
@@ -236,12 +236,13 @@ def _is_demo(decided: Decided) -> bool:
 
 
 def _drawing(run: Run, field: Field, found: Recommendation, look: Mapping[str, Mark], errors: Own) -> str | None:
-    labels, name = reading.label(field.cells), _key_of(run, field)
+    labels, name = reading.label(field.cells), key_of(run, field)
     front = [one.cell_id for one in steps(field, found)] if field.several else None
     return figures.untitled(field.cells, labels, look, name, errors, front=front)
 
 
-def _key_of(run: Run, field: Field) -> str:
+def key_of(run: Run, field: Field) -> str:
+    """A place's name in addresses and ids."""
     return _key(run.run_id, field.model, field.imgsz, *map(str, field.point[2:]))
 
 

@@ -16,6 +16,7 @@ from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
 from bench.report.recommendation import caveats, names_of, shown, times, words
+from bench.site.home import key_of
 from bench.stats.contrast import Contrasts, ratio
 from bench.store.reading import Run
 from bench.words.locale import Language, Locale
@@ -96,6 +97,7 @@ def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool
     place = locale("panel.place", machine=field.machine or MISSING, **{**arguments, "model": called})
     parts = [place, run.run_id if several else ""]
     return {
+        "key": key_of(run, field),
         "label": " ".join(part for part in parts if part),
         "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),
         "candidates": [_candidate(one, names[one.cell_id], field) for one in field.candidates],

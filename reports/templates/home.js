@@ -8,6 +8,8 @@
     return;
   }
   const { place, model } = form.elements;
+  const language = document.getElementById("language");
+  const elsewhere = language && language.getAttribute("href");
 
   const show = (chosen) => {
     sections.forEach((section) => section.classList.toggle("chosen", section === chosen));
@@ -15,6 +17,9 @@
     const models = sections.filter((section) => section.dataset.place === place.value);
     model.replaceChildren(...models.map((section) => new Option(section.dataset.model)));
     model.value = chosen.dataset.model;
+    if (language) {
+      language.setAttribute("href", elsewhere + "#" + chosen.id);
+    }
   };
   const at = (wantedPlace, wantedModel) => {
     const there = sections.filter((section) => section.dataset.place === wantedPlace);

@@ -276,6 +276,47 @@
 
   const field = () => data.fields[Number(form.elements.field.value)];
 
+  // What the address keeps, so that a selection can be sent: the place, and all that is not as the page came.
+  const language = document.getElementById("language");
+  const elsewhere = language && language.getAttribute("href");
+  const remember = () => {
+    const kept = new URLSearchParams();
+    if (form.elements.field.value !== "0") {
+      kept.set("place", field().key);
+    }
+    for (const { id } of data.quantities) {
+      const input = form.elements[id];
+      if (input.validity.valid && input.value !== input.defaultValue) {
+        kept.set(id, input.value);
+      }
+    }
+    if (form.elements.in_guide.checked) {
+      kept.set("in_guide", "1");
+    }
+    const suffix = String(kept) && "#" + kept;
+    window.history.replaceState(null, "", window.location.pathname + window.location.search + suffix);
+    if (language) {
+      language.setAttribute("href", elsewhere + suffix);
+    }
+  };
+  const recall = () => {
+    const asked = new URLSearchParams(window.location.hash.slice(1));
+    const place = data.fields.findIndex((one) => one.key === asked.get("place"));
+    form.elements.field.value = String(Math.max(place, 0));
+    for (const { id } of data.quantities) {
+      const input = form.elements[id];
+      const given = asked.get(id);
+      // Empty is a limit that was taken away; what is no number sets none of its own.
+      input.value = given !== null && Number.isFinite(Number(given)) ? given : input.defaultValue;
+    }
+    form.elements.in_guide.checked = asked.has("in_guide");
+    spread();
+    update();
+    if (language) {
+      language.setAttribute("href", elsewhere + window.location.hash);
+    }
+  };
+
   // A slider spans what was measured; at its loose end it sets no limit.
   const spread = () => {
     for (const quantity of data.quantities) {
@@ -333,6 +374,7 @@
     window.setTimeout(() => {
       spread();
       update();
+      remember();
     });
   });
   form.addEventListener("input", (event) => {
@@ -346,7 +388,8 @@
       spread();
     }
     update();
+    remember();
   });
-  spread();
-  update();
+  window.addEventListener("hashchange", recall);
+  recall();
 })();
