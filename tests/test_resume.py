@@ -21,14 +21,21 @@ import pytest
 from numpy.typing import NDArray
 from official import official_stats, write
 from running import USERS_CACHE, bench
+from test_kept import boxes
+from test_models_real import changed
 from test_sweep import SWEEP, interruptible
 
 from bench import demo, store
+from bench.grid import matrix
 from bench.measure import unscored
+from bench.measure.prepare import _alone
 from bench.measure.references import keep, kept
 from bench.measure.unscored import Unscored
 from bench.places import MATRICES
+from bench.reasons import CellProblem, Reason, Status, UsageError
 from bench.store import parts
+from bench.store.before import Before
+from bench.store.writing import RunStore
 from bench.tasks.detect.boxes import Detections
 from bench.tasks.detect.task import DETECT
 
@@ -94,13 +101,21 @@ def detections(run: Path) -> list[list[Any]]:
     return rows.sort_values(["cell_id", "image_id"], kind="stable").to_numpy().tolist()
 
 
-def assert_whole(run: Path, plain: Path) -> None:
-    """The tables of a run that nobody stopped, but for times, and nothing left beside them."""
+def assert_evaluated(run: Path, plain: Path) -> None:
+    """What a run that nobody stopped has found, and nothing left beside it."""
     table, expected = cells(run), cells(plain)
     assert set(table.status) == {"measured"}
     assert set(table.reason_code) == {""}
     pd.testing.assert_frame_equal(table[FIGURES], expected[FIGURES])
     assert detections(run) == detections(plain)
+    for name in (parts.FOLDER, unscored.FOLDER, "references", "going-on.lock"):
+        assert not (run / name).exists(), name
+
+
+def assert_whole(run: Path, plain: Path) -> None:
+    """The tables of a run that nobody stopped, but for times, and nothing left beside them."""
+    assert_evaluated(run, plain)
+    table = cells(run)
     samples = store.read_table(run, "samples")
     assert samples.groupby(["window", "round"]).cell_id.nunique().eq(2).all()
     launches = store.read_table(run, "launches")
@@ -109,33 +124,62 @@ def assert_whole(run: Path, plain: Path) -> None:
         map(tuple, samples[["cell_id", "window"]].to_numpy())
     )
     assert table.latency_ratio.gt(0).all()
-    for name in (parts.FOLDER, unscored.FOLDER, "references"):
-        assert not (run / name).exists(), name
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+STOPS = [signal.SIGKILL, signal.SIGINT]
+
+
+def shard_of(run: Path, option: str) -> Callable[[], bool]:
+    """Whether a shard of what a cell predicts is on disk."""
+    return lambda: bool(list((run / unscored.FOLDER).glob(f"*{option}*/00000.parquet")))
+
+
+@pytest.mark.parametrize("how", STOPS)
 def test_stopped_in_an_accuracy_pass(
     matrices: Path, data: Path, plain: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    run, line = tmp_path / "r", command(matrices, data, tmp_path)
-    shard = run / unscored.FOLDER
-    stopped([*line, "--run-id", "r"], run, lambda: bool(list(shard.glob("*onnx*/00000.parquet"))), how)
+    """Of a run without latency, whose cells are evaluated one after another."""
+    run, line = tmp_path / "r", [*command(matrices, data, tmp_path), "-k", "parity or accuracy"]
+    stopped([*line, "--run-id", "r"], run, shard_of(run, "onnx"), how)
     before = cells(run)
     assert before.loc["pytorch"].map50_95 > 0
     assert pd.isna(before.loc["onnx"].map50_95)
     done = bench(*line, "--resume", "r")
     assert done.code == 0, done.said
-    assert_whole(run, plain)
-    # The reference was not measured again, but for the latency that it had none of.
-    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images"):
+    assert_evaluated(run, plain)
+    # The reference was not measured again.
+    for column in ("started", "seconds", "export_seconds", "rss_after_load_bytes", "parity_images"):
         assert cells(run).loc["pytorch"][column] == before.loc["pytorch"][column], column
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_stopped_among_the_images_of_a_window(
+    matrices: Path, data: Path, plain: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    """What both have predicted is not inferred again: the new window has fewer samples than there are images."""
+    run, line = tmp_path / "r", command(matrices, data, tmp_path)
+    both = [shard_of(run, option) for option in ("pytorch", "onnx")]
+    stopped([*line, "--run-id", "r"], run, lambda: all(there() for there in both), how)
+    before = cells(run)
+    assert set(before.reason_code) == {"interrupted"}
+    assert before.map50_95.isna().all()
+    assert bool(parts.files(run, "detections")) == (how is signal.SIGINT), "to be looked at until the run goes on"
+    done = bench(*line, "--resume", "r")
+    assert done.code == 0, done.said
+    assert_whole(run, plain)
+    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images"):
+        assert cells(run)[column].tolist() == before[column].tolist(), column
+
+    def inferred(directory: Path) -> int:
+        return int(store.read_table(directory, "samples").groupby("cell_id", observed=True).size().min())
+
+    assert inferred(plain) >= IMAGES > inferred(run)
 
 
 def test_images_that_were_evaluated_are_not_again(matrices: Path, data: Path, tmp_path: Path) -> None:
     """Of the shards that a killed run left, one is made to say that nothing was found: the score is then of that."""
     run, line = tmp_path / "r", command(matrices, data, tmp_path)
-    folder = run / unscored.FOLDER
-    stopped([*line, "--run-id", "r"], run, lambda: bool(list(folder.glob("*onnx*/00000.parquet"))), signal.SIGKILL)
+    stopped([*line, "--run-id", "r"], run, shard_of(run, "onnx"), signal.SIGKILL)
     cell = cells(run).loc["onnx"]
     left = Unscored(run, str(cell.cell_id), DETECT, str(cell.artifact_sha256))
     there = left.done
@@ -162,7 +206,7 @@ def test_stopped_in_a_window_and_gone_on_with_twice(matrices: Path, data: Path, 
     assert done.code == 0, done.said
     assert_whole(run, plain)
     after = cells(run)
-    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images", "map50_95"):
+    for column in ("started", "export_seconds", "rss_after_load_bytes", "parity_images"):
         assert after[column].tolist() == before[column].tolist(), column
     # Nothing is left to do: what there is stays to the last sample.
     samples = store.read_table(run, "samples")
@@ -176,6 +220,7 @@ def test_stopped_in_a_window_and_gone_on_with_twice(matrices: Path, data: Path, 
 def test_what_a_run_cannot_be_gone_on_with(matrices: Path, data: Path, plain: Path, tmp_path: Path) -> None:
     results = shutil.copytree(plain.parent, tmp_path / "results")
     line = command(matrices, data, results)
+    files = {path.name: path.read_bytes() for path in (results / "r").iterdir() if path.is_file()}
     done = bench(*line, "--resume", "other")
     assert done.code == 2
     assert "holds no run" in done.said
@@ -187,8 +232,90 @@ def test_what_a_run_cannot_be_gone_on_with(matrices: Path, data: Path, plain: Pa
     assert "other cells than these options ask for" in done.said
     done = bench(*line, "--resume", "r", "--images", "40")
     assert done.code == 2
-    assert "it was of another sweep, data set, number of images;" in " ".join(done.said.split())
-    pd.testing.assert_frame_equal(cells(results / "r"), cells(plain))
+    assert "others than it was made with: sweep; data set; number of images." in " ".join(done.said.split())
+    assert "Results  " not in done.said, "no table of a run that nothing was added to"
+    assert {path.name: path.read_bytes() for path in (results / "r").iterdir() if path.is_file()} == files
+
+
+def test_a_selection_is_part_of_what_a_run_was_made_with(matrices: Path, data: Path, tmp_path: Path) -> None:
+    line = command(matrices, data, tmp_path)
+    assert bench(*line, "--run-id", "r", "-k", "export").code == 0
+    done = bench(*line, "--resume", "r")
+    assert done.code == 2
+    assert "was measured without footprint: give the selection (-k) that the run was made with" in done.said
+    assert bench(*line, "--resume", "r", "-k", "export").code == 0
+
+
+def test_a_run_that_goes_on_is_one_processs(matrices: Path, data: Path, tmp_path: Path) -> None:
+    run, line = tmp_path / "r", command(matrices, data, tmp_path)
+    with interruptible([sys.executable, "-m", "bench", *line, "--run-id", "r"]) as process:
+        while process.poll() is None and not (run / "cells.parquet").is_file():
+            time.sleep(0.01)
+        done = bench(*line, "--resume", "r")
+        assert done.code == 2
+        assert f"another process is measuring the run {run}" in done.said
+        assert process.poll() is None, "it is left alone"
+        process.kill()
+        process.communicate(timeout=120)
+    assert (run / "going-on.lock").exists(), "which a killed process leaves behind, and no longer holds"
+    done = bench(*line, "--resume", "r", "-k", "export")
+    assert done.code == 0, done.said
+    assert not (run / "going-on.lock").exists()
+
+
+def test_a_lock_is_had_once_and_given_back(tmp_path: Path) -> None:
+    with _alone(tmp_path), pytest.raises(UsageError, match="then give --resume again"), _alone(tmp_path):
+        pytest.fail("another has it")
+    with pytest.raises(KeyError), _alone(tmp_path):
+        raise KeyError
+    with _alone(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["going-on.lock"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_several_models_goes_on(matrices: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    models = [shutil.copy(demo.CHECKPOINT, tmp_path / "a" / "best.pt"), changed(tmp_path / "b" / "best.pt", 0.7)]
+    run = tmp_path / "r"
+    line = [*command(matrices, data, tmp_path), "--images", "24", "--model", ",".join(map(str, models))]
+    stopped([*line, "--run-id", "r"], run, lambda: bool(list(run.glob("parts/samples-*.parquet"))), signal.SIGINT)
+    before = store.read_table(run, "cells")
+    assert set(before.reason_code) == {"interrupted"}
+    done = bench(*line, "--resume", "r")
+    assert done.code == 0, done.said
+    after = store.read_table(run, "cells")
+    assert set(after.status) == {"measured"}
+    assert set(after.reason_code) == {""}
+    assert after[["cell_id", "model_sha256", "started"]].equals(before[["cell_id", "model_sha256", "started"]])
+    assert after.groupby("model").model_sha256.nunique().tolist() == [1, 1]
+    assert (after.map_delta.abs() < 0.005).all(), "each is compared with its own reference"
+    done = bench(*command(matrices, data, tmp_path), "--images", "24", "--resume", "r")
+    assert done.code == 2
+    assert "other cells than these options ask for (4 and 2, 0 in both)" in done.said
+
+
+# What stays on disk.
+
+
+def test_predictions_of_a_part_of_the_images_do_not_stay(tmp_path: Path) -> None:
+    """A Ctrl-C stores them of a cell that is not scored yet: were they to stay, the whole ones would be passed over."""
+    read = matrix.load()
+    one, other = read.cells("m", read.sweep("smoke"))[:2]
+    references = {cell.cell_id: one.cell_id for cell in (one, other)}
+    run = RunStore(tmp_path, "r", [one, other], references)
+    for cell in (one, other):
+        run.add_predictions("detections", boxes(cell.cell_id, [0, 1]))
+        run.conclude(cell, CellProblem(Reason.INTERRUPTED, "stopped", Status.MEASURED))
+    run.update(one, images=2)
+    run.arrange_predictions()
+    again = RunStore(tmp_path, "r", [one, other], references, Before.read(tmp_path, references, "detections"))
+    assert len(store.read_table(tmp_path, "detections")) == 4, "nothing is lost before it is known to be the same run"
+    again.go_on()
+    again.add_predictions("detections", boxes(one.cell_id, [0, 1]))
+    again.add_predictions("detections", boxes(other.cell_id, [0, 1, 2]))
+    again.arrange_predictions()
+    stored = store.read_table(tmp_path, "detections").astype({"cell_id": str})
+    assert stored.groupby("cell_id").size().to_dict() == {one.cell_id: 2, other.cell_id: 3}
 
 
 # What is handed on.

@@ -51,8 +51,8 @@ def outcomes(
     """What instruments made of a cell before the run was stopped; None where it is to be measured from the start.
 
     Those of runs, and those that `joining` says to join them, are not among them where a cell was not measured by them
-    to the end.  What a reference gave is handed to the workshop.  Raises UsageError where the run left out an instrument
-    that is wanted now.
+    to the end.  What a reference gave is handed to the workshop.  Raises UsageError where the run left out an
+    instrument that is wanted now.
     """
     before = workshop.store.before
     row = before.rows.get(cell.cell_id) if before is not None else None

@@ -107,7 +107,8 @@ class Instances:
             raise UsageError(f"cannot read the annotations {path}: {cause(error)}; make them readable") from error
         except ValidationError as error:
             raise Problems(
-                f"{path}: {_place(found['loc'])}{found['msg']}; {_REMEDY}" for found in error.errors(include_url=False)
+                f"{path}: {_place(found['loc'])}{found['msg']}; this is not COCO's format: {_REMEDY}"
+                for found in error.errors(include_url=False)
             ) from error
         _require_sound(path, content)
         return cls(
@@ -317,11 +318,11 @@ def _listed(file: Path, instances: Instances) -> Collection[str]:
 def _part(key: _Key, instances: Instances, images: Mapping[str, Picture]) -> Iterator[Remark]:
     """That a part of the annotated images is evaluated."""
     if len(images) < len(instances.images):
-        rules = [] if key.licenses is None else [f"with a licence of {', '.join(map(str, key.licenses))}"]
-        rules += [] if key.image_ids is None else [f"that {Path(key.image_ids).name} lists"]
+        rules = [] if key.licenses is None else [f"a licence of {', '.join(map(str, key.licenses))}"]
+        rules += [] if key.image_ids is None else [f"listed in {Path(key.image_ids).name}"]
         text = (
-            f"{len(images)} of the {len(instances.images)} images of {instances.path.name} are evaluated, those "
-            f"{' and '.join(rules)}: the score is not one of the whole set."
+            f"{len(images)} of the {len(instances.images)} images of {instances.path.name} are evaluated "
+            f"({'; '.join(rules)}): the score is not one of the whole set."
         )
         yield Remark("part_of_annotations", len(images), text)
 
