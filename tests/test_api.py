@@ -504,4 +504,5 @@ def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(
     assert state() == before
     cell = cells_of(tmp_path / "r").iloc[0]
     assert cell.reason_code == "interrupted"
-    assert cell.map50_95 > 0
+    assert cell.size_bytes > 0
+    assert pd.isna(cell.map50_95), "of the few images that were through it would be that of another set"

@@ -114,8 +114,8 @@ def test_sigkill_in_a_window_keeps_turns_and_predictions(matrices: Path, tmp_pat
     assert set(store.read_table(run, "detections").cell_id) == names
     table, samples = cells(run), store.read_table(run, "samples")
     assert table.map50_95.notna().all()
-    # What the turns on disk amount to stands beside them, as after a Ctrl-C.
-    assert set(table.latency_stop) == {"interrupted"}
+    # What the turns on disk amount to stands beside them, as after a Ctrl-C; a cell may have been through by then.
+    assert "interrupted" in set(table.latency_stop)
     for row in table.itertuples():
         every = samples[samples.cell_id == row.cell_id]
         assert row.latency_p50_ms in (every[~every.contaminated].latency_ms.median(), every.latency_ms.median())

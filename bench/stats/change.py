@@ -28,6 +28,8 @@ GROSS = 5.0
 """Standard deviations from the median of pairs from where one counts as no farther away; docs/method.md has others."""
 STRAY = 0.15
 """Share of pairs that may lie so far out and be accidents."""
+TELLING = 6
+"""Fewer pairs than these do not say how far out is far: the median absolute deviation of three is their smaller gap."""
 INDEPENDENT = 1.645
 """Standard errors that 95 of 100 autocorrelations of independent pairs stay below.
 
@@ -68,11 +70,12 @@ def of_pairs(logs: ArrayLike) -> Mean:
     Of some forty pairs one has a process that is slow for as long as it lives; the plain mean has no defence against
     it.  So such a pair is drawn in (winsorised: Tukey 1962), with the standard deviation that the median absolute
     deviation stands for in normal noise (Hampel 1974).  All count as they are where more than `STRAY` of them lie so
-    far out, and more than one, which is then no accident but what is compared; and where more than half agree.
+    far out, and more than one, which is then no accident but what is compared; where more than half agree; and of fewer
+    than `TELLING`.
     Raises ValueError without pairs.
     """
     x = np.asarray(logs, np.float64).ravel()
-    if not len(x):
+    if len(x) < TELLING:
         return mean(x)
     centre = float(np.median(x))
     away = np.abs(x - centre)
