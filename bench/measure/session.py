@@ -105,8 +105,9 @@ class Session:
     def finish(self) -> None:
         """Write what only makes sense at the end: rows of cells nobody asked about, and how long it took."""
         store = self.workshop.store
+        kept = {} if store.before is None else store.before.rows
         for cell in self.cells:
-            if not self.wanted[cell.cell_id]:
+            if not self.wanted[cell.cell_id] and cell.cell_id not in kept:
                 text = "Left out by the selection on the command line."
                 store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
         store.arrange_predictions()

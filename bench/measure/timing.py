@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import psutil
@@ -170,12 +170,15 @@ class Campaign:
     def _opened(self, wanted: Collection[str], stack: ExitStack) -> dict[str, Unscored]:
         """What cells have predicted until it is scored, written when `stack` is left.
 
-        One whose artifact cannot be had any more has nothing, and will not start.
+        One whose artifact cannot be had any more, of a run that is gone on with, has no accuracy.
         """
         found = {}
         for name in wanted:
-            with suppress(CellProblem):
+            try:
                 found[name] = stack.enter_context(unscored(self._workshop, self._cells[name]))
+            except CellProblem as problem:
+                self._unscored.remove(name)
+                self._not_scored(self._cells[name], problem)
         return found
 
     def _inferring(self, references: Mapping[str, str], wanted: Collection[str]) -> dict[str, Cell]:
@@ -262,12 +265,15 @@ class Campaign:
                 problem = replace(problem, status=Status.MEASURED)  # all but the difference is there
             else:
                 window.problems.setdefault(name, problem)
-            self._unscorable[name] = problem
-            if cell.is_reference:
-                self._workshop.note_failed_reference(cell, problem)
+            self._not_scored(cell, problem)
         self._unscored.remove(name)
         self._workshop.store.conclude(cell, failed or problem or _CUT_SHORT)
         evaluation.found[name].remove()
+
+    def _not_scored(self, cell: Cell, problem: CellProblem) -> None:
+        self._unscorable[cell.cell_id] = problem
+        if cell.is_reference:
+            self._workshop.note_failed_reference(cell, problem)
 
     def _evaluate(self, cell: Cell, evaluation: Evaluation, failed: CellProblem | None) -> CellProblem | None:
         """Store what a cell predicts and the accuracy of that; returns why there is none.
@@ -335,11 +341,11 @@ class Campaign:
         store = self._workshop.store
         left = [name for name in window.turns if name not in self._concluded]
         for name in left:
-            cell, found = self._cells[name], evaluation.found.get(name)
-            if name in self._unscored and found is not None and evaluation.whole(name):
+            cell = self._cells[name]
+            if name in self._unscored and evaluation.whole(name):
                 self._score(cell, evaluation, window)
             among_images = name in self._unscored
-            kept = among_images and found is not None and scoring.keep(self._workshop, cell, found.predictions())
+            kept = among_images and scoring.keep(self._workshop, cell, evaluation.found[name].predictions())
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
