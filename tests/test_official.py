@@ -239,7 +239,7 @@ def test_names_are_matched_by_name_and_else_come_from_the_file(tmp_path: Path) -
 def test_categories_that_are_not_the_names(tmp_path: Path) -> None:
     (text,) = wrong(tmp_path, small(tmp_path), "annotations: i.json\nnames: [cat, horse]\n")
     assert text.startswith(f"{tmp_path / 'set.yaml'}, line 3: 'names' and the categories of")
-    assert "only 'names' has 'horse', only the categories have 'dog'" in text
+    assert "only 'names' has 'horse'; only the categories have 'dog'." in text
     (text,) = wrong(tmp_path, small(tmp_path), "annotations: i.json\nnc: 3\n")
     assert "line 3: 'nc' is 3" in text
 

@@ -12,11 +12,13 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from official import official_stats, write
@@ -27,14 +29,18 @@ from test_sweep import SWEEP, interruptible
 
 from bench import demo, store
 from bench.grid import matrix
+from bench.grid.matrix import Cell
 from bench.measure import unscored
+from bench.measure.instruments.latency import Latency
 from bench.measure.prepare import _alone
 from bench.measure.references import keep, kept
 from bench.measure.unscored import Unscored
-from bench.places import MATRICES
+from bench.places import MATRICES, ROOT, SUITES
 from bench.reasons import CellProblem, Reason, Status, UsageError
-from bench.store import parts
+from bench.stats.turns import Turn
+from bench.store import metrics, parts
 from bench.store.before import Before
+from bench.store.metrics import Figure
 from bench.store.writing import RunStore
 from bench.tasks.detect.boxes import Detections
 from bench.tasks.detect.task import DETECT
@@ -246,6 +252,46 @@ def test_a_selection_is_part_of_what_a_run_was_made_with(matrices: Path, data: P
     assert bench(*line, "--resume", "r", "-k", "export").code == 0
 
 
+def test_a_cell_that_was_never_timed_is_skipped_again(matrices: Path, data: Path, plain: Path, tmp_path: Path) -> None:
+    """As on a target that is not timed: it is no failure, and no success either."""
+    results = shutil.copytree(plain.parent, tmp_path / "results")
+    table = store.read_table(results / "r", "cells")
+    timed = [name for name in Latency.fills if name != "latency_stop"]
+    table = table.astype({name: object for name in timed})
+    table.loc[table.option == "onnx", timed] = None
+    table.loc[table.option == "onnx", "latency_stop"] = "QEMU stands in for the device: no latency is taken."
+    store.write_table(results / "r", "cells", pa.Table.from_pandas(table, store.TABLES["cells"], preserve_index=False))
+    seen = Counted()
+    line = [f"--{name}={value}" for name, value in {"matrices": matrices, "sweep": "tiny", "data": data}.items()]
+    code = pytest.main(
+        [str(SUITES), f"--rootdir={ROOT}", f"--config-file={SUITES / 'pytest.ini'}", "--disable-plugin-autoload",
+         "-p", "bench.plugin", "-p", "no:cacheprovider", "-p", "no:terminal", "--import-mode=importlib", *line,
+         f"--results={results}", "--resume=r", "-k", "latency"], plugins=[seen],
+    )  # fmt: skip
+    assert code == 0
+    assert seen.outcomes == {"pytorch": "passed", "onnx": "skipped"}
+
+
+class Counted:
+    """What became of each option's test."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.skipped:
+            self.outcomes["onnx" if "onnx" in report.nodeid else "pytorch"] = report.outcome
+
+
+def test_a_wider_selection_of_a_run_that_ended(matrices: Path, data: Path, tmp_path: Path) -> None:
+    """Raw outputs of its reference are not kept for good."""
+    line = command(matrices, data, tmp_path)
+    assert bench(*line, "--run-id", "r", "-k", "pytorch and parity").code == 0
+    done = bench(*line, "--resume", "r", "-k", "onnx and parity")
+    assert done.code == 2
+    assert "whose raw outputs were let go when the run had ended" in " ".join(done.said.split())
+
+
 def test_a_run_that_goes_on_is_one_processs(matrices: Path, data: Path, tmp_path: Path) -> None:
     run, line = tmp_path / "r", command(matrices, data, tmp_path)
     with interruptible([sys.executable, "-m", "bench", *line, "--run-id", "r"]) as process:
@@ -299,9 +345,7 @@ def test_a_run_of_several_models_goes_on(matrices: Path, data: Path, tmp_path: P
 
 def test_predictions_of_a_part_of_the_images_do_not_stay(tmp_path: Path) -> None:
     """A Ctrl-C stores them of a cell that is not scored yet: were they to stay, the whole ones would be passed over."""
-    read = matrix.load()
-    one, other = read.cells("m", read.sweep("smoke"))[:2]
-    references = {cell.cell_id: one.cell_id for cell in (one, other)}
+    one, other, references = two_cells()
     run = RunStore(tmp_path, "r", [one, other], references)
     for cell in (one, other):
         run.add_predictions("detections", boxes(cell.cell_id, [0, 1]))
@@ -316,6 +360,77 @@ def test_predictions_of_a_part_of_the_images_do_not_stay(tmp_path: Path) -> None
     again.arrange_predictions()
     stored = store.read_table(tmp_path, "detections").astype({"cell_id": str})
     assert stored.groupby("cell_id").size().to_dict() == {one.cell_id: 2, other.cell_id: 3}
+
+
+def two_cells() -> tuple[Cell, Cell, dict[str, str]]:
+    """A reference and what is held against it, with the references of both."""
+    read = matrix.load()
+    one, other = read.cells("m", read.sweep("smoke"))[:2]
+    return one, other, {cell.cell_id: one.cell_id for cell in (one, other)}
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["killed", "stopped"])
+def test_figures_without_a_column_stay(tmp_path: Path, written: bool) -> None:
+    """A kill leaves them in parts, a Ctrl-C in the whole table, which does not stay: it would hide what comes."""
+    one, other, references = two_cells()
+    run = RunStore(tmp_path, "r", [one, other], references)
+    area, iou = (Figure(name, 0.5, 0.25, 0.75, "0..1", "higher") for name in ("mask_area", "mask_iou"))
+    run.add_figures(one, [area, iou], images=3)
+    run.conclude(one, None)
+    run.add_figures(other, [area])
+    if written:
+        run.write_metrics()
+    assert metrics.read(tmp_path)[["cell_id", "metric"]].astype(str).to_numpy().tolist() == [
+        [one.cell_id, "mask_area"], [one.cell_id, "mask_iou"], [other.cell_id, "mask_area"],
+    ]  # fmt: skip
+    again = RunStore(tmp_path, "r", [one, other], references, Before.read(tmp_path, references, "detections"))
+    again.go_on()
+    # That of a cell which is measured from the start is gone; what a kill after this leaves is all that is known.
+    again.update(other, map50=0.25)
+    expected = [[one.cell_id, "mask_area", 0.5], [one.cell_id, "mask_iou", 0.5], [other.cell_id, "map50", 0.25]]
+    assert metrics.read(tmp_path)[["cell_id", "metric", "value"]].astype({"cell_id": str, "metric": str}).to_numpy(
+    ).tolist() == expected  # fmt: skip
+    again.add_figures(other, [replace(area, value=0.125)])
+    again.add_figures(other, [replace(area, value=0.375)])
+    killed = metrics.read(tmp_path)
+    assert killed[killed.metric == "mask_area"].value.tolist() == [0.5, 0.375], "the last one counts"
+    again.write_metrics()
+    pd.testing.assert_frame_equal(metrics.read(tmp_path), killed)
+    assert not parts.files(tmp_path, "metrics")[1:]
+
+
+def test_what_is_finished_stays_as_it_is(tmp_path: Path) -> None:
+    one, other, references = two_cells()
+    run = RunStore(tmp_path, "r", [one, other], references)
+    for window, cells_of in enumerate([[one, other], [one]]):
+        run.add_turns([turn(cell, window) for cell in cells_of])
+    run.update(one, latency_p50_ms=3.0)
+    run.conclude(one, None)
+    run.conclude(other, CellProblem(Reason.INTERRUPTED, "stopped", Status.MEASURED))
+    run.note_disturbed([one.cell_id, other.cell_id])
+    again = RunStore(tmp_path, "r", [one, other], references, Before.read(tmp_path, references, "detections"))
+    again.go_on()
+    # Of the reference's windows the first stays, which its row is of; with the other cell nobody is held against it.
+    assert store.read_table(tmp_path, "samples").groupby(["window", "cell_id"], observed=True).size().to_dict() == {
+        (0, one.cell_id): 3
+    }
+    assert again.next_window == 1
+    again.add_turns([turn(cell, 1) for cell in (one, other)])
+    again.update_all({cell.cell_id: {"latency_p50_ms": 5.0} for cell in (one, other)})
+    again.conclude(one, CellProblem(Reason.CRASHED, "later"))
+    again.conclude(other, None)
+    again.note_disturbed([one.cell_id])
+    stored = store.read_table(tmp_path, "cells").set_index("cell_id")
+    assert stored.latency_p50_ms.to_dict() == {one.cell_id: 3.0, other.cell_id: 5.0}
+    assert stored.status.tolist() == ["measured", "measured"]
+    facts = store.read_table(tmp_path, "environment").set_index("key")
+    assert json.loads(facts.loc["latency_disturbed"].value) == [one.cell_id]
+    expected = {(one.cell_id, 0): [turn(one, 0)], (one.cell_id, 1): [turn(one, 1)], (other.cell_id, 1): [turn(other, 1)]}
+    assert Before.read(tmp_path, references, "detections").turns == expected
+
+
+def turn(cell: Cell, window: int) -> Turn:
+    return Turn(cell.cell_id, window, 0, 0, 0, (1.5, 2.5, 3.5), 1.0, 0.0, 1.0)
 
 
 # What is handed on.

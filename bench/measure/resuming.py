@@ -10,8 +10,8 @@ from typing import Any
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure import references, unscored
-from bench.measure.instruments.instrument import CellInstrument
-from bench.measure.instruments.registry import INSTRUMENTS
+from bench.measure.instruments.instrument import CellInstrument, RunInstrument, left_out
+from bench.measure.instruments.registry import INSTRUMENTS, of_runs
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status, StoreError, UsageError
 from bench.store.before import Before
@@ -66,7 +66,8 @@ def outcomes(
         if status is not Status.MEASURED:
             found[name] = problem
         elif any(row[column] is not None for column in instrument.columns(workshop.task)) and (of_cell or finished):
-            found[name] = None if of_cell else problem
+            why_not = instrument.left_out_before(row) if isinstance(instrument, RunInstrument) else ""
+            found[name] = None if of_cell else problem or (left_out(why_not) if why_not else None)
         elif of_cell and name in wanted and (finished or name not in joining(cell)):
             raise UsageError(
                 f"{cell.id} was measured without {name}: give the selection (-k) that the run was made with, or make "
@@ -75,6 +76,22 @@ def outcomes(
     if cell.is_reference and status is Status.MEASURED:
         workshop.restore_reference(cell, references.kept(workshop.store.directory, cell.cell_id))
     return found
+
+
+def reopen(workshop: Workshop, cell: Cell, waiting: CellProblem) -> None:
+    """Have the row of a cell that was stopped say what it is `waiting` for; its turns are gone, and so are its times."""
+    before = workshop.store.before
+    if before is not None and cell.cell_id not in before.finished:
+        columns = (column for instrument in of_runs() for column in instrument.columns(workshop.task))
+        workshop.store.update(cell, **dict.fromkeys(columns))
+        workshop.store.conclude(cell, waiting)
+
+
+def spent(before: Before | None, now: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by step, those until the run was stopped included; of a process that was killed nobody knows them."""
+    facts = {} if before is None else before.environment
+    earlier = {key: float(value) for (scope, key), value in facts.items() if scope == "time"}
+    return {step: round(earlier.get(step, 0.0) + now.get(step, 0.0), 1) for step in {**earlier, **now}}
 
 
 def tidy(store: RunStore) -> None:

@@ -21,7 +21,7 @@ from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure import resuming
 from bench.measure.identity import identity
-from bench.measure.instruments.instrument import RunInstrument, Running, Subject
+from bench.measure.instruments.instrument import RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
@@ -74,6 +74,7 @@ class Session:
         if known is not None:
             self._outcomes[cell.cell_id] = known
             progress.advance(len(known.keys() & wanted))
+            resuming.reopen(self.workshop, cell, NEITHER if set(self._joining(cell)) - known.keys() else UNTIMED)
             return
         outcomes: dict[str, CellProblem | None] = {}
         self._outcomes[cell.cell_id] = outcomes
@@ -114,7 +115,7 @@ class Session:
         store.write_turns()
         store.write_metrics()
         resuming.tidy(store)
-        store.add_environment("time", {step: round(value, 1) for step, value in self.workshop.progress.spent.items()})
+        store.add_environment("time", resuming.spent(store.before, self.workshop.progress.spent))
 
     # -- private ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Session:
             if self.problem(cell) is not None:
                 continue
             if why_not := instrument.applies(workshop, cell):
-                self._outcomes[cell.cell_id][name] = CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)
+                self._outcomes[cell.cell_id][name] = left_out(why_not)
             else:
                 ready.append(cell)
         joined: defaultdict[str, list[str]] = defaultdict(list)

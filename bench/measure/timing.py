@@ -198,9 +198,11 @@ class Campaign:
     def _keep(self, window: Window, turns: Sequence[Turn]) -> None:
         """Write what a round has given, the launches that ended before it, and what its cells amount to so far.
 
+        The row of a reference that an earlier window has concluded stays as it is.
         Whoever is killed then leaves figures behind, and not only what they could be made of.
         """
-        store, names = self._workshop.store, dict.fromkeys(turn.cell_id for turn in turns)
+        store = self._workshop.store
+        names = dict.fromkeys(turn.cell_id for turn in turns if turn.cell_id not in self._concluded)
         state = {name: _state(_UNSCORED if name in self._unscored else _CUT_SHORT) for name in names}
         # Before the turns themselves: no turn is on disk then that the figures do not count.
         store.update_all({name: {**_columns(window.summary(name)), **state[name]} for name in names})
@@ -296,13 +298,17 @@ class Campaign:
         return problem
 
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
-        """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
+        """Store a cell's summary, once its last process has said what it ran and its environment is unchanged.
+
+        Of a reference that is in several windows it is that of the first, unless it fails in another.
+        """
         store, name = self._workshop.store, cell.cell_id
+        fresh = name not in self._concluded
         if name in window.problems:
             self._sum_up(cell, window, FAILED)
         else:
-            summary = self._sum_up(cell, window, window.stop.get(name, ""))
-            if summary is not None and summary.disturbed:
+            summary = self._sum_up(cell, window, window.stop.get(name, ""), store=fresh)
+            if fresh and summary is not None and summary.disturbed:
                 self._disturbed.append(name)
             try:
                 if launched is not None:
@@ -312,17 +318,19 @@ class Campaign:
                 self._require_reference(cell, summary, window)
             except CellProblem as problem:
                 self._problems[name] = problem
-            store.update(cell, **_process_columns(self._launches[name]))
+            if fresh:
+                store.update(cell, **_process_columns(self._launches[name]))
         store.conclude(cell, self._problems.get(name))
         self._concluded.add(name)
 
-    def _sum_up(self, cell: Cell, window: Window, stop: str) -> Summary | None:
-        """Store what a cell's turns amount to, and what stopped them; None where it took none."""
+    def _sum_up(self, cell: Cell, window: Window, stop: str, *, store: bool = True) -> Summary | None:
+        """What a cell's turns amount to, stored unless told otherwise with what stopped them; None where it took none."""
         if not window.turns[cell.cell_id]:
             return None
         summary = window.summary(cell.cell_id)
-        energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
-        self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
+        if store:
+            energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
+            self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
         return summary
 
     def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
@@ -357,7 +365,7 @@ class Campaign:
         disturbed = [name for name in names if name in self._disturbed]
         if not disturbed:
             return
-        self._workshop.store.add_environment("run", {"latency_disturbed": self._disturbed})
+        self._workshop.store.note_disturbed(disturbed)
         shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
         self._workshop.progress.message(
             f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "

@@ -2,25 +2,31 @@
 
 A cell stays as it is unless its row says that the run was stopped, or that it was left out by a selection.  Of one that
 was stopped in a time window, or before it, everything but the latency stays; its turns go, for a window's cells are
-timed together.  Those of references stay where a finished cell is held against them.
+timed together.  Those of references stay where a finished cell is held against them, and in the first of their windows,
+which is what their rows are of.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.reasons import Reason, Status, UsageError
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn
-from bench.store import parquet, parts, tables
+from bench.store import metrics, parquet, parts, tables
+from bench.store.metrics import Beside
 
 _AGAIN = (Reason.INTERRUPTED.value, Reason.NOT_SELECTED.value)
+DISTURBED = ("run", "latency_disturbed")
+"""Scope and key of the fact that lists the cells whose times are no result."""
 _TURN = ["cell_id", "window", "launch", "round", "order"]
 _GPU = "gpu_"
 
@@ -29,12 +35,14 @@ _GPU = "gpu_"
 class Before:
     """A run as it was left.
 
-    `rows` of `cells` that stay, by cell id, `finished` those of them that lack nothing; `turns` by cell and window,
-    `launches` and `environment` (by scope and key) as the store keeps them; `predictions` the table that its task has.
+    `rows` of `cells` that stay, by cell id, `finished` those of them that lack nothing, `beside` figures of those that
+    stay which have no column; `turns` by cell and window, `launches` and `environment` (by scope and key) as the store
+    keeps them; `predictions` the table that its task has.
     """
 
     rows: Mapping[str, dict[str, Any]]
     finished: frozenset[str]
+    beside: Beside
     turns: Mapping[tuple[str, int], list[Turn]]
     launches: tuple[Launch, ...]
     environment: Mapping[tuple[str, str], str]
@@ -54,18 +62,28 @@ class Before:
             )
         finished = {name for name, row in rows.items() if row["reason_code"] not in _AGAIN}
         kept = {name: row for name, row in rows.items() if name in finished or row["status"] == Status.MEASURED.value}
-        turns, windows = _turns(directory), set[tuple[str, int]]()
+        turns = _turns(directory)
+        firsts: dict[str, int] = {}
+        for name, window in sorted(turns):
+            firsts.setdefault(name, window)
+        staying = {(name, window) for name, window in firsts.items() if name in finished}
         for name, window in turns:
             if name in finished and references[name] != name:
-                windows |= {(name, window), (references[name], window)}
-        alone = {key for key in turns if key[0] in finished and references[key[0]] == key[0]}
-        facts = tables.read_arrow(directory, "environment").to_pylist()
+                staying |= {(name, window), (references[name], window)}
+        facts = {
+            (fact["scope"], fact["key"]): fact["value"]
+            for fact in tables.read_arrow(directory, "environment").to_pylist()
+        }
+        disturbed = [name for name in json.loads(facts.pop(DISTURBED, "[]")) if name in finished]
+        if disturbed:
+            facts[DISTURBED] = json.dumps(disturbed)
         return cls(
             kept,
             frozenset(finished),
-            {key: found for key, found in turns.items() if key in windows or key in alone},
-            tuple(one for one in _launches(directory) if (one.cell_id, one.window) in windows | alone),
-            {(fact["scope"], fact["key"]): fact["value"] for fact in facts},
+            {name: figures for name, figures in metrics.beside_cells(directory).items() if name in kept},
+            {key: found for key, found in turns.items() if key in staying},
+            tuple(one for one in _launches(directory) if (one.cell_id, one.window) in staying),
+            facts,
             predictions,
         )
 
@@ -97,14 +115,17 @@ def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:
     found: dict[tuple[str, int], list[Turn]] = {}
     if not parts.files(directory, "samples"):
         return found
-    samples = tables.read_table(directory, "samples").astype({"cell_id": str}).astype(object)
-    samples = samples.where(samples.notna(), None)
-    for _, rows in samples.groupby(_TURN, sort=True):
-        first = rows.iloc[0]
-        gpu = {column.removeprefix(_GPU): first[column] for column in rows.columns if column.startswith(_GPU)}
+    samples = tables.read_arrow(directory, "samples")
+    samples = samples.set_column(0, "cell_id", samples["cell_id"].cast(pa.string()))
+    samples = samples.sort_by([(column, "ascending") for column in (*_TURN, "index")])
+    keys, every_ms = samples.select(_TURN).to_pandas(), samples["latency_ms"].to_numpy()
+    starts = np.flatnonzero(keys.ne(keys.shift()).any(axis=1))
+    stops = np.append(starts, len(samples))[1:]
+    for row, start, stop in zip(samples.take(starts).to_pylist(), starts, stops, strict=True):
+        gpu = {column.removeprefix(_GPU): value for column, value in row.items() if column.startswith(_GPU)}
         turn = Turn(
-            **{column: first[column] for column in (*_TURN, "cpu_per_wall", "steal", "cpu_due")},
-            samples_ms=tuple(rows.sort_values("index").latency_ms),
+            **{column: row[column] for column in (*_TURN, "cpu_per_wall", "steal", "cpu_due")},
+            samples_ms=tuple(every_ms[start:stop].tolist()),
             gpu=OnGpu(**gpu) if any(value is not None for value in gpu.values()) else None,
         )
         found.setdefault((turn.cell_id, turn.window), []).append(turn)

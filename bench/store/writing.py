@@ -8,7 +8,7 @@ written whole at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn, contaminated
 from bench.store import metrics, parts, tables
-from bench.store.before import Before
+from bench.store.before import DISTURBED, Before
 from bench.store.metrics import Figure
 
 
@@ -64,6 +64,7 @@ class RunStore:
         }
         self._predicted: dict[str, set[str]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
+        self._finished: Collection[str] = frozenset() if before is None else before.finished
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
         self._launches: list[Launch] = []
@@ -74,6 +75,7 @@ class RunStore:
             self._flush()
         else:
             self._rows |= before.rows
+            self._beside |= {name: dict(figures) for name, figures in before.beside.items()}
             self._turns |= before.turns
             self._environment |= before.environment
             self._launches += before.launches
@@ -84,6 +86,11 @@ class RunStore:
         self._predicted |= self.before.keep_predictions(self.directory)
         if parts.files(self.directory, "samples"):
             tables.restart(self.directory, "samples", self._samples())
+        if parts.files(self.directory, "launches"):
+            self.write_launches([])
+        if parts.files(self.directory, "metrics"):
+            beside = [row for name, one in self._beside.items() for row in metrics.of_cell(name, one.values())]
+            tables.restart(self.directory, "metrics", [pa.Table.from_pylist(beside, schema=tables.METRICS)])
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -99,11 +106,17 @@ class RunStore:
         self.update_all({cell.cell_id: columns})
 
     def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set columns of several rows, by cell id, and write the table once, unless it says all that already."""
+        """Set columns of several rows, by cell id, and write the table once, unless it says all that already.
+
+        A row that was finished before the run was gone on with stays as it is: a reference takes its turns again beside
+        others.
+        """
         for cell_id, columns in rows.items():
             unknown = columns.keys() - set(tables.CELLS.names)
             if unknown:
                 raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+            if cell_id in self._finished:
+                continue
             row = self._rows[cell_id]
             self._unwritten |= any(name not in row or row[name] != value for name, value in columns.items())
             row.update(columns)
@@ -128,15 +141,20 @@ class RunStore:
     def add_figures(self, cell: Cell, figures: Iterable[Figure], **columns: Any) -> None:
         """Set figures of a cell, with other columns of its row, and write the table.
 
-        A figure that `cells` has no column for is kept for the table `metrics`, which `write_metrics` writes.
+        A figure that `cells` has no column for is a part of the table `metrics`, which `write_metrics` writes.
         """
+        beside: dict[str, Figure] = {}
         for figure in figures:
             if not metrics.in_cells([figure.metric]):
-                self._beside.setdefault(cell.cell_id, {})[figure.metric] = figure
+                beside[figure.metric] = figure
                 continue
             columns[figure.metric] = figure.value
             ends = {f"{figure.metric}_low": figure.low, f"{figure.metric}_high": figure.high}
             columns |= {name: ends[name] for name in metrics.in_cells(ends)}
+        if beside:
+            self._beside.setdefault(cell.cell_id, {}).update(beside)
+            # Before the row: no row is on disk then that lacks some of its figures.
+            tables.add_part(self.directory, "metrics", metrics.of_cell(cell.cell_id, beside.values()))
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
@@ -153,8 +171,7 @@ class RunStore:
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
-        beside = {name: list(figures.values()) for name, figures in self._beside.items()}
-        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values(), beside))
+        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values(), self._beside))
 
     def arrange_predictions(self) -> None:
         """Write the predictions image by image, each cell's in the order they came: a third smaller.
@@ -190,7 +207,7 @@ class RunStore:
     def write_turns(self) -> None:
         """Write the samples of all turns as a whole, each marked when its turn was contaminated."""
         if parts.files(self.directory, "samples"):
-            tables.write_table(self.directory, "samples", self._samples())
+            tables.write_pieces(self.directory, "samples", self._samples())
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
@@ -205,14 +222,24 @@ class RunStore:
         self._environment |= texts
         self._write_environment()
 
-    def _samples(self) -> list[dict[str, Any]]:
-        """Rows of the table of all turns."""
-        return [
-            row
-            for group in self._turns.values()
-            for turn, bad in zip(group, contaminated(group), strict=True)
-            for row in _of_turn(turn, bad=bad)
-        ]
+    def note_disturbed(self, names: Iterable[str]) -> None:
+        """Add cells to those that the run lists as disturbed, and write the table."""
+        scope, key = DISTURBED
+        known = json.loads(self._environment.get(DISTURBED, "[]"))
+        fresh = [name for name in names if name not in self._finished]
+        if fresh:
+            self.add_environment(scope, {key: list(dict.fromkeys([*known, *fresh]))})
+
+    def _samples(self) -> Iterator[pa.Table]:
+        """The table of all turns, of which some are rows at a time."""
+        rows: list[dict[str, Any]] = []
+        for group in self._turns.values():
+            for turn, bad in zip(group, contaminated(group), strict=True):
+                rows += _of_turn(turn, bad=bad)
+                if len(rows) >= tables.PIECE:
+                    yield pa.Table.from_pylist(rows, schema=tables.SAMPLES)
+                    rows = []
+        yield pa.Table.from_pylist(rows, schema=tables.SAMPLES)
 
     def _write_environment(self) -> None:
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]

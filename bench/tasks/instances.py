@@ -263,12 +263,13 @@ def _classes(source: DataFile, instances: Instances) -> tuple[int, ...]:
         return tuple(instances.categories)
     names = list(source.class_names().values())
     ids = {name: category for category, name in instances.categories.items()}
-    own, theirs = _some(name for name in names if name not in ids), _some(name for name in ids if name not in names)
+    own, theirs = [name for name in names if name not in ids], [name for name in ids if name not in names]
     if own or theirs:
+        differ = [f"only 'names' has {_some(own)}"] if own else []
+        differ += [f"only the categories have {_some(theirs)}"] if theirs else []
         raise UsageError(
-            f"{source.where('names')}: 'names' and the categories of {instances.path} differ: only 'names' has "
-            f"{own or 'none'}, only the categories have {theirs or 'none'}; take 'names' out, and the categories count "
-            "in the order of their ids, or name the annotations that go with it"
+            f"{source.where('names')}: 'names' and the categories of {instances.path} differ: {'; '.join(differ)}. Take "
+            "'names' out, and the categories count in the order of their ids, or name the annotations that go with it"
         )
     return tuple(ids[name] for name in names)
 
@@ -327,9 +328,8 @@ def _part(key: _Key, instances: Instances, images: Mapping[str, Picture]) -> Ite
         yield Remark("part_of_annotations", len(images), text)
 
 
-def _some(names: Iterator[str]) -> str:
-    listed = list(names)
-    return ", ".join(map(repr, listed[:4])) + ", ..." * (len(listed) > 4)
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + ", ..." * (len(names) > 4)
 
 
 def _place(location: Sequence[Any]) -> str:

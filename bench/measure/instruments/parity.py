@@ -10,7 +10,7 @@ from bench.measure import references
 from bench.measure.expectation import beyond, too_near
 from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.reasons import CellProblem, Reason, Status
+from bench.reasons import CellProblem, Reason, Status, UsageError
 from bench.store.metrics import Figure, in_cells
 from bench.tasks.task import AnyTask
 
@@ -31,7 +31,10 @@ class Parity(CellInstrument):
         return ("parity_images", *in_cells(figures))
 
     def measure(self, subject: Subject) -> None:
-        """Store the largest, the mean and the 99.9th percentile of the differences of each group."""
+        """Store the largest, the mean and the 99.9th percentile of the differences of each group.
+
+        Raises CellProblem where they are too large or too small, UsageError where there is nothing to take them from.
+        """
         workshop, cell = subject.workshop, subject.cell
         available = len(workshop.dataset.images)
         count = min(workshop.sweep.parity.images, available)
@@ -46,6 +49,11 @@ class Parity(CellInstrument):
         if cell.is_reference:
             reference.outputs = list(mine)
             references.keep(workshop.store.directory, cell.cell_id, mine)
+        elif not reference.outputs:
+            raise UsageError(
+                f"{cell.id} cannot be held against PyTorch FP32, whose raw outputs were let go when the run had ended: "
+                "give the selection (-k) that the run was made with, or make a new run, without --resume"
+            )
         found: list[Figure] = []
         for group in workshop.task.parity:
             pairs = zip(mine, reference.outputs, strict=True)
