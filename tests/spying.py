@@ -2,7 +2,8 @@
 
 A line of FILE for every measurement of a cell by an instrument (`measure NAME CELL`), for every image that a cell is
 evaluated on (`image ID CELL`, with - for /) and for every turn of a time window (`turn ROUND CELL`), as it begins;
-whoever is killed has written them.  SHARE of the free memory is what a time window may fill: with next to nothing, each cell has its own.
+whoever is killed has written them.  SHARE of the free memory is what a time window may fill: with next to nothing, each
+cell has its own.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def test_a_cell_that_was_never_timed_is_skipped_again(matrices: Path, data: Path
     results = shutil.copytree(plain.parent, tmp_path / "results")
     table = store.read_table(results / "r", "cells")
     timed = [name for name in Latency.fills if name != "latency_stop"]
-    table = table.astype({name: object for name in timed})
+    table = table.astype(dict.fromkeys(timed, object))
     table.loc[table.option == "onnx", timed] = None
     table.loc[table.option == "onnx", "latency_stop"] = "QEMU stands in for the device: no latency is taken."
     store.write_table(results / "r", "cells", pa.Table.from_pandas(table, store.TABLES["cells"], preserve_index=False))
@@ -423,9 +423,10 @@ def test_what_is_finished_stays_as_it_is(tmp_path: Path) -> None:
     stored = store.read_table(tmp_path, "cells").set_index("cell_id")
     assert stored.latency_p50_ms.to_dict() == {one.cell_id: 3.0, other.cell_id: 5.0}
     assert stored.status.tolist() == ["measured", "measured"]
-    facts = store.read_table(tmp_path, "environment").set_index("key")
-    assert json.loads(facts.loc["latency_disturbed"].value) == [one.cell_id]
-    expected = {(one.cell_id, 0): [turn(one, 0)], (one.cell_id, 1): [turn(one, 1)], (other.cell_id, 1): [turn(other, 1)]}
+    facts = store.read_table(tmp_path, "environment")
+    assert facts[facts.key == "latency_disturbed"].value.tolist() == [json.dumps([one.cell_id])]
+    taken = [(one, 0), (one, 1), (other, 1)]
+    expected = {(cell.cell_id, window): [turn(cell, window)] for cell, window in taken}
     assert Before.read(tmp_path, references, "detections").turns == expected
 
 

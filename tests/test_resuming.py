@@ -98,7 +98,7 @@ def ended(line: list[str]) -> tuple[int, str]:
 
 
 def test_no_finished_cell_is_measured_twice(matrices: Path, data: Path, tmp_path: Path) -> None:
-    """Stopped five times: while a cell is characterised, twice among the images of a window, and in the two after it."""
+    """Stopped five times: while a cell is characterised, twice among the images of a window, in the two after it."""
     run, logs = tmp_path / "r", [tmp_path / f"said-{process}" for process in range(7)]
 
     def line(log: Path) -> list[str]:
@@ -149,8 +149,8 @@ def test_no_finished_cell_is_measured_twice(matrices: Path, data: Path, tmp_path
     assert 6 <= max(again.values()) < unscored.IMAGES
     assert not any(times > 1 for times in sum((one.images for one in said[:2]), Counter[tuple[str, str]]()).values())
 
-    done = bench(*command(matrices, data, tmp_path, "--run-id", "plain"))
-    assert done.code == 0, done.said
+    plain = bench(*command(matrices, data, tmp_path, "--run-id", "plain"))
+    assert plain.code == 0, plain.said
     assert_evaluated(run, tmp_path / "plain")
 
     samples = store.read_table(run, "samples")

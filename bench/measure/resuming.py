@@ -79,7 +79,7 @@ def outcomes(
 
 
 def reopen(workshop: Workshop, cell: Cell, waiting: CellProblem) -> None:
-    """Have the row of a cell that was stopped say what it is `waiting` for; its turns are gone, and so are its times."""
+    """Have the row of a cell that was stopped say what it is `waiting` for; with its turns, its times are gone."""
     before = workshop.store.before
     if before is not None and cell.cell_id not in before.finished:
         columns = (column for instrument in of_runs() for column in instrument.columns(workshop.task))

@@ -324,7 +324,7 @@ class Campaign:
         self._concluded.add(name)
 
     def _sum_up(self, cell: Cell, window: Window, stop: str, *, store: bool = True) -> Summary | None:
-        """What a cell's turns amount to, stored unless told otherwise with what stopped them; None where it took none."""
+        """What a cell's turns amount to; None where it took none.  It is stored, unless not, with what stopped them."""
         if not window.turns[cell.cell_id]:
             return None
         summary = window.summary(cell.cell_id)

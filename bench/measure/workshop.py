@@ -121,7 +121,7 @@ class Workshop(Outfit):
         return self._references[reference.cell_id]
 
     def restore_reference(self, cell: Cell, outputs: list[Outputs]) -> None:
-        """Take up a reference of before the run was stopped: its `outputs` and, where it was scored, its predictions."""
+        """Take up a reference of before the run was stopped: its `outputs` and, where scored, its predictions."""
         reference = self._references[cell.cell_id] = Reference(outputs)
         if self.store.row(cell)["images"] is not None:
             reference.predictions = optional(self.store.directory, self.task.table, {"cell_id": [cell.cell_id]})

@@ -268,8 +268,9 @@ def _classes(source: DataFile, instances: Instances) -> tuple[int, ...]:
         differ = [f"only 'names' has {_some(own)}"] if own else []
         differ += [f"only the categories have {_some(theirs)}"] if theirs else []
         raise UsageError(
-            f"{source.where('names')}: 'names' and the categories of {instances.path} differ: {'; '.join(differ)}. Take "
-            "'names' out, and the categories count in the order of their ids, or name the annotations that go with it"
+            f"{source.where('names')}: 'names' and the categories of {instances.path} differ: {'; '.join(differ)}. "
+            "Take 'names' out, and the categories count in the order of their ids, or name the annotations that go "
+            "with it"
         )
     return tuple(ids[name] for name in names)
 
