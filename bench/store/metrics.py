@@ -78,8 +78,9 @@ def beside_cells(directory: Path) -> dict[str, dict[str, Figure]]:
     found: dict[str, dict[str, Figure]] = {}
     if parts.files(directory, "metrics"):
         for row in read_arrow(directory, "metrics").to_pylist():
-            if not in_cells([row["metric"]]):
-                found.setdefault(row.pop("cell_id"), {})[row["metric"]] = Figure(**row)
+            cell_id, figure = row.pop("cell_id"), Figure(**row)
+            if not in_cells([figure.metric]):
+                found.setdefault(cell_id, {})[figure.metric] = figure
     return found
 
 

@@ -91,6 +91,7 @@ class RunStore:
         if parts.files(self.directory, "metrics"):
             beside = [row for name, one in self._beside.items() for row in metrics.of_cell(name, one.values())]
             tables.restart(self.directory, "metrics", [pa.Table.from_pylist(beside, schema=tables.METRICS)])
+        self._write_environment()
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
