@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,9 +87,15 @@ def plain(matrices: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return results / "r"
 
 
-def stopped(line: list[str], run: Path, until: Callable[[], bool], how: signal.Signals) -> None:
+def stopped(
+    line: list[str],
+    run: Path,
+    until: Callable[[], bool],
+    how: signal.Signals,
+    program: Sequence[str] = ("-m", "bench"),
+) -> None:
     """A run in a process of its own, ended by a signal as soon as `until` is true."""
-    with interruptible([sys.executable, "-m", "bench", *line]) as process:
+    with interruptible([sys.executable, *program, *line]) as process:
         while process.poll() is None and not until():
             time.sleep(0.01)
         assert process.poll() is None, "it ended before that"

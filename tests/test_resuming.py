@@ -26,7 +26,7 @@ from test_sweep import variables
 
 from bench import demo, store
 from bench.measure import unscored
-from bench.places import MATRICES
+from bench.places import MATRICES, ROOT
 
 SPY = Path(__file__).parent / "spying.py"
 ONE_A_WINDOW = "1e-6"
@@ -93,7 +93,10 @@ def folders(table: pd.DataFrame) -> set[str]:
 
 
 def ended(line: list[str]) -> tuple[int, str]:
-    done = subprocess.run(line, env=variables(), capture_output=True, text=True, check=False, timeout=600)
+    command_line = [sys.executable, str(SPY), *line]
+    done = subprocess.run(
+        command_line, cwd=ROOT, env=variables(), capture_output=True, text=True, check=False, timeout=600
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -103,7 +106,7 @@ def test_no_finished_cell_is_measured_twice(matrices: Path, data: Path, tmp_path
 
     def line(log: Path) -> list[str]:
         how = "--run-id" if log == logs[0] else "--resume"
-        return [sys.executable, str(SPY), str(log), ONE_A_WINDOW, *command(matrices, data, tmp_path, how, "r")]
+        return [str(log), ONE_A_WINDOW, *command(matrices, data, tmp_path, how, "r")]
 
     def characterised(log: Path) -> bool:
         return any(what == "parity" and "openvino" in cell for what, cell in Said.read(log).measured)
@@ -126,7 +129,7 @@ def test_no_finished_cell_is_measured_twice(matrices: Path, data: Path, tmp_path
     ]
     left: list[pd.DataFrame] = []
     for log, (until, how) in zip(logs, stops, strict=False):
-        stopped(line(log), run, partial(until, log), how)
+        stopped(line(log), run, partial(until, log), how, [str(SPY)])
         left.append(rows(run))
     code, told = ended(line(logs[5]))
     assert code == 0, told
