@@ -48,7 +48,6 @@ class Parity(CellInstrument):
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.outputs = list(mine)
-            references.keep(workshop.store.directory, cell.cell_id, mine)
         elif not reference.outputs:
             raise UsageError(
                 f"{cell.id} cannot be held against PyTorch FP32, whose raw outputs were let go when the run had ended: "
@@ -64,6 +63,8 @@ class Parity(CellInstrument):
                 for kind, value in zip(KINDS, values, strict=True)
             ]
         workshop.store.add_figures(cell, found, parity_images=count)
+        if cell.is_reference:
+            references.keep(workshop.store.directory, cell.cell_id, mine)
         self._hold(subject, {figure.metric.removeprefix("parity_"): figure.value or 0.0 for figure in found})
 
     def _hold(self, subject: Subject, found: Mapping[str, float]) -> None:
