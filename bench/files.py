@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,37 @@ def expanded(option: str, given: str) -> Path:
         return Path(given).expanduser()
     except RuntimeError as error:
         raise UsageError(f"{option} {given}: {error}; write the path in full") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether a path leads to something.  Raises UsageError where that is not for us to know."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no name holds a NUL
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        why = error.strerror or error
+        raise UsageError(f"cannot look at {path}: {why}; make it readable, or correct the path") from error
+    return True
+
+
+def place(option: str, given: str) -> Path:
+    """The whole path of a folder that an option names, which need not be there.
+
+    Raises UsageError for one that there cannot be, or that nobody may look into.
+    """
+    path = expanded(option, given)
+    try:
+        path = path.resolve()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever makes it, or needs it, says so
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise UsageError(f"{option} {given}: {why}; correct the name, or the permissions there") from error
+    return path
 
 
 @contextmanager

@@ -317,12 +317,13 @@ def lock(
     From the .in files in matrices/envs, or package.json, with the newest versions that these allow.
     """
     from bench.environments import javascript, locks
+    from bench.files import exists
 
     folder = request.own_matrices
     # `core` first: `dev` is resolved against its lock.
     every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
     for name in families or every:
-        remake = javascript.lock if (folder / "envs" / name / "package.json").is_file() else locks.lock
+        remake = javascript.lock if exists(folder / "envs" / name / "package.json") else locks.lock
         typer.echo(f"{name}: {short(remake(name, folder))}")
 
 

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
+from bench.files import exists
 from bench.reasons import UsageError
 
 NO_DEPS = "# bench: no-deps"
@@ -29,7 +30,7 @@ def lock(family: str, matrices_dir: Path) -> Path:
     """
     folder = matrices_dir / "envs"
     source = folder / f"{family}.in"
-    if not source.is_file():
+    if not exists(source):
         raise UsageError(f"{source} does not exist: write in it what the environment '{family}' needs, one per line.")
     uv = find_uv()
     if uv is None:

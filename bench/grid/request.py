@@ -107,6 +107,8 @@ OPTIONS: Mapping[str, RunOption] = _declared()
 OF_THE_GRID = ("sweep", "options", "precisions", "targets", "emulate", "imgsz", "batch", "threads", "matrices")
 """Those that say which cells there are; the rest says on what, and where results go."""
 
+_FOLDERS = ("results", "cache", "matrices")
+
 
 def parameter(name: str) -> str:
     """An option's name as a Python identifier: `run-id` is `run_id`."""
@@ -124,7 +126,7 @@ class Request:
     def __init__(self, values: Mapping[str, str | None]) -> None:
         """Take option values by name; None where an option was not given.
 
-        Raises UsageError where the bench itself is not whole.
+        Raises UsageError where the bench itself is not whole, and for a folder that there cannot be.
         """
         if absent := lacking():
             raise UsageError(
@@ -132,6 +134,9 @@ class Request:
                 "again, or run it in a whole checkout"
             )
         self._values = values
+        for name in _FOLDERS:
+            if given := values.get(name):
+                _place(f"--{name}", given)  # before the first minute is spent
 
     def given(self) -> dict[str, str]:
         """The options that were given, by name."""
@@ -178,7 +183,8 @@ class Request:
     @property
     def matrices(self) -> Path:
         """The matrices folder."""
-        return Path(self.text("matrices") or MATRICES)
+        given = self.text("matrices")
+        return _place("--matrices", given) if given else MATRICES
 
     @property
     def own_matrices(self) -> Path:
@@ -193,9 +199,10 @@ class Request:
     @property
     def cache(self) -> Path:
         """The cache folder: the option, else the environment variable, else the user's cache."""
-        chosen = self.text("cache") or os.environ.get(CACHE_VARIABLE)
-        if chosen:
-            return Path(chosen).expanduser().resolve()
+        if given := self.text("cache"):
+            return _place("--cache", given)
+        if chosen := os.environ.get(CACHE_VARIABLE):
+            return _place(CACHE_VARIABLE, chosen)
         import platformdirs  # for the few who ask
 
         return platformdirs.user_cache_path("yolo11-bench")
@@ -203,7 +210,7 @@ class Request:
     @property
     def results(self) -> Path:
         """The folder that holds runs."""
-        return Path(self.text("results") or "results/runs").resolve()
+        return _place("--results", self.text("results") or "results/runs")
 
     @cached_property
     def run_id(self) -> str:
@@ -253,6 +260,13 @@ class Request:
         if self.text("images") is not None:
             parts.append(f"--images {self.text('images')}")
         return " ".join(parts)
+
+
+def _place(option: str, given: str) -> Path:
+    """As `bench.files.place`."""
+    from bench.files import place  # filelock behind it is not for `--help`
+
+    return place(option, given)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from bench.grid.entries import Entry
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]  # many name a file
 LARGEST = 65_536
 """No side of an input, batch or number of threads is larger: far beyond any of them, and the tables hold it."""
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -47,7 +47,7 @@ class Export(Entry):
     exporter: Identifier = Field(description="module bench/guest/exporters/<exporter>.py")
     source: Identifier | None = Field(default=None, description="exporter module whose artifact this one converts")
     source_environment: Identifier | None = Field(default=None, description="environment family of that exporter")
-    sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$")]] = Field(
+    sources: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+:[a-z0-9_-]+$", max_length=200)]] = Field(
         default_factory=list, description="where more than one leads here: <exporter>:<environment family>, in order"
     )
     device: Identifier | None = Field(

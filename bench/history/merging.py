@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bench.files import exists
 from bench.history import arrivals, layout
 from bench.history.arrivals import Arrival
 from bench.history.commits import Written, held, publish
@@ -85,7 +86,7 @@ def compact(root: Path) -> Compacted:
 
 def require(root: Path) -> None:
     """Raise UsageError unless there is a history."""
-    if not root.is_dir() or not layout.partitions(root):
+    if not exists(root) or not root.is_dir() or not layout.partitions(root):
         raise UsageError(f"no history in {root}; make one with `yolo11-bench history add FOLDER`, or name its folder")
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.environments import houses
 from bench.environments.pinned import PinnedEnvironments, pins
+from bench.files import exists
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
@@ -76,11 +77,11 @@ class Contestants:
         elif given.endswith(".pt"):
             checkpoint = checkpoints.resolve(given, self._given.environments, request.cache)
             outfit = Outfit(replace(self._given, checkpoints={cell.model: checkpoint}))
-        elif (Path(given) / MANIFEST).is_file():
+        elif exists(Path(given) / MANIFEST):
             artifact = _read_artifact(Path(given))
         elif choice is not None:
             cell = self._other_precision(choice["value"])
-        elif (Path(given) / LOCKS).is_dir():
+        elif exists(Path(given) / LOCKS):
             outfit, cell = self.of_house(Path(given))
         else:
             outfit, cell = self.of_house(houses.of_revision(given, request.cache))

@@ -16,13 +16,13 @@ from typing import Any
 
 from bench import demo
 from bench.environments.locked import Environments
+from bench.files import exists
 from bench.grid.request import Grid, Request, expand
 from bench.measure.exporting import calibrated
 from bench.progress import Reporter
 from bench.reasons import Collector, Problems, Remark, UsageError
 from bench.tasks import datafile
 from bench.tasks.dataset import Dataset
-from bench.tasks.images import exists
 from bench.tasks.registry import TASKS
 from bench.tasks.sizes import Sizes
 from bench.wall import checkpoint as checkpoints

@@ -26,14 +26,13 @@ from typing import Any
 import platformdirs
 import yaml
 
-from bench.files import expanded
+from bench.files import exists, expanded
 from bench.reasons import Collector, Remark, UsageError
 from bench.tasks.images import (
     IMAGE_SUFFIXES,
     OTHER_PICTURES,
     cause,
     each_once,
-    exists,
     files_below,
     is_image,
     listed,

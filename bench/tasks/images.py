@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import struct
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, ImageOps
 from PIL import Image as PillowImage
 
+from bench.files import exists
 from bench.reasons import Collector, UsageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -114,19 +114,6 @@ def _of_line(where: str, line: str, folder: Path) -> Path:
     if "\\" in line and exists(folder / line.replace("\\", "/")):
         raise UsageError(f"{where}: {line!r} is written as Windows writes paths; write / for \\ in the list")
     raise UsageError(f"{where}: the image {path} does not exist; relative lines are relative to the folder of the list")
-
-
-def exists(path: Path) -> bool:
-    """Whether a path leads to something.  Raises UsageError where that is not for us to know."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # no name holds a NUL
-        return False
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise UsageError(f"cannot look at {path}: {cause(error)}; make it readable, or correct the path") from error
-    return True
 
 
 def identity(path: Path) -> tuple[int | str, ...]:
