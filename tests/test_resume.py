@@ -236,6 +236,9 @@ def test_what_a_run_cannot_be_gone_on_with(matrices: Path, data: Path, plain: Pa
     done = bench(*line, "--resume", "other")
     assert done.code == 2
     assert "holds no run" in done.said
+    done = bench(*line, "--resume", "../results/r")
+    assert done.code == 2
+    assert "--resume '../results/r': it becomes a folder's name" in done.said
     done = bench(*line, "--resume", "r", "--run-id", "s")
     assert done.code == 2
     assert "cannot be its name" in done.said
