@@ -111,13 +111,12 @@ class Before:
 
 
 def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:
-    """All turns of a run by cell and window, in their order."""
+    """All turns of a run by cell and window, in the order in which they are stored: the rows of each are together."""
     found: dict[tuple[str, int], list[Turn]] = {}
     if not parts.files(directory, "samples"):
         return found
     samples = tables.read_arrow(directory, "samples")
     samples = samples.set_column(0, "cell_id", samples["cell_id"].cast(pa.string()))
-    samples = samples.sort_by([(column, "ascending") for column in (*_TURN, "index")])
     keys, every_ms = samples.select(_TURN).to_pandas(), samples["latency_ms"].to_numpy()
     starts = np.flatnonzero(keys.ne(keys.shift()).any(axis=1))
     stops = np.append(starts, len(samples))[1:]
