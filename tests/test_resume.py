@@ -122,6 +122,7 @@ def assert_evaluated(run: Path, plain: Path) -> None:
     assert detections(run) == detections(plain)
     for name in (parts.FOLDER, unscored.FOLDER, "references", "going-on.lock"):
         assert not (run / name).exists(), name
+    assert not list(run.rglob(".*"))
 
 
 def assert_whole(run: Path, plain: Path) -> None:
@@ -418,8 +419,12 @@ def test_what_is_finished_stays_as_it_is(tmp_path: Path) -> None:
     run.conclude(one, None)
     run.conclude(other, CellProblem(Reason.INTERRUPTED, "stopped", Status.MEASURED))
     run.note_disturbed([one.cell_id, other.cell_id])
+    halves = [tmp_path / ".cells-x1.tmp", tmp_path / parts.FOLDER / ".samples-00002-x1.tmp"]
+    for half in halves:  # of a process that was killed while it wrote
+        half.write_bytes(b"PAR1")
     again = RunStore(tmp_path, "r", [one, other], references, Before.read(tmp_path, references, "detections"))
     again.go_on()
+    assert not any(half.exists() for half in halves)
     # Of the reference's windows the first stays, which its row is of; with the other cell nobody is held against it.
     assert store.read_table(tmp_path, "samples").groupby(["window", "cell_id"], observed=True).size().to_dict() == {
         (0, one.cell_id): 3
