@@ -326,17 +326,6 @@ def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.
     return path
 
 
-def sweep_up(directory: Path) -> None:
-    """Delete what a process that was killed while it wrote has left of tables.  Raises StoreError."""
-    for name in TABLES:
-        for folder in (directory, directory / parts.FOLDER):
-            for path in folder.glob(f".{name}-*.tmp"):
-                try:
-                    path.unlink()
-                except OSError as error:
-                    raise StoreError(f"cannot delete {path}: {error}") from error
-
-
 def restart(directory: Path, name: str, pieces: Iterable[pa.Table]) -> None:
     """Make a table that is to grow again of these pieces alone.  Raises StoreError as `write_table` does."""
     path = write_pieces(directory, name, pieces, group=PIECE)

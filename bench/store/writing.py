@@ -83,7 +83,8 @@ class RunStore:
     def go_on(self) -> None:
         """Make what is on disk of a run that is gone on with what stays of it."""
         assert self.before is not None, "only a run that there was before is gone on with"
-        tables.sweep_up(self.directory)
+        for name in tables.TABLES:
+            parts.sweep_up(self.directory, name)
         self._predicted |= self.before.keep_predictions(self.directory)
         if parts.files(self.directory, "samples"):
             tables.restart(self.directory, "samples", self._samples())
