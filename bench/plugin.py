@@ -13,6 +13,7 @@ suites are named or pytest is started in the checkout, and nothing heavy is impo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,9 +111,9 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
     config = request.config
     progress = config.stash.get(REPORTER, None) or _silent()
-    with progress:
+    with progress, ExitStack() as stack:
         try:
-            session = prepare(config.stash[REQUEST], config.stash[GRID], progress)
+            session = stack.enter_context(prepare(config.stash[REQUEST], config.stash[GRID], progress))
         except (UsageError, CellProblem, StoreError) as error:
             pytest.exit(f"bench: {error}", returncode=USAGE)
         config.stash[SESSION] = session

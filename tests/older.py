@@ -11,7 +11,7 @@ import pyarrow as pa
 from bench import store
 from bench.store import parquet
 
-SINCE = {("cells", "model_sha256"): 4}
+SINCE = {("cells", "model_sha256"): 4, ("detections", "ignored"): 4}
 """Versions that columns came with."""
 
 

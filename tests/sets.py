@@ -14,8 +14,8 @@ from bench.tasks.detect.task import DETECT, load
 
 SIZE = (40, 20)
 BOX = "1 0.5 0.5 0.25 0.5"
-# Columns 2 to 5 of a row, times 40 x 20 px: 10 x 10 px around (20, 10).
-IN_PX = (0, 1, 15.0, 5.0, 10.0, 10.0)
+# Columns 2 to 5 of a row, times 40 x 20 px: 10 x 10 px around (20, 10); its area, and that it is no crowd.
+IN_PX = (0, 1, 15.0, 5.0, 10.0, 10.0, 100.0, False)
 NAMES = "names: [cat, dog]\n"
 
 

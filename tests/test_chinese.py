@@ -281,7 +281,8 @@ INSPECTED: dict[str, Any] = {
     "data": {
         "file": "data.yaml", "split": "val",
         "images": {"found": 1200, "read": 8, "with_objects": 7, "empty_label_file": 1},
-        "label_files": {"boxes": 6, "polygons": 1}, "objects": 21, "classes": 2, "seen": {"gear": 20, "bolt": 1},
+        "label_files": {"boxes": 6, "polygons": 1}, "annotations": None, "crowd_regions": 0,
+        "objects": 21, "classes": 2, "seen": {"gear": 20, "bolt": 1},
         "sizes": {"smallest": [32, 48], "largest": [640, 480], "different": 2}, "sha256": "",
     },
     "calibration": {"images": 64, "taken": 16, "evaluated_too": 2},
@@ -303,4 +304,18 @@ def test_an_inspection_is_told_in_chinese(columns: int) -> None:
     assert "从 64 张训练图像中取 16 张，其中 2 张也参与评测" in said
     assert "data.yaml 第 3 行：'nc: 3'，而 'names' 有 2 项；请使两者一致" in said
     assert "8张图像中有2张与其他图像完全相同" in "".join(said.split())
+    assert not ENGLISH.search(said)
+
+
+def test_official_annotations_are_told_in_chinese() -> None:
+    """In the place of label files, of which nothing is said then."""
+    official = {"annotations": "instances.json", "crowd_regions": 3, "label_files": {}}
+    images = INSPECTED["data"]["images"] | {"empty_label_file": 0}
+    out = io.StringIO()
+    facts = INSPECTED | {"data": INSPECTED["data"] | official | {"images": images}}
+    print_inspection(facts, Console(file=out, width=120), texts("terminal", "zh"))
+    said = out.getvalue()
+    assert "21 个标注，其中有 3 个密集区域；instances.json" in said
+    assert "1 张图像没有目标\n" in re.sub(" +\n", "\n", said)
+    assert "标注文件" not in said
     assert not ENGLISH.search(said)

@@ -37,7 +37,7 @@ def make_dataset(boxes: list[tuple[int, int, float, float, float, float]], image
         split="val",
         names={index: f"class {index}" for index in range(classes)},
         images=tuple(Image(index, Path(f"{index}.png"), 640, 480) for index in range(images)),
-        boxes=np.array(boxes, BOX_DTYPE),
+        boxes=np.array([(*box, box[4] * box[5], False) for box in boxes], BOX_DTYPE),
         sha256="",
         source=source,
     )
@@ -67,7 +67,7 @@ def noisy_detections(dataset: Dataset, seed: int, noise: float = 0.08, spurious:
     rng = np.random.default_rng(seed)
     rows: dict[int, list[tuple[float, float, float, float, float, int]]] = {image.id: [] for image in dataset.images}
     classes = len(dataset.names)
-    for image_id, category, x, y, w, h in dataset.boxes.tolist():
+    for image_id, category, x, y, w, h, *_ in dataset.boxes.tolist():
         for _ in range(rng.integers(0, 3)):
             shift = rng.normal(0, noise, 4) * (w, h, w, h)
             found = category if rng.random() < 0.8 else int(rng.integers(classes))
@@ -205,8 +205,8 @@ def test_tables_go_through_the_store(tmp_path: Path) -> None:
     write_table(tmp_path, "ground_truth", ground_truth_table(dataset))
     stored = read_table(tmp_path, "detections")
     assert stored.drop(columns="cell_id").to_numpy().tolist() == [
-        [0, 1, 0.5, 0, 0, 10, 10, 1023],
-        [2, 0, 0.25, 1, 2, 3, 4, 0],
+        [0, 1, 0.5, 0, 0, 10, 10, 1023, 0],
+        [2, 0, 0.25, 1, 2, 3, 4, 0, 0],
     ]
     assert stored["cell_id"].tolist() == ["cell"] * 2
     assert read_table(tmp_path, "ground_truth").to_numpy().tolist() == [
@@ -236,7 +236,7 @@ def test_a_weight_means_that_many_copies_of_the_image(seed: int) -> None:
     }
     copies = [image for image, weight in weights.items() for _ in range(weight)]
     copied = make_dataset(
-        [(new, *box[1:]) for new, old in enumerate(copies) for box in dataset.boxes.tolist() if box[0] == old],
+        [(new, *box[1:6]) for new, old in enumerate(copies) for box in dataset.boxes.tolist() if box[0] == old],
         len(copies),
         5,
     )

@@ -62,7 +62,10 @@ def test_a_plain_set(root: Path) -> None:
         (2, 40, 20),
     ]
     # The repeated row is dropped; 0.5 0.5 0.25 0.5 of a 40 x 20 image is a box of 10 x 10 px at (15, 5).
-    assert dataset.boxes.tolist() == [(0, 0, 15.0, 5.0, 10.0, 10.0), (0, 1, 2.0, 2.0, 4.0, 4.0)]
+    assert dataset.boxes.tolist() == [
+        (0, 0, 15.0, 5.0, 10.0, 10.0, 100.0, False),
+        (0, 1, 2.0, 2.0, 4.0, 4.0, 16.0, False),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_turned_boxes_become_upright_ones_with_a_word(root: Path) -> None:
     """A square on its corner reaches as far as its corners do: 0.25 to 0.75 of both sides."""
     label(root, "a", "0 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5\n")
     data = load_set(root)
-    assert data.boxes.tolist()[0] == (0, 0, 10.0, 5.0, 20.0, 10.0)
+    assert data.boxes.tolist()[0] == (0, 0, 10.0, 5.0, 20.0, 10.0, 200.0, False)
     assert len(data.notes) == 1
     assert data.notes[0].startswith("1 of 2 label files hold polygons or turned boxes")
 

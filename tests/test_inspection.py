@@ -114,7 +114,7 @@ def test_rows_with_and_without_keypoints_in_one_file_are_boxes(root: Path) -> No
     """68 and 5 columns, as where some hands have no points: of a file without `kpt_shape` that is an error."""
     label(root, "a", f"0 0.25 0.5 0.5 1 {'0.1 0.1 2 ' * 21}\n{BOX}\n")
     data = load_set(root, "val: images/val\nkpt_shape: [21, 3]\nflip_idx: [0]\n")
-    assert data.boxes.tolist()[:2] == [(0, 0, 0.0, 0.0, 20.0, 20.0), IN_PX]
+    assert data.boxes.tolist()[:2] == [(0, 0, 0.0, 0.0, 20.0, 20.0, 400.0, False), IN_PX]
     assert data.counts.kinds == {"boxes with keypoints": 2}
 
 
@@ -122,7 +122,7 @@ def test_triangles_are_polygons_where_no_keypoints_are_stated(root: Path) -> Non
     """Seven columns: one keypoint of two values behind a box, or three corners. No `kpt_shape` says the first."""
     label(root, "a", "0 0.25 0.25 0.75 0.25 0.5 0.75\n")
     data = load_set(root)
-    assert data.boxes.tolist()[0] == (0, 0, 10.0, 5.0, 20.0, 10.0)
+    assert data.boxes.tolist()[0] == (0, 0, 10.0, 5.0, 20.0, 10.0, 200.0, False)
     assert data.counts.kinds == {"polygons": 1, "boxes": 1}
     assert {one.name: one.count for one in data.remarks} == {"other_labels": 1}
 

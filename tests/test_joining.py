@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ BOTH = {"accuracy", "latency"}
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
+def session(tmp_path: Path) -> Iterator[Session]:
     given = {"results": str(tmp_path), "run-id": "r", "sweep": "smoke", "options": "torchscript,onnx"}
     given |= {"precisions": "fp32", "imgsz": "64", "images": "2"}
     request = Request(given)
-    return prepare(request, expand(request), Reporter(Console(), enabled=False))
+    with prepare(request, expand(request), Reporter(Console(), enabled=False)) as prepared:
+        yield prepared
 
 
 def wanting(session: Session, **wanted: set[str]) -> dict[str, Cell]:

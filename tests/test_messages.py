@@ -26,6 +26,7 @@ TOLD = (
     "cli/habits.py", "cli/options.py", "cli/app.py", "cli/gate.py", "engine.py", "files.py", "grid/request.py",
     "measure/inspection.py", "measure/session.py", "measure/checkup.py", "measure/prepare.py",
     "store/finding.py", "tasks/datafile.py", "tasks/images.py", "tasks/dataset.py", "tasks/detect/labels.py",
+    "measure/resuming.py", "store/before.py", "tasks/instances.py", "report/submission.py",
     "wall/checkpoint.py", "wall/datasets.py", "decide/compare.py", "decide/deploy/candidates.py",
     "decide/deploy/recommend.py", "report/page.py", "report/photo.py",
 )  # fmt: skip
@@ -184,7 +185,8 @@ WRONG = [
     ("run", "half=maybe"), ("run", "device=tpu"), ("run", "--run-id", "a/b"), ("inspect", "--model", "none.pt"),
     ("show", "no-such-run"), ("recommend", "--max-map-loss", "-1", "coco128-640-cpu"),
     ("recommend", "--threads", "99", "coco128-640-cpu"), ("check", "--against", "nobody"), ("ab", "--candidate", "x"),
-    ("list", "--options", "tensorrt", "--precisions", "bf16"),
+    ("list", "--options", "tensorrt", "--precisions", "bf16"), ("run", "--resume", "r", "--run-id", "s"),
+    ("run", "--resume", "no-such-run"), ("export", "submission", "coco128-640-cpu", "onnx-fp32"),
 ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_at_most_two_pieces_of_a_table_are_read_before_they_are_given() -> None:
 
 
 def test_parts_are_joined_in_order_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_PIECE", 2)
+    monkeypatch.setattr(tables, "PIECE", 2)
     for name, images in (("a", [0, 1, 1, 4]), ("b", [0, 0, 0, 2, 4])):
         add_part(tmp_path, "detections", cell(name, images))
     assert pq.ParquetFile(tmp_path / "parts" / "detections-00001.parquet").num_row_groups == 3

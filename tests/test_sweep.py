@@ -343,7 +343,7 @@ def test_kill_9_of_a_guest_costs_its_cell_alone(matrices: Path, tmp_path: Path) 
 
 
 def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Path, tmp_path: Path) -> None:
-    """On a real file system of 112 kB: rows fit, but not beside the first detections."""
+    """On a real file system of 112 kB: rows fit, but not beside the raw outputs that a reference keeps for a while."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=112k", "tmpfs", str(disk)], check=False)

@@ -85,6 +85,13 @@ class Outline:
     def decode(self, outputs: Outputs, geometry: Crop) -> Found:
         return Found(outputs["points"] + geometry.left, float(outputs["plane"].mean()))
 
+    def pack(self, found: Mapping[int, Found]) -> pa.Table:
+        points, areas = [one.points.tolist() for one in found.values()], [one.area for one in found.values()]
+        return pa.table({"image_id": list(found), "points": points, "area": areas})
+
+    def unpack(self, rows: pa.Table) -> dict[int, Found]:
+        return {row["image_id"]: Found(np.array(row["points"], np.float32), row["area"]) for row in rows.to_pylist()}
+
     def score(self, cell_id: str, data: Dataset, predictions: Mapping[int, Found]) -> Score:
         areas = [found.area for found in predictions.values()]
         values = {"plane_iou": float(np.mean(areas)), "point_error": None}

@@ -8,6 +8,7 @@ it, so that `--help` answers at once.
 from __future__ import annotations
 
 import atexit
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -94,26 +95,41 @@ def run(
       yolo11-bench run --model yolo11n.pt,yolo11s.pt --data coco128.yaml --imgsz 320,640 --options openvino
 
       yolo11-bench run model=best.pt data=data.yaml imgsz=640 device=0 half=True
+
+      yolo11-bench run --sweep coco --model yolo11n.pt --data coco-val2017 --resume 20260101T120000-coco-1a2b
     """
     from bench import engine
 
     directory = request.results / request.run_id
-    anothers = directory.exists()
+    before = _written(directory)
     try:
         swept = engine.sweep(request, reporter(Console(), lang), keyword, language(lang))
     except engine.BenchDefect as defect:
         Console(stderr=True).print(escape(defect.trace), highlight=False)
         raise
     finally:
-        if not anothers and (directory / "cells.parquet").is_file():
+        if _written(directory) not in (before, None):
             _conclude(directory, words(lang))
             if markdown is not None:
                 _append(directory, markdown, language(lang))
     if swept.interrupted:
+        if _written(directory) is not None:
+            again = request.command("run", **{"run-id": None, "resume": request.run_id})
+            again += "" if keyword is None else f" -k {shlex.quote(keyword)}"
+            Console().print(escape(words(lang)("resume", command=again)), highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
         raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
     raise typer.Exit(FAILED if swept.failed else 0)
+
+
+def _written(directory: Path) -> tuple[int, int] | None:
+    """Which file holds the cells of a run, and since when, in ns; None where there is none."""
+    try:
+        table = (directory / "cells.parquet").stat()
+    except OSError:
+        return None
+    return table.st_ino, table.st_mtime_ns
 
 
 def _conclude(directory: Path, t: Locale) -> None:

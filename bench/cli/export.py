@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli.options import Run, find, short, takes, told_of
+from bench.cli.options import Lang, Run, find, short, takes, told_of, words
 from bench.grid.request import Request
 from bench.reasons import UsageError
 
 app = typer.Typer()
-export_app = typer.Typer(no_args_is_help=True, help="Hand a run on: as a badge, or to MLflow.")
+export_app = typer.Typer(
+    no_args_is_help=True, help="Hand a run on: as a badge, to MLflow, or to COCO's evaluation server."
+)
 app.add_typer(export_app, name="export")
 
 
@@ -61,6 +63,37 @@ def badge_command(
     with told_of(out), replacing(out) as sink:
         sink.write(form(made).encode("utf-8"))
     typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
+
+
+@export_app.command("submission")
+@takes("results")
+def submission_command(
+    request: Request,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run's folder or its name")],
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="an evaluated cell, or how only its name begins")],
+    out: Annotated[
+        Path | None, typer.Option(help="file to write (default: submission-CELL.json in the run's folder)")
+    ] = None,
+    lang: Lang = "auto",
+) -> None:
+    """Write what a cell detected as a COCO results file.
+
+    For COCO's evaluation server, or any other evaluator of its format: ids as the official annotations have them, which
+    the run's data file must have named (docs/coco.md). The file is worth the mAP that the run stores.
+
+    Example: yolo11-bench export submission 20260101T120000-coco-1a2b onnx-fp32
+    """
+    from bench.files import replacing
+    from bench.report import submission
+    from bench.store import reading
+
+    data = reading.load(find(run, request))
+    chosen = submission.of_cell(data, cell)
+    path = out or submission.place_for(data, chosen)
+    with told_of(path), replacing(path) as sink:
+        written = submission.write(data, chosen, sink)
+    told = {"detections": written.detections, "cell": chosen.name, "images": written.images}
+    typer.echo(words(lang)("submission", path=short(path), **told, map=f"{chosen.map50_95:.4f}"))
 
 
 @export_app.command("mlflow")

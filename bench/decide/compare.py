@@ -60,7 +60,7 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     figures = metrics.read(directory, cells)
     cells = cells.set_index("cell_id", drop=False)
     states = {str(cell): str(status) for cell, status in cells.status.items()}
-    first, second = (_named(states, name, directory) for name in (one, other))
+    first, second = (named(states, name, directory) for name in (one, other))
     pair = cells.loc[[first, second]]
     sides = [figures[figures.cell_id == name].set_index("metric") for name in (first, second)]
     task = recorded(task_of(directory))
@@ -76,7 +76,7 @@ def compare(directory: Path, one: str, other: str) -> list[Comparison]:
     return [_paired(each, directory, task, pair) if each.metric == headline else each for each in found]
 
 
-def _named(states: Mapping[str, str], name: str, directory: Path) -> str:
+def named(states: Mapping[str, str], name: str, directory: Path) -> str:
     """The cell meant: by its whole name, or by a beginning that no other has, or no other that was measured.
 
     `states` holds the status of every cell by its id.

@@ -91,6 +91,9 @@ class RunOptions(TypedDict, total=False):
         Location, RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)")
     ]
     run_id: Annotated[Name, RunOption("ID", "name of the run (default: date, time and sweep)")]
+    resume: Annotated[
+        Name, RunOption("ID", "go on with a run that was stopped or killed, whose other options these are; its name")
+    ]
 
 
 def _declared() -> dict[str, RunOption]:
@@ -211,19 +214,25 @@ class Request:
 
     @cached_property
     def run_id(self) -> str:
-        """Name of the run; the random part keeps two runs of one second apart."""
-        given = self.text("run-id")
+        """Name of the run; the random part keeps two runs of one second apart.
+
+        Raises UsageError for what cannot be a folder's name, and where two names are given.
+        """
+        given, resumed = self.text("run-id"), self.text("resume")
+        if resumed is not None and given not in (None, resumed):
+            raise UsageError(f"--resume {resumed} goes on with that run, so that --run-id {given} cannot be its name")
+        option, given = ("--run-id", given) if resumed is None else ("--resume", resumed)
         if given is None:
             return f"{time.strftime('%Y%m%dT%H%M%S')}-{self.sweep_name}-{secrets.token_hex(2)}"
         if not given.isprintable() or not given or Path(given).name != given or given.startswith("."):
             raise UsageError(
-                f"--run-id {given!r}: it becomes a folder's name, so it may not be empty, begin with a dot or contain "
+                f"{option} {given!r}: it becomes a folder's name, so it may not be empty, begin with a dot or contain "
                 "a slash or a control character"
             )
         size = len(os.fsencode(given))
         if size > LONGEST_RUN_ID:
             raise UsageError(
-                f"--run-id {given[:20]}...: it becomes a folder's name, so it may have {LONGEST_RUN_ID} bytes at most, "
+                f"{option} {given[:20]}...: it becomes a folder's name, so it may have {LONGEST_RUN_ID} bytes at most, "
                 f"not {size}"
             )
         return given

@@ -34,7 +34,9 @@ from bench.places import DEMO_CHECKPOINT, GUEST, IN_CHECKOUT, PACKAGE, REPORTS
 from bench.progress import Reporter
 from bench.reasons import CellProblem, UsageError
 from bench.tasks.datafile import DataFile
+from bench.tasks.dataset import Dataset
 from bench.tasks.images import identity, label_path
+from bench.tasks.instances import KEY
 from bench.wall import carried, checkpoint
 from bench.wall.artifacts import Artifacts
 from bench.wall.carried import Carried
@@ -46,6 +48,7 @@ _CARRIED_ON = ("sweep", "options", "precisions", "targets", "imgsz", "batch", "t
 """Options of the run that mean the same on the other machine."""
 _OF_SPLITS = {"path", "train", "val", "validation", "test", "download"}
 """Keys of a data file that say where images are."""
+_LISTED = "evaluated.txt"
 
 
 class Parts:
@@ -231,7 +234,8 @@ def _artifacts(given: Ingredients, grid: Grid, cache: Path, progress: Reporter) 
 def _images(given: Ingredients, grid: Grid, work: Path) -> Path:
     """Copy what is evaluated, and what calibrates, with a data file for them; returns that.
 
-    Names begin with the place in the split, so that the order stays.  What two splits share is one file there too.
+    Names begin with the place in the split, so that the order stays, but where official annotations go by names: these
+    come with it, and a list of the images.  What two splits share is one file there too.
     """
     dataset, source = given.dataset, given.dataset.source
     assert isinstance(source, DataFile), "a run reads its images from one"
@@ -243,7 +247,8 @@ def _images(given: Ingredients, grid: Grid, work: Path) -> Path:
     for split, images in splits.items():
         places = _made(folder / "images" / split)
         for number, image in enumerate(images):
-            place = places / f"{number:05d}-{image.name}"
+            named = dataset.annotations is not None and split == dataset.split
+            place = places / (image.name if named else f"{number:05d}-{image.name}")
             first = known.setdefault(identity(image), place)
             if first == place:
                 shutil.copyfile(image, place)
@@ -253,9 +258,19 @@ def _images(given: Ingredients, grid: Grid, work: Path) -> Path:
                 target = label_path(place)
                 shutil.copyfile(labels, _made(target.parent) / target.name)
         content[split] = f"images/{split}"
+    if dataset.annotations is not None:
+        content[KEY] = _annotations(dataset, dataset.annotations, folder)
     file = folder / source.path.name
     file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
+
+
+def _annotations(dataset: Dataset, file: Path, folder: Path) -> dict[str, str]:
+    """Copy official annotations, with a list of the images that are evaluated; returns what the data file is to say."""
+    own = _made(folder / "annotations")
+    shutil.copyfile(file, own / file.name)
+    (own / _LISTED).write_text("".join(f"{image.id}\n" for image in dataset.images), encoding="utf-8")
+    return {"file": f"{own.name}/{file.name}", "image_ids": f"{own.name}/{_LISTED}"}
 
 
 def _made(folder: Path) -> Path:

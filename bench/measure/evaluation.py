@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.grid.matrix import Cell
+from bench.measure.unscored import Unscored
 from bench.measure.workshop import Workshop
 from bench.tasks.datafile import CHANNELS
 from bench.tasks.dataset import Image
@@ -33,25 +34,28 @@ Prepared = tuple[Tensor, Any]
 class Evaluation:
     """The images that a window's cells have still to infer, and what they predict: `Inputs` of a `Window`.
 
-    `predictions` holds what the task decodes, by cell and image id, of the cells whose accuracy is wanted.
+    `found` holds what the task decodes, by cell, of the cells whose accuracy is wanted: on disk, but for a few images.
+    Of a run that is gone on with, what all of those predicted before is not inferred again.
     """
 
     def __init__(
         self,
         workshop: Workshop,
         cells: Mapping[str, Cell],
-        wanted: Collection[str],
+        found: Mapping[str, Unscored],
         guest_of: Callable[[str], Worker],
     ) -> None:
-        """`cells` infer the images, and of them `wanted` are those whose predictions are; nothing is read yet.
+        """`cells` infer the images, and `found` takes up what those of them predict that are to be scored.
 
         `guest_of` gives a cell's guest, also of the window's others, which are timed on what they were given last.
         """
-        self.predictions: dict[str, dict[int, Any]] = {name: {} for name in wanted}
+        self.found = found
         self._workshop = workshop
         self._cells = cells
         self._guest_of = guest_of
-        self._left = {name: batches(workshop, cell) for name, cell in cells.items()}
+        done = set.intersection(*(one.done for one in found.values())) if found else set[int]()
+        # The same for every cell: turns of a round are alike, or could not be compared.
+        self._left = {name: _undone(batches(workshop, cell), done) for name, cell in cells.items()}
         self._ready: dict[str, list[Batch]] = {}
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._undecoded: list[tuple[str, Batch, Outputs]] = []
@@ -107,7 +111,7 @@ class Evaluation:
                 sample = guest.sample(x, timeout=deadline)
                 outputs = sample.outputs
                 taken.append(Timing(np.array([sample.ms]), sample.cpu_s, sample.wall_s, 0))
-            if fresh and name in self.predictions:
+            if fresh and name in self.found:
                 self._undecoded.append((name, batch, outputs))
         if len(taken) < n:
             taken.append(guest.time(n - len(taken), 0 if taken else warmup))
@@ -124,18 +128,18 @@ class Evaluation:
         """Decode what the turn that is over gave."""
         for name, batch, outputs in self._undecoded:
             pairs = self._of(self._cells[name], batch)
-            self.predictions[name] |= decoded(self._workshop.task, batch, pairs, outputs)
+            self.found[name].add(decoded(self._workshop.task, batch, pairs, outputs))
         self._undecoded = []
 
     def finish(self, name: str) -> None:
         """Evaluate the images of a cell that no round came to, untimed.  Raises CellProblem, UsageError."""
         if left := self._left[name]:
-            self.predictions[name] |= predicted(self._workshop, self._cells[name], self._guest_of(name), left)
+            predict(self._workshop, self._cells[name], self._guest_of(name), left, self.found[name])
             self._left[name] = []
 
     def whole(self, name: str) -> bool:
         """Whether every image of a cell was inferred and decoded."""
-        return len(self.predictions[name]) == len(self._workshop.images(self._cells[name]).images)
+        return len(self.found[name].done) == len(self._workshop.images(self._cells[name]).images)
 
     def _most(self, name: str) -> int:
         """Batches of a cell that are prepared at once, at least one."""
@@ -152,26 +156,35 @@ def batches(workshop: Workshop, cell: Cell) -> list[Batch]:
     return [images[start : start + cell.batch] for start in range(0, len(images), cell.batch)]
 
 
-def predicted(workshop: Workshop, cell: Cell, guest: Worker, wanted: Sequence[Batch]) -> dict[int, Any]:
-    """What the task decodes of some batches, by image id; the next batch is prepared while the guest computes.
+def unscored(workshop: Workshop, cell: Cell) -> Unscored:
+    """What a cell has predicted and nobody scored yet, of the very artifact.  Raises CellProblem, StoreError."""
+    return Unscored(workshop.store.directory, cell.cell_id, workshop.task, workshop.artifact(cell).sha256)
 
+
+def predict(workshop: Workshop, cell: Cell, guest: Worker, wanted: Sequence[Batch], found: Unscored) -> None:
+    """Add what the task decodes of some batches to `found`; the next batch is prepared while the guest computes.
+
+    Batches whose images are all there are left out; the others stay as they are, whatever of them is there.
     Raises CellProblem where the guest fails, UsageError for an image that is no longer what the set was.
     """
-    task, deadline = workshop.task, workshop.deadlines(cell).infer
-    found: dict[int, Any] = {}
+    task, deadline, left = workshop.task, workshop.deadlines(cell).infer, _undone(wanted, found.done)
 
     def read(batch: Batch) -> list[Prepared]:
         return [prepared(task, image, cell.imgsz) for image in batch]
 
     with ThreadPoolExecutor(1) as reader:
-        upcoming = [reader.submit(read, batch) for batch in wanted[:1]]
-        for number, batch in enumerate(wanted):
+        upcoming = [reader.submit(read, batch) for batch in left[:1]]
+        for number, batch in enumerate(left):
             pairs = upcoming.pop().result()
-            upcoming = [reader.submit(read, following) for following in wanted[number + 1 : number + 2]]
-            workshop.progress.phase(cell.id, f"accuracy {number + 1}/{len(wanted)}")
+            upcoming = [reader.submit(read, following) for following in left[number + 1 : number + 2]]
+            workshop.progress.phase(cell.id, f"accuracy {number + 1}/{len(left)}")
             outputs = guest.outputs(assembled(pairs, cell.batch), timeout=deadline)
-            found |= decoded(task, batch, pairs, outputs)
-    return found
+            found.add(decoded(task, batch, pairs, outputs))
+
+
+def _undone(every: Sequence[Batch], done: Collection[int]) -> list[Batch]:
+    """Batches with an image that is not done yet."""
+    return [batch for batch in every if not all(image.id in done for image in batch)]
 
 
 def prepared(task: AnyTask, image: Image, imgsz: int) -> Prepared:

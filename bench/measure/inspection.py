@@ -110,6 +110,9 @@ def data_file(request: Request, environments: Environments, progress: Reporter) 
     given = request.text("data")
     if given is not None:
         path = datafile.locate(given)
+        own = request.matrices / "data" / f"{Path(given).stem}.yaml"
+        if not exists(path) and Path(given).name == given and own.is_file():
+            return own
         if not exists(path) and Path(given).name == given:
             with progress.timed("", "looking for the data file", "data"):
                 return datasets.brought(given, environments)
@@ -191,9 +194,11 @@ def _data(dataset: Dataset, path: Path | None) -> dict[str, Any]:
             "found": dataset.counts.images,
             "read": len(dataset.images),
             "with_objects": filled,
-            "empty_label_file": dataset.counts.empty,
+            "empty_label_file": dataset.counts.empty if dataset.annotations is None else 0,
         },
-        "label_files": dataset.counts.kinds,
+        "label_files": dataset.counts.kinds if dataset.annotations is None else {},
+        "annotations": None if dataset.annotations is None else str(dataset.annotations),
+        "crowd_regions": int(dataset.boxes["crowd"].sum()) if dataset.annotations is not None else 0,
         "objects": sum(objects.values()),
         "classes": len(dataset.names),
         "seen": {dataset.names[index]: count for index, count in objects.most_common()},

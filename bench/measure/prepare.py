@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
+
 from bench.environments.locked import Environments
+from bench.files import lock_of, locked
 from bench.grid.request import Grid, Request
 from bench.measure.inspection import TASK, inspect
 from bench.measure.outfit import Ingredients
@@ -15,29 +18,78 @@ from bench.measure.session import Session
 from bench.measure.workshop import Settings, Workshop
 from bench.progress import Reporter
 from bench.reasons import UsageError
+from bench.store.before import Before
 from bench.store.writing import RunStore
 from bench.tasks.registry import TASKS
 
+_GOING_ON = "going-on"
+"""What of a run's folder is locked as long as the run goes on."""
 
-def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
-    """Everything a run needs before its first cell: its folder, checkpoints, images, environments folder, store.
 
-    Raises UsageError for a folder that another run has or that cannot be made, and for a checkpoint or data file that
-    cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
-    folder cannot be written.
+@contextmanager
+def prepare(request: Request, wanted: Grid, progress: Reporter) -> Iterator[Session]:
+    """A run that is ready for its first cell: its folder, checkpoints, images, environments folder, store.
+
+    Its folder is this process's alone as long as this lasts.  One that is gone on with is as it was left until it is
+    known that it is the same.
+
+    Raises UsageError for a folder that another run has or that cannot be made, for a run to be gone on with that is not
+    there, is another or still goes on, and for a checkpoint or data file that cannot be used, CellProblem when the
+    environment that reads checkpoints cannot be built, StoreError when the results folder cannot be written.
     """
-    with _taken(request.results / request.run_id) as directory:
+    resumed = request.text("resume") is not None
+    settings = Settings(
+        sweep_name=request.sweep_name,
+        results=request.results,
+        run_id=request.run_id,
+        models=wanted.models if request.models else {},
+        reproduce=request.again(),
+    )
+    references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
+    place = request.results / request.run_id
+    with (_there if resumed else _taken)(place) as directory, _alone(directory):
+        before = Before.read(directory, references, TASKS[TASK].table) if resumed else None
         given = ingredients(request, wanted, progress)
-        settings = Settings(
-            sweep_name=request.sweep_name,
-            results=request.results,
-            run_id=request.run_id,
-            models=wanted.models if request.models else {},
-            reproduce=request.again(),
+        store = RunStore(directory, request.run_id, wanted.cells, references, before)
+        yield Session(Workshop(settings, given, store), wanted.cells)
+
+
+@contextmanager
+def _there(directory: Path) -> Iterator[Path]:
+    """The folder of a run that is gone on with.  Raises UsageError where it holds none."""
+    if not (directory / "cells.parquet").is_file():
+        raise UsageError(
+            f"--resume {directory.name}: {directory} holds no run; give the name of one in {directory.parent}, or "
+            "--results with the folder that it is in"
         )
-        references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
-        store = RunStore(directory, request.run_id, wanted.cells, references)
-    return Session(Workshop(settings, given, store), wanted.cells)
+    yield directory
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep every other process from going on with a run meanwhile.
+
+    Raises UsageError where one is at it, or the lock cannot be made.
+    """
+    guarded = directory / _GOING_ON
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(guarded, timeout=0))
+        except filelock.Timeout:
+            raise UsageError(
+                f"another process is measuring the run {directory}; wait until it has ended, or stop it, then give "
+                "--resume again"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"cannot lock {directory}, which keeps two processes from measuring one run: {error}; choose another "
+                "--results"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows keeps a file that is open
+                lock_of(guarded).unlink()  # still held: whoever has opened it by now locks a file without a name
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from bench.grid.matrix import Cell
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason
+from bench.stats import Interval
 from bench.store.metrics import Figure
 from bench.tasks.task import Score
 
@@ -26,9 +27,19 @@ def score(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> Non
         raise CellProblem(Reason.NO_OBJECTS, text)
     store.add_predictions(task.table, scored.rows)
     figures = [Figure(one.name, scored.values[one.name], None, None, one.unit, one.direction) for one in task.metrics]
+    problem: CellProblem | None = None
+    try:
+        delta = _difference(workshop, cell, scored)
+        one = task.delta
+        figures.append(Figure(one.name, delta.value, delta.low, delta.high, one.unit, one.direction))
+        problem = _collapse(workshop, headline, delta.value)
+    except CellProblem as lacking:
+        problem = lacking
     per_class = list(scored.per_class.items())
+    # At once: whoever finds one of them after a kill finds all.
     store.add_figures(cell, figures, map_per_class=per_class, images=len(predictions), evaluator=scored.evaluator)
-    _compare(workshop, cell, scored, headline)
+    if problem is not None:
+        raise problem
 
 
 def keep(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> bool:
@@ -45,8 +56,11 @@ def _scored(workshop: Workshop, cell: Cell, predictions: Mapping[int, Any]) -> S
     return workshop.task.score(cell.cell_id, workshop.images(cell).only(predictions), predictions)
 
 
-def _compare(workshop: Workshop, cell: Cell, scored: Score, headline: float) -> None:
-    """Store the difference from the reference, whose predictions these are where the cell is one."""
+def _difference(workshop: Workshop, cell: Cell, scored: Score) -> Interval:
+    """The difference from the reference, whose predictions these are where the cell is one.
+
+    Raises CellProblem where the reference has none.
+    """
     task, reference = workshop.task, workshop.reference(cell)
     mine = scored.rows.to_pandas()
     if cell.is_reference:
@@ -58,13 +72,16 @@ def _compare(workshop: Workshop, cell: Cell, scored: Score, headline: float) -> 
     ids = [image.id for image in workshop.images(cell).images]
     truth = workshop.ground_truth.to_pandas()
     theirs, truth = (table[table[task.resampled].isin(ids)] for table in (reference.predictions, truth))
-    delta = task.difference(mine, theirs, truth)
-    name, unit, direction = task.delta.name, task.delta.unit, task.delta.direction
-    workshop.store.add_figures(cell, [Figure(name, delta.value, delta.low, delta.high, unit, direction)])
-    least, expected = workshop.sweep.accuracy.keep, headline - delta.value
-    if headline < least * expected:
-        raise CellProblem(
-            Reason.ACCURACY_COLLAPSED,
-            f"{task.metrics[0].label} is {headline:.3f}; PyTorch FP32 has {expected:.3f} on the same images, and "
-            f"the sweep asks for at least {least:.0%} of it.",
-        )
+    return task.difference(mine, theirs, truth)
+
+
+def _collapse(workshop: Workshop, headline: float, delta: float) -> CellProblem | None:
+    """What is wrong with an accuracy that is `delta` from the reference's; None where it keeps enough of that."""
+    least, expected = workshop.sweep.accuracy.keep, headline - delta
+    if headline >= least * expected:
+        return None
+    return CellProblem(
+        Reason.ACCURACY_COLLAPSED,
+        f"{workshop.task.metrics[0].label} is {headline:.3f}; PyTorch FP32 has {expected:.3f} on the same images, and "
+        f"the sweep asks for at least {least:.0%} of it.",
+    )

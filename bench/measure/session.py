@@ -14,18 +14,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell
+from bench.measure import resuming
 from bench.measure.identity import identity
-from bench.measure.instruments.instrument import RunInstrument, Running, Subject
+from bench.measure.instruments.instrument import RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.baselines import IDENTITY
+from bench.tasks.dataset import Dataset
 from bench.wall import checkpoint as checkpoints
 
 
@@ -67,6 +70,12 @@ class Session:
             return
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
+        known = resuming.outcomes(self.workshop, cell, wanted, self._joining)
+        if known is not None:
+            self._outcomes[cell.cell_id] = known
+            progress.advance(len(known.keys() & wanted))
+            resuming.reopen(self.workshop, cell, NEITHER if set(self._joining(cell)) - known.keys() else UNTIMED)
+            return
         outcomes: dict[str, CellProblem | None] = {}
         self._outcomes[cell.cell_id] = outcomes
         store.begin(cell)
@@ -97,14 +106,16 @@ class Session:
     def finish(self) -> None:
         """Write what only makes sense at the end: rows of cells nobody asked about, and how long it took."""
         store = self.workshop.store
+        kept = {} if store.before is None else store.before.rows
         for cell in self.cells:
-            if not self.wanted[cell.cell_id]:
+            if not self.wanted[cell.cell_id] and cell.cell_id not in kept:
                 text = "Left out by the selection on the command line."
                 store.conclude(cell, CellProblem(Reason.NOT_SELECTED, text, Status.SKIPPED))
         store.arrange_predictions()
         store.write_turns()
         store.write_metrics()
-        store.add_environment("time", {step: round(value, 1) for step, value in self.workshop.progress.spent.items()})
+        resuming.tidy(store)
+        store.add_environment("time", resuming.spent(store.before, self.workshop.progress.spent))
 
     # -- private ---------------------------------------------------------------------------------------------------
 
@@ -206,56 +217,74 @@ class Session:
         cells = [cell for cell in self.cells if name in self.wanted[cell.cell_id]]
         for cell in cells:
             self.characterise(cell)
+        cells = [cell for cell in cells if name not in self._outcomes[cell.cell_id]]
+        # What was measured before the run was stopped is not measured again, but for references of what was not.
+        beside = {self.workshop.matrix.reference_of(cell).cell_id for cell in cells if self.problem(cell) is None}
+        cells = [cell for cell in self.cells if cell in cells or cell.cell_id in beside]
         ready = []
         for cell in cells:
             if self.problem(cell) is not None:
                 continue
             if why_not := instrument.applies(workshop, cell):
-                self._outcomes[cell.cell_id][name] = CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)
+                self._outcomes[cell.cell_id][name] = left_out(why_not)
             else:
                 ready.append(cell)
         joined: defaultdict[str, list[str]] = defaultdict(list)
         for cell in ready:
             for other in self._joining(cell):
-                joined[other].append(cell.cell_id)
+                if other not in self._outcomes[cell.cell_id]:
+                    joined[other].append(cell.cell_id)
         problems = instrument.measure_all(workshop, ready, joined)
         for cell in ready:
             names = [name, *(other for other, cells_of in joined.items() if cell.cell_id in cells_of)]
             found = {each: problems.get(each, {}).get(cell.cell_id) for each in names}
+            workshop.progress.advance(len(found.keys() - self._outcomes[cell.cell_id].keys()))
             self._outcomes[cell.cell_id] |= found
             workshop.store.conclude(cell, _gravest(found.values()))
-            workshop.progress.advance(len(names))
 
     def _record_machine(self) -> None:
         workshop = self.workshop
         settings, dataset = workshop.settings, workshop.dataset
         options = {cell.option.id: cell.option for cell in self.cells}
-        workshop.store.add_environment(
-            "run",
-            {
-                "sweep": settings.sweep_name,
-                "sweep_settings": workshop.sweep.model_dump_json(),
-                "task": workshop.task.name,
-                **checkpoints.told(workshop.checkpoints),
-                "model_classes": list(dataset.names.values()),
-                "data": dataset.name,
-                "data_sha256": dataset.sha256,
-                "images": len(dataset.images),
-                "data_notes": list(dataset.notes),
-                "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
-                "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
-                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),
-                "option_names": {name: option.name for name, option in options.items()},
-            },
-        )
-        workshop.store.add_environment("machine", machine.fingerprint(workshop.matrix.targets.values()))
-        workshop.store.add_environment("core", machine.core_versions())
-        found = {name: presence.text for name, presence in self._presence.items()}
-        workshop.store.add_environment("targets", found)
+        run: dict[str, Any] = {
+            "sweep": settings.sweep_name,
+            "sweep_settings": workshop.sweep.model_dump_json(),
+            "task": workshop.task.name,
+            **checkpoints.told(workshop.checkpoints),
+            "model_classes": list(dataset.names.values()),
+            "data": dataset.name,
+            "data_sha256": dataset.sha256,
+            "images": len(dataset.images),
+            "data_notes": list(dataset.notes),
+            **_official(dataset),
+            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),
+            "option_names": {name: option.name for name, option in options.items()},
+        }
+        facts = {
+            "run": run,
+            "machine": machine.fingerprint(workshop.matrix.targets.values()),
+            "core": machine.core_versions(),
+            "targets": {name: presence.text for name, presence in self._presence.items()},
+        }
+        if workshop.store.before is not None:
+            resuming.require_same(workshop.store.before, facts)
+            run["started"] = workshop.store.before.environment["run", "started"]
+            workshop.store.go_on()
+        for scope, told in facts.items():
+            workshop.store.add_environment(scope, told)
         workshop.store.update_all(
             {cell.cell_id: {"model_sha256": workshop.checkpoints[cell.model].sha256} for cell in self.cells}
         )
+
+
+def _official(dataset: Dataset) -> dict[str, Any]:
+    """Which official annotations were evaluated on, and their ids of the classes by index; nothing without any."""
+    if dataset.annotations is None:
+        return {}
+    return {"annotations": dataset.annotations.name, "category_ids": list(dataset.categories)}
 
 
 def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:

@@ -15,9 +15,10 @@ import psutil
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure import scoring
-from bench.measure.evaluation import Evaluation
+from bench.measure.evaluation import Evaluation, unscored
 from bench.measure.instruments.attestation import check_attestation
 from bench.measure.quiet import machine_lock
+from bench.measure.unscored import Unscored
 from bench.measure.window import Window, windows
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
@@ -109,7 +110,8 @@ class Campaign:
             text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
             self._problems[name] = CellProblem(Reason.REFERENCE_FAILED, text)
         references = {name: self._references[name] for name in timed}
-        for number, names in enumerate(windows(references, *self._memories(timed))):
+        parts = windows(references, *self._memories(timed))
+        for number, names in enumerate(parts, self._workshop.store.next_window):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
         return self._problems, {name: self._problems[name] for name in self._unscored} | self._unscorable
@@ -132,6 +134,7 @@ class Campaign:
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
         watches = {name: gpu.watch for name in names if (gpu := workshop.gpu(self._cells[name])) is not None}
         with ExitStack() as stack:
+            found = self._opened(wanted, stack)
             running: dict[str, _Launched] = {}
 
             def launch(name: str) -> Worker:
@@ -147,12 +150,12 @@ class Campaign:
             def keep(turns: Sequence[Turn]) -> None:
                 self._keep(window, turns)
 
-            evaluation = Evaluation(workshop, self._inferring(references, wanted), wanted, guest_of)
-            plan, inputs = workshop.sweep.latency, evaluation if wanted else None
+            evaluation = Evaluation(workshop, self._inferring(references, found), found, guest_of)
+            plan, inputs = workshop.sweep.latency, evaluation if found else None
             window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs)
             try:
                 self._rounds(window)
-                for name in sorted(wanted, key=lambda name: (references[name] != name, names.index(name))):
+                for name in sorted(found, key=lambda name: (references[name] != name, names.index(name))):
                     self._score(self._cells[name], evaluation, window)
                 self._problems.update(window.problems)
                 for name in names:
@@ -163,6 +166,20 @@ class Campaign:
             finally:
                 self._write_launches()
         self._warn(names)
+
+    def _opened(self, wanted: Collection[str], stack: ExitStack) -> dict[str, Unscored]:
+        """What cells have predicted until it is scored, written when `stack` is left.
+
+        One whose artifact cannot be had any more, of a run that is gone on with, has no accuracy.
+        """
+        found = {}
+        for name in wanted:
+            try:
+                found[name] = stack.enter_context(unscored(self._workshop, self._cells[name]))
+            except CellProblem as problem:
+                self._unscored.remove(name)
+                self._not_scored(self._cells[name], problem)
+        return found
 
     def _inferring(self, references: Mapping[str, str], wanted: Collection[str]) -> dict[str, Cell]:
         """Cells of a window that infer the images in their turns: those to be evaluated and what they are held against.
@@ -181,9 +198,11 @@ class Campaign:
     def _keep(self, window: Window, turns: Sequence[Turn]) -> None:
         """Write what a round has given, the launches that ended before it, and what its cells amount to so far.
 
+        The row of a reference that an earlier window has concluded stays as it is.
         Whoever is killed then leaves figures behind, and not only what they could be made of.
         """
-        store, names = self._workshop.store, dict.fromkeys(turn.cell_id for turn in turns)
+        store = self._workshop.store
+        names = dict.fromkeys(turn.cell_id for turn in turns if turn.cell_id not in self._concluded)
         state = {name: _state(_UNSCORED if name in self._unscored else _CUT_SHORT) for name in names}
         # Before the turns themselves: no turn is on disk then that the figures do not count.
         store.update_all({name: {**_columns(window.summary(name)), **state[name]} for name in names})
@@ -248,11 +267,15 @@ class Campaign:
                 problem = replace(problem, status=Status.MEASURED)  # all but the difference is there
             else:
                 window.problems.setdefault(name, problem)
-            self._unscorable[name] = problem
-            if cell.is_reference:
-                self._workshop.note_failed_reference(cell, problem)
+            self._not_scored(cell, problem)
         self._unscored.remove(name)
         self._workshop.store.conclude(cell, failed or problem or _CUT_SHORT)
+        evaluation.found[name].remove()
+
+    def _not_scored(self, cell: Cell, problem: CellProblem) -> None:
+        self._unscorable[cell.cell_id] = problem
+        if cell.is_reference:
+            self._workshop.note_failed_reference(cell, problem)
 
     def _evaluate(self, cell: Cell, evaluation: Evaluation, failed: CellProblem | None) -> CellProblem | None:
         """Store what a cell predicts and the accuracy of that; returns why there is none.
@@ -266,22 +289,26 @@ class Campaign:
                 if failed is None:
                     evaluation.finish(name)
                 if evaluation.whole(name):
-                    scoring.score(self._workshop, cell, evaluation.predictions[name])
+                    scoring.score(self._workshop, cell, evaluation.found[name].predictions())
                     return None
         except CellProblem as found:
             problem = found
         if not evaluation.whole(name):
-            scoring.keep(self._workshop, cell, evaluation.predictions[name])
+            scoring.keep(self._workshop, cell, evaluation.found[name].predictions())
         return problem
 
     def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
-        """Store a cell's summary, once its last process has said what it ran and its environment is unchanged."""
+        """Store a cell's summary, once its last process has said what it ran and its environment is unchanged.
+
+        Of a reference that is in several windows it is that of the first, unless it fails in another.
+        """
         store, name = self._workshop.store, cell.cell_id
+        fresh = name not in self._concluded
         if name in window.problems:
             self._sum_up(cell, window, FAILED)
         else:
-            summary = self._sum_up(cell, window, window.stop.get(name, ""))
-            if summary is not None and summary.disturbed:
+            summary = self._sum_up(cell, window, window.stop.get(name, ""), store=fresh)
+            if fresh and summary is not None and summary.disturbed:
                 self._disturbed.append(name)
             try:
                 if launched is not None:
@@ -291,17 +318,19 @@ class Campaign:
                 self._require_reference(cell, summary, window)
             except CellProblem as problem:
                 self._problems[name] = problem
-            store.update(cell, **_process_columns(self._launches[name]))
+            if fresh:
+                store.update(cell, **_process_columns(self._launches[name]))
         store.conclude(cell, self._problems.get(name))
         self._concluded.add(name)
 
-    def _sum_up(self, cell: Cell, window: Window, stop: str) -> Summary | None:
-        """Store what a cell's turns amount to, and what stopped them; None where it took none."""
+    def _sum_up(self, cell: Cell, window: Window, stop: str, *, store: bool = True) -> Summary | None:
+        """What a cell's turns amount to; None where it took none.  It is stored, unless not, with what stopped them."""
         if not window.turns[cell.cell_id]:
             return None
         summary = window.summary(cell.cell_id)
-        energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
-        self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
+        if store:
+            energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
+            self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
         return summary
 
     def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
@@ -324,7 +353,7 @@ class Campaign:
             if name in self._unscored and evaluation.whole(name):
                 self._score(cell, evaluation, window)
             among_images = name in self._unscored
-            kept = among_images and scoring.keep(self._workshop, cell, evaluation.predictions[name])
+            kept = among_images and scoring.keep(self._workshop, cell, evaluation.found[name].predictions())
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
@@ -336,7 +365,7 @@ class Campaign:
         disturbed = [name for name in names if name in self._disturbed]
         if not disturbed:
             return
-        self._workshop.store.add_environment("run", {"latency_disturbed": self._disturbed})
+        self._workshop.store.note_disturbed(disturbed)
         shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
         self._workshop.progress.message(
             f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "

@@ -21,6 +21,7 @@ from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
+from bench.store.reading import optional
 from bench.store.writing import RunStore
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import Outputs
@@ -118,6 +119,12 @@ class Workshop(Outfit):
         if problem is not None:
             raise CellProblem(Reason.REFERENCE_FAILED, f"The reference {reference.id} has no result: {problem}")
         return self._references[reference.cell_id]
+
+    def restore_reference(self, cell: Cell, outputs: list[Outputs]) -> None:
+        """Take up a reference of before the run was stopped: its `outputs` and, where scored, its predictions."""
+        reference = self._references[cell.cell_id] = Reference(outputs)
+        if self.store.row(cell)["images"] is not None:
+            reference.predictions = optional(self.store.directory, self.task.table, {"cell_id": [cell.cell_id]})
 
     def note_failed_reference(self, cell: Cell, problem: CellProblem) -> None:
         """Keep why nothing can be compared with a reference."""

@@ -73,26 +73,20 @@ def _model(model: Mapping[str, Any], t: Locale) -> Iterator[tuple[str, str]]:
 
 
 def _data(data: Mapping[str, Any], calibration: Mapping[str, Any] | None, t: Locale) -> Iterator[tuple[str, str]]:
-    images, sizes, say = data["images"], data["sizes"], messages(t.language)
-    files = data["label_files"].items()
-    kinds = t("separator").join(t(_one("inspect.kind", n), kind=say(kind), n=number(n, 0)) for kind, n in files)
+    images, sizes = data["images"], data["sizes"]
     bare = images["read"] - images["with_objects"]
     without = t(_one("inspect.without", bare), n=number(bare, 0))
+    told = bare and data["annotations"] is None
     smallest, largest = (" x ".join(map(str, sizes[name])) for name in ("smallest", "largest"))
     seen = [f"{name} {objects}" for name, objects in data["seen"].items()]
     read = {"found": number(images["found"], 0), "split": data["split"], "read": number(images["read"], 0)}
-    objects = t(
-        _one("inspect.objects", data["objects"]),
-        n=number(data["objects"], 0),
-        kinds=kinds or t("inspect.no_rows"),
-    )
     many = {"seen": len(seen), "classes": data["classes"]}
     yield t("inspect.file"), data["file"]
     yield t("inspect.images"), t("inspect.found", **read)
-    yield t("inspect.labels"), objects
+    yield _objects(data, t)
     yield (
         t("inspect.background"),
-        t("inspect.empty", without=without, n=images["empty_label_file"]) if bare else without,
+        t("inspect.empty", without=without, n=images["empty_label_file"]) if told else without,
     )
     yield (
         t("inspect.classes"),
@@ -105,6 +99,19 @@ def _data(data: Mapping[str, Any], calibration: Mapping[str, Any] | None, t: Loc
         shared = calibration["evaluated_too"]
         yield t("inspect.calibration"), t("inspect.shared", taken=taken, n=shared) if shared else taken
     yield t("inspect.sha256"), data["sha256"] or t("inspect.no_hash")
+
+
+def _objects(data: Mapping[str, Any], t: Locale) -> tuple[str, str]:
+    """What annotates the images: label files, of some kinds, or a file of official annotations."""
+    many, shown = data["objects"], number(data["objects"], 0)
+    if data["annotations"] is not None:
+        crowds = data["crowd_regions"]
+        among = t(_one("inspect.crowds", crowds), n=number(crowds, 0))
+        told = t(_one("inspect.annotated", many), n=shown, crowds=among, file=data["annotations"])
+        return t("inspect.annotations"), told
+    say, files = messages(t.language), data["label_files"].items()
+    kinds = t("separator").join(t(_one("inspect.kind", n), kind=say(kind), n=number(n, 0)) for kind, n in files)
+    return t("inspect.labels"), t(_one("inspect.objects", many), n=shown, kinds=kinds or t("inspect.no_rows"))
 
 
 def _one(key: str, n: int) -> str:

@@ -5,7 +5,7 @@ The columns of `cells` that are figures say so in their schema; a task's metrics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bench.store.tables import CELLS, METRICS, read_table
+from bench.store import parts
+from bench.store.tables import CELLS, METRICS, read_arrow, read_table
 
 
 @dataclass(frozen=True)
@@ -33,32 +34,54 @@ def in_cells(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in CELLS.names]
 
 
-def from_cells(
-    cells: Iterable[Mapping[str, Any]], beside: Mapping[str, Sequence[Figure]] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Rows of the table `metrics` for rows of `cells`; what a cell has no figure for is left out.
+Beside = Mapping[str, Mapping[str, Figure]]
+"""Figures that `cells` has no column for, by cell id and metric."""
 
-    `beside` holds what has no column there, by cell id.
+
+def from_cells(cells: Iterable[Mapping[str, Any]], beside: Beside | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of the table `metrics` for rows of `cells`, and what is `beside`; what a cell has no figure for is left out.
+
+    Those beside follow those of their cell.
     """
     for cell in cells:
-        own = beside.get(cell["cell_id"], ()) if beside else ()
-        for figure in (*_columns(cell), *own):
-            if figure.value is not None:
-                yield {"cell_id": cell["cell_id"], **asdict(figure)}
+        own = (beside or {}).get(cell["cell_id"], {})
+        yield from of_cell(cell["cell_id"], [*_columns(cell), *own.values()])
+
+
+def of_cell(cell_id: str, figures: Iterable[Figure]) -> Iterator[dict[str, Any]]:
+    """The same for figures of one cell."""
+    for figure in figures:
+        if figure.value is not None:
+            yield {"cell_id": cell_id, **asdict(figure)}
 
 
 def read(directory: Path, cells: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The table of a run; of a run of before it was written, made from its cells.
+    """The table of a run; of one that goes on, was killed, or is of before it was written, made from its cells.
 
     `cells` is that table, where it was read already.  Raises StoreError.
     """
-    if (directory / "metrics.parquet").is_file():
+    if parts.whole(directory, "metrics").is_file():
         return read_table(directory, "metrics")
     known = read_table(directory, "cells") if cells is None else cells
     # pandas allows any hashable name of a column; ours are text.
     rows: list[dict[str, Any]] = known.to_dict("records")  # type: ignore[assignment]
-    frame: pd.DataFrame = pa.Table.from_pylist(list(from_cells(rows)), schema=METRICS).to_pandas()
+    every = list(from_cells(rows, beside_cells(directory)))
+    frame: pd.DataFrame = pa.Table.from_pylist(every, schema=METRICS).to_pandas()
     return frame
+
+
+def beside_cells(directory: Path) -> dict[str, dict[str, Figure]]:
+    """What `read` tells of a run that its cells do not.  Raises StoreError.
+
+    Of a run that is going on it is in parts, in which a figure may be there again: the last one counts.
+    """
+    found: dict[str, dict[str, Figure]] = {}
+    if parts.files(directory, "metrics"):
+        for row in read_arrow(directory, "metrics").to_pylist():
+            cell_id, figure = row.pop("cell_id"), Figure(**row)
+            if not in_cells([figure.metric]):
+                found.setdefault(cell_id, {})[figure.metric] = figure
+    return found
 
 
 def _columns(cell: Mapping[str, Any]) -> Iterator[Figure]:

@@ -64,5 +64,15 @@ def remove(directory: Path, name: str) -> None:
         raise StoreError(f"cannot delete the parts of {whole(directory, name)}: {error}") from error
 
 
+def sweep_up(directory: Path, name: str) -> None:
+    """Delete what a process that was killed while it wrote a table has left of it.  Raises StoreError."""
+    for folder in (directory, directory / FOLDER):
+        for path in folder.glob(f".{name}-*.tmp"):
+            try:
+                path.unlink()
+            except OSError as error:
+                raise StoreError(f"cannot delete {path}: {error}") from error
+
+
 def _parts(directory: Path, name: str) -> list[Path]:
     return sorted((directory / FOLDER).glob(f"{name}-*.parquet"))

@@ -26,8 +26,8 @@ from bench.store.merging import merged
 from bench.store.parquet import Only, field
 
 SCHEMA_VERSION = migration.VERSION
-_PIECE = 2**16
-"""Rows in a group of a part: as many of each part are in memory while they are joined."""
+PIECE = 2**16
+"""Rows in a group of a part: as many of each part are in memory while they are joined.  And those of a piece."""
 _LARGE = 2**22
 """Rows from which a table is converted column by column."""
 
@@ -248,7 +248,7 @@ METRICS = pa.schema(
 DETECTIONS = pa.schema(
     [
         field("cell_id", _DICT, "", "Cell that produced the detection"),
-        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list; its id in official annotations"),
         field("category_id", pa.int16(), "", "Class index"),
         field("score", pa.float32(), "0..1", "Confidence, rounded to 2^-16 before evaluation"),
         field("x", pa.float32(), "px", "Left edge in the original image, rounded to 1/32 px before evaluation"),
@@ -256,15 +256,16 @@ DETECTIONS = pa.schema(
         field("w", pa.float32(), "px", "Width, likewise"),
         field("h", pa.float32(), "px", "Height, likewise"),
         field("matched", pa.uint16(), "bits", "Bit i set: true positive at IoU 0.50 + 0.05 i"),
+        field("ignored", pa.uint16(), "bits", "Bit i set: counts neither way there, on a crowd region; null: never"),
     ]
 )
 
 GROUND_TRUTH = pa.schema(
     [
-        field("image_id", pa.int32(), "", "Index of the image in the evaluated list"),
+        field("image_id", pa.int32(), "", "Index of the image in the evaluated list; its id in official annotations"),
         field("file_name", _DICT, "", "File name of the image, without its folder"),
         field("category_id", pa.int16(), "", "Class index; -1 on the one row of an image without objects"),
-        field("objects", pa.int32(), "objects", "Objects of that class in the image"),
+        field("objects", pa.int32(), "objects", "Objects of that class in the image, crowd regions not counted"),
     ]
 )
 
@@ -307,14 +308,41 @@ def write_table(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | 
     return path
 
 
+def write_pieces(directory: Path, name: str, pieces: Iterable[pa.Table], *, group: int = parquet.GROUP) -> Path:
+    """The same of a table that comes in pieces, of which one is in memory at a time; `group` is the rows of a group."""
+    path = parts.whole(directory, name)
+    parquet.write_pieces(path, pieces, _stamped(name), group=group, **encoding(TABLES[name]))
+    parts.remove(directory, name)
+    return path
+
+
 def add_part(directory: Path, name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> Path:
     """Add rows to a table that is to be written as a whole in the end; readers see them from now on.
 
     Raises StoreError as `write_table` does; what was added before stays.
     """
     path = parts.upcoming(directory, name)
-    parquet.write(path, rows, _stamped(name), group=_PIECE, **encoding(TABLES[name]))
+    parquet.write(path, rows, _stamped(name), group=PIECE, **encoding(TABLES[name]))
     return path
+
+
+def restart(directory: Path, name: str, pieces: Iterable[pa.Table]) -> None:
+    """Make a table that is to grow again of these pieces alone.  Raises StoreError as `write_table` does."""
+    path = write_pieces(directory, name, pieces, group=PIECE)
+    part = parts.upcoming(directory, name)
+    try:
+        part.parent.mkdir(exist_ok=True)
+        path.replace(part)
+    except OSError as error:
+        raise StoreError(f"cannot move {path} to {part}: {error}") from error
+
+
+def reduce_part(directory: Path, name: str, path: Path, pieces: Iterable[pa.Table]) -> None:
+    """Replace a file of a table by these pieces of it, as a part to which others may come.  Raises StoreError."""
+    if path == parts.whole(directory, name):
+        restart(directory, name, pieces)
+    else:
+        parquet.write_pieces(path, pieces, _stamped(name), group=PIECE, **encoding(TABLES[name]))
 
 
 def join_parts(directory: Path, name: str, key: str) -> Path:
@@ -323,11 +351,7 @@ def join_parts(directory: Path, name: str, key: str) -> Path:
     Of each part a group of rows is in memory at a time, so what this takes grows with the number of parts and not with
     their rows.  Raises StoreError for a part that cannot be read, or where the disk refuses; the parts then stay.
     """
-    path = parts.whole(directory, name)
-    pieces = merged([parquet.groups(part) for part in parts.files(directory, name)], key)
-    parquet.write_pieces(path, pieces, _stamped(name), **encoding(TABLES[name]))
-    parts.remove(directory, name)
-    return path
+    return write_pieces(directory, name, merged([parquet.groups(part) for part in parts.files(directory, name)], key))
 
 
 def read_table(

@@ -8,7 +8,7 @@ written whole at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +21,27 @@ from bench.grid.matrix import Cell
 from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn, contaminated
-from bench.store import metrics, tables
+from bench.store import metrics, parts, tables
+from bench.store.before import DISTURBED, Before
 from bench.store.metrics import Figure
 
 
 class RunStore:
     """Tables of one run under `directory`.  Every method that writes raises StoreError when it cannot."""
 
-    def __init__(self, directory: Path, run_id: str, cells: Sequence[Cell], references: Mapping[str, str]) -> None:
-        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's."""
+    def __init__(
+        self,
+        directory: Path,
+        run_id: str,
+        cells: Sequence[Cell],
+        references: Mapping[str, str],
+        before: Before | None = None,
+    ) -> None:
+        """Create the run's directory with a row per cell; `references` maps each cell's id to its reference's.
+
+        `before` is what there is of the run already: its finished cells stay as they are, and nothing is written until
+        `go_on` goes on with it.
+        """
         self.directory = directory
         self.run_id = run_id
         self._rows: dict[str, dict[str, Any]] = {
@@ -52,10 +64,36 @@ class RunStore:
         }
         self._predicted: dict[str, set[str]] = {}
         self._beside: dict[str, dict[str, Figure]] = {}
+        self._finished: Collection[str] = frozenset() if before is None else before.finished
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
+        self._launches: list[Launch] = []
         self._unwritten = True
-        self._write_environment()  # whoever finds the cells can show them
+        self.before = before
+        if before is None:
+            self._write_environment()  # whoever finds the cells can show them
+            self._flush()
+        else:
+            self._rows |= before.rows
+            self._beside |= {name: dict(figures) for name, figures in before.beside.items()}
+            self._turns |= before.turns
+            self._environment |= before.environment
+            self._launches += before.launches
+
+    def go_on(self) -> None:
+        """Make what is on disk of a run that is gone on with what stays of it."""
+        assert self.before is not None, "only a run that there was before is gone on with"
+        for name in tables.TABLES:
+            parts.sweep_up(self.directory, name)
+        self._predicted |= self.before.keep_predictions(self.directory)
+        if parts.files(self.directory, "samples"):
+            tables.restart(self.directory, "samples", self._samples())
+        if parts.files(self.directory, "launches"):
+            self.write_launches([])
+        if parts.files(self.directory, "metrics"):
+            beside = [row for name, one in self._beside.items() for row in metrics.of_cell(name, one.values())]
+            tables.restart(self.directory, "metrics", [pa.Table.from_pylist(beside, schema=tables.METRICS)])
+        self._write_environment()
         self._flush()
 
     def row(self, cell: Cell) -> Mapping[str, Any]:
@@ -71,11 +109,17 @@ class RunStore:
         self.update_all({cell.cell_id: columns})
 
     def update_all(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set columns of several rows, by cell id, and write the table once, unless it says all that already."""
+        """Set columns of several rows, by cell id, and write the table once, unless it says all that already.
+
+        A row that was finished before the run was gone on with stays as it is: a reference takes its turns again beside
+        others.
+        """
         for cell_id, columns in rows.items():
             unknown = columns.keys() - set(tables.CELLS.names)
             if unknown:
                 raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+            if cell_id in self._finished:
+                continue
             row = self._rows[cell_id]
             self._unwritten |= any(name not in row or row[name] != value for name, value in columns.items())
             row.update(columns)
@@ -85,7 +129,7 @@ class RunStore:
     def add_seconds(self, cell: Cell, seconds: float) -> None:
         """Add wall time spent on a cell; written with the next update."""
         row = self._rows[cell.cell_id]
-        row["seconds"] = row.get("seconds", 0.0) + seconds
+        row["seconds"] = (row.get("seconds") or 0.0) + seconds
         self._unwritten = True
 
     def conclude(self, cell: Cell, problem: CellProblem | None) -> None:
@@ -100,15 +144,20 @@ class RunStore:
     def add_figures(self, cell: Cell, figures: Iterable[Figure], **columns: Any) -> None:
         """Set figures of a cell, with other columns of its row, and write the table.
 
-        A figure that `cells` has no column for is kept for the table `metrics`, which `write_metrics` writes.
+        A figure that `cells` has no column for is a part of the table `metrics`, which `write_metrics` writes.
         """
+        beside: dict[str, Figure] = {}
         for figure in figures:
             if not metrics.in_cells([figure.metric]):
-                self._beside.setdefault(cell.cell_id, {})[figure.metric] = figure
+                beside[figure.metric] = figure
                 continue
             columns[figure.metric] = figure.value
             ends = {f"{figure.metric}_low": figure.low, f"{figure.metric}_high": figure.high}
             columns |= {name: ends[name] for name in metrics.in_cells(ends)}
+        if beside:
+            self._beside.setdefault(cell.cell_id, {}).update(beside)
+            # Before the row: no row is on disk then that lacks some of its figures.
+            tables.add_part(self.directory, "metrics", metrics.of_cell(cell.cell_id, beside.values()))
         self.update(cell, **columns)
 
     def add_predictions(self, table: str, rows: pa.Table) -> None:
@@ -125,8 +174,7 @@ class RunStore:
 
     def write_metrics(self) -> None:
         """Write the figures of all cells as the long table `metrics`."""
-        beside = {name: list(figures.values()) for name, figures in self._beside.items()}
-        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values(), beside))
+        tables.write_table(self.directory, "metrics", metrics.from_cells(self._rows.values(), self._beside))
 
     def arrange_predictions(self) -> None:
         """Write the predictions image by image, each cell's in the order they came: a third smaller.
@@ -140,29 +188,34 @@ class RunStore:
         """Write a whole table."""
         tables.write_table(self.directory, name, rows)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a cell is still to be measured, or to be measured to the end."""
+        return any(row["reason_code"] == Reason.INTERRUPTED.value for row in self._rows.values())
+
+    @property
+    def next_window(self) -> int:
+        """The number of the first time window that there is nothing of yet."""
+        return max((window for _, window in self._turns), default=-1) + 1
+
     def add_turns(self, turns: Sequence[Turn]) -> None:
         """Add latency turns to the samples, each marked by the turns of its cell and window so far."""
         rows = []
         for turn in turns:
             group = self._turns.setdefault((turn.cell_id, turn.window), [])
             group.append(turn)
-            rows += _samples(turn, bad=contaminated(group)[-1])
+            rows += _of_turn(turn, bad=contaminated(group)[-1])
         tables.add_part(self.directory, "samples", rows)
 
     def write_turns(self) -> None:
         """Write the samples of all turns as a whole, each marked when its turn was contaminated."""
-        if self._turns:
-            rows = [
-                row
-                for group in self._turns.values()
-                for turn, bad in zip(group, contaminated(group), strict=True)
-                for row in _samples(turn, bad=bad)
-            ]
-            tables.write_table(self.directory, "samples", rows)
+        if parts.files(self.directory, "samples"):
+            tables.write_pieces(self.directory, "samples", self._samples())
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
-        tables.write_table(self.directory, "launches", [asdict(launch) for launch in launches])
+        every = [*self._launches, *launches]
+        tables.write_table(self.directory, "launches", [asdict(launch) for launch in every])
 
     def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Record facts about the run, the machine or an environment, and write the table."""
@@ -171,6 +224,25 @@ class RunStore:
             return  # told before: every cell of a family names the same environment
         self._environment |= texts
         self._write_environment()
+
+    def note_disturbed(self, names: Iterable[str]) -> None:
+        """Add cells to those that the run lists as disturbed, and write the table."""
+        scope, key = DISTURBED
+        known = json.loads(self._environment.get(DISTURBED, "[]"))
+        fresh = [name for name in names if name not in self._finished]
+        if fresh:
+            self.add_environment(scope, {key: list(dict.fromkeys([*known, *fresh]))})
+
+    def _samples(self) -> Iterator[pa.Table]:
+        """The table of all turns, of which some are rows at a time."""
+        rows: list[dict[str, Any]] = []
+        for group in self._turns.values():
+            for turn, bad in zip(group, contaminated(group), strict=True):
+                rows += _of_turn(turn, bad=bad)
+                if len(rows) >= tables.PIECE:
+                    yield pa.Table.from_pylist(rows, schema=tables.SAMPLES)
+                    rows = []
+        yield pa.Table.from_pylist(rows, schema=tables.SAMPLES)
 
     def _write_environment(self) -> None:
         rows = [{"scope": scope_, "key": key, "value": value} for (scope_, key), value in self._environment.items()]
@@ -181,7 +253,7 @@ class RunStore:
         self._unwritten = False
 
 
-def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
+def _of_turn(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
     """Rows of the table `samples` for a turn, contaminated where it is `bad`."""
     gpu = {f"gpu_{name}": value for name, value in asdict(turn.gpu or OnGpu()).items()}
     return [

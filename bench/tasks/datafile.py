@@ -255,6 +255,13 @@ class DataFile:
         others = Counter(suffix(path.name) for path in there)
         return Found(paths, (*self._elsewhere(), *_left_out(split, links, others)))
 
+    def file(self, key: str, given: str) -> Path:
+        """The file that a key names, relative to the root as splits are.  Raises UsageError where there is none."""
+        path = self._locate(key, given)
+        if not path.is_file():
+            raise UsageError(f"{self.where(key)}: '{key}' leads to {path}, which is no file; correct '{key}'")
+        return path
+
     def require_colour(self) -> None:
         """Raise UsageError where the file says that its images have other channels than `CHANNELS`."""
         channels = self.content.get("channels", CHANNELS)

@@ -6,6 +6,8 @@ the side of a reproducible result:
 * A label row or an image that Ultralytics would reject is a problem, and problems stop the run.  Ultralytics drops that
   image with a warning at most, and the mAP is then that of another set.
 * What is there and does not count, or not as it stands, is said (`Dataset.remarks`).
+
+Where the data file names COCO's own annotations, they count and label files do not (`bench.tasks.instances`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from bench.reasons import Collector, Remark, UsageError
 from bench.tasks.datafile import DataFile
 from bench.tasks.images import identity, label_path, read_image
+from bench.tasks.instances import KEY, SPLIT, Official
 from bench.tasks.sizes import Sizes
 
 _NO_ROWS = np.empty(0, [("image_id", "i4"), ("category", "i4")])
@@ -35,8 +38,8 @@ _Item = TypeVar("_Item")
 class Image:
     """One evaluated image.
 
-    Attributes: `id` its index in the evaluated list, `width` and `height` in px of its decoded pixels, `content` the
-    SHA-256 of its file.
+    Attributes: `id` its index in the evaluated list or, of official annotations, its id there; `width` and `height` in
+    px of its decoded pixels, `content` the SHA-256 of its file.
     """
 
     id: int
@@ -88,7 +91,8 @@ class Dataset:
     `images` in order of path, `boxes` a structured array of the task's annotations (`image_id`, `category`, and what
     else its labels hold, in px of the image), `sha256` over class names and what image and label files hold, image by
     image in their order: the same on any machine and under any file name; `remarks` what a reader of the score must
-    know of the set, `counts` what was found of it.
+    know of the set, `counts` what was found of it; `categories` the ids of the classes by index and `annotations` the
+    file, where they are official ones.
     """
 
     name: str
@@ -100,6 +104,8 @@ class Dataset:
     source: Source
     remarks: tuple[Remark, ...] = ()
     counts: Counts = _NOTHING
+    categories: tuple[int, ...] = ()
+    annotations: Path | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -172,16 +178,24 @@ class Labels:
 
 Reader = Callable[[Path, int, Image], Labels]
 """Reads the label file at a path, of a set with that many classes, as annotations of an image."""
+FromInstances = Callable[[NDArray[np.void]], Labels]
+"""Makes annotations of an image out of its rows of `bench.tasks.instances.INSTANCE_DTYPE`."""
 
 
-def load(path: Path, reader: Callable[[DataFile], Reader], split: str = "val", limit: int | None = None) -> Dataset:
+def load(
+    path: Path,
+    reader: Callable[[DataFile], Reader],
+    split: str = "val",
+    limit: int | None = None,
+    official: FromInstances | None = None,
+) -> Dataset:
     """Read one split of a data file, as `read` does.
 
     Raises Problems, naming file, line and remedy, for everything that would make the set other than what the user
     thinks it is: see the module's docstring and that of `bench.tasks.datafile`.
     """
     problems = Collector()
-    found = read(path, reader, problems, split=split, limit=limit)
+    found = read(path, reader, problems, split=split, limit=limit, official=official)
     problems.require_none()
     assert found is not None
     return found
@@ -195,8 +209,11 @@ def read(
     split: str = "val",
     limit: int | None = None,
     kept: Path | None = None,
+    official: FromInstances | None = None,
 ) -> Dataset | None:
     """Read one split of a data file; `reader` gives what reads a task's labels, as the data file describes them.
+
+    `official` makes them of official annotations, for a task that can take these; label files are then not looked at.
 
     `limit` takes that many images at equal steps over the sorted list (see `evenly_spaced`), always the same ones.
     Labels lie where Ultralytics looks: the last /images/ of the path replaced by /labels/, suffix .txt.  A missing or
@@ -213,6 +230,8 @@ def read(
     if source is None:
         return None
     problems.of(source.require_colour)
+    if KEY in source.content and split == SPLIT and official is not None:
+        return _annotated(source, official, problems, limit, kept)
     names = problems.of(source.class_names)
     interpret = problems.of(reader, source)
     found = source.find(split, problems)
@@ -238,6 +257,40 @@ def read(
         source=source,
         remarks=(*found.remarks, *_remarks(images, labels, source.root)),
         counts=_counts(len(found.paths), labels),
+    )
+
+
+def _annotated(
+    source: DataFile, official: FromInstances, problems: Collector, limit: int | None, kept: Path | None
+) -> Dataset | None:
+    """The same of a set with official annotations, whose ids its images have."""
+    found = source.find(SPLIT, problems)
+    told = problems.of(Official.of, source)
+    if told is None:
+        return None
+    paths = told.evaluated(found.paths, problems)
+    chosen = paths if limit is None else evenly_spaced(paths, limit)
+    sizes = zip(chosen, Sizes(kept).of(chosen, problems), strict=True)
+    images = tuple(
+        Image(told.picture(path).id, path, size.width, size.height, size.content) for path, size in sizes if size
+    )
+    for image in images:
+        problems.of(told.require_size, image.path, image.width, image.height)
+    if not images:
+        return None
+    labels = [official(told.rows(image.id)) for image in images]
+    return Dataset(
+        name=source.path.stem,
+        split=SPLIT,
+        names=told.names,
+        images=images,
+        boxes=np.concatenate([own.rows for own in labels]),
+        sha256=_identity(told.names, images, labels),
+        source=source,
+        remarks=(*found.remarks, *told.remarks, *_remarks(images, labels, source.root)),
+        counts=_counts(len(found.paths), labels),
+        categories=told.categories,
+        annotations=told.instances.path,
     )
 
 

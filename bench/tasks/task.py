@@ -162,6 +162,12 @@ class Task(Protocol[Geometry, Prediction]):
     def decode(self, outputs: Outputs, geometry: Geometry) -> Prediction:
         """What the raw outputs of one image, each without the batch's axis, say."""
 
+    def pack(self, found: Mapping[int, Prediction]) -> pa.Table:
+        """Predictions by image id as rows with the column `image_id`, one an image, for `unpack` to give back."""
+
+    def unpack(self, rows: pa.Table) -> dict[int, Prediction]:
+        """The predictions that `pack` was given."""
+
     def score(self, cell_id: str, data: Dataset, predictions: Mapping[int, Prediction]) -> Score:
         """Metrics of predictions, keyed by image id, on a data set."""
 

@@ -54,6 +54,7 @@ def predictions(cell: int, images: int) -> pa.Table:
         "score": (np.round(scores.ravel() * 2**16) / 2**16).astype(np.float32),
         **{side: (np.round(draw.uniform(0, 600, rows) * 32) / 32).astype(np.float32) for side in "xywh"},
         "matched": (draw.random(rows) < 0.03).astype(np.uint16) * np.uint16(1023),
+        "ignored": np.zeros(rows, np.uint16),
     }
     return pa.table(columns).cast(DETECTIONS)
 

@@ -38,6 +38,7 @@ def dataset() -> Dataset:
     boxes["category"] = rng.geometric(0.05, len(boxes)) % CLASSES
     for axis in "xywh":
         boxes[axis] = rng.uniform(10, 200, len(boxes))
+    boxes["area"], boxes["crowd"] = boxes["w"] * boxes["h"], False
     images = tuple(Image(index, Path(f"{index}.jpg"), 640, 480) for index in range(IMAGES))
     names = {index: f"class {index}" for index in range(CLASSES)}
     return Dataset("synthetic", "val", names, images, boxes, "", DataFile(Path("synthetic.yaml"), {}, {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measure.evaluation import batches, predicted
+from bench.measure.evaluation import batches, predict, unscored
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.measure.scoring import score
 from bench.store.metrics import in_cells
@@ -13,7 +13,8 @@ class Accuracy(CellInstrument):
     """Decodes what the guest infers on every image and scores it.
 
     The images are all there are, but a few where the target is slow and only its results are checked.  Where the cell
-    is timed as well, the inferences that are timed are these.
+    is timed as well, the inferences that are timed are these.  What was predicted is on disk from shard to shard: a run
+    that is stopped and resumed goes on at the image where it was.
     """
 
     name = "accuracy"
@@ -35,5 +36,7 @@ class Accuracy(CellInstrument):
         Raises CellProblem without labelled objects, or where the accuracy collapsed.
         """
         workshop, cell = subject.workshop, subject.cell
-        with workshop.progress.timed(cell.id, self.name):
-            score(workshop, cell, predicted(workshop, cell, subject.guest, batches(workshop, cell)))
+        with workshop.progress.timed(cell.id, self.name), unscored(workshop, cell) as found:
+            predict(workshop, cell, subject.guest, batches(workshop, cell), found)
+            score(workshop, cell, found.predictions())
+            found.remove()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.workshop import Workshop
-from bench.reasons import CellProblem
+from bench.reasons import CellProblem, Reason, Status
 from bench.tasks.task import AnyTask
 from bench.wall.artifacts import Artifact
 from bench.wall.worker import Worker
@@ -87,5 +87,14 @@ class RunInstrument(Instrument):
         """Why a cell that was characterised is left out, or nothing where it is measured."""
 
     @abstractmethod
+    def left_out_before(self, row: Mapping[str, Any]) -> str:
+        """Why `applies` left out a cell whose row of the table `cells` this is, or nothing where it did not."""
+
+    @abstractmethod
     def measure_all(self, workshop: Workshop, cells: Sequence[Cell], joined: Joined) -> Problems:
         """Measure and store; `joined` says which of them are to be measured by other instruments at the same time."""
+
+
+def left_out(why_not: str) -> CellProblem:
+    """What an instrument of runs made of a cell that it does not apply to, which is measured by the others."""
+    return CellProblem(Reason.NOT_TIMED, why_not, Status.MEASURED)

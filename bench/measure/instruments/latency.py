@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.grid.matrix import Cell
 from bench.measure.instruments.accuracy import Accuracy
@@ -32,6 +33,10 @@ class Latency(RunInstrument):
         if untimed:
             workshop.store.update(cell, latency_stop=untimed)
         return untimed
+
+    def left_out_before(self, row: Mapping[str, Any]) -> str:
+        """What `latency_stop` says of a cell that has no times."""
+        return "" if row["latency_p50_ms"] is not None else row["latency_stop"] or ""
 
     def measure_all(self, workshop: Workshop, cells: Sequence[Cell], joined: Joined) -> Problems:
         """Time every cell, and evaluate those whose accuracy joins; why some have no latency, or no accuracy."""

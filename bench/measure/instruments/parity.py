@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bench.measure import references
 from bench.measure.expectation import beyond, too_near
 from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
-from bench.reasons import CellProblem, Reason, Status
+from bench.reasons import CellProblem, Reason, Status, UsageError
 from bench.store.metrics import Figure, in_cells
 from bench.tasks.task import AnyTask
 
@@ -30,7 +31,10 @@ class Parity(CellInstrument):
         return ("parity_images", *in_cells(figures))
 
     def measure(self, subject: Subject) -> None:
-        """Store the largest, the mean and the 99.9th percentile of the differences of each group."""
+        """Store the largest, the mean and the 99.9th percentile of the differences of each group.
+
+        Raises CellProblem where they are too large or too small, UsageError where there is nothing to take them from.
+        """
         workshop, cell = subject.workshop, subject.cell
         available = len(workshop.dataset.images)
         count = min(workshop.sweep.parity.images, available)
@@ -44,6 +48,11 @@ class Parity(CellInstrument):
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.outputs = list(mine)
+        elif not reference.outputs:
+            raise UsageError(
+                f"{cell.id} cannot be held against PyTorch FP32, whose raw outputs were let go when the run had ended: "
+                "give the selection (-k) that the run was made with, or make a new run, without --resume"
+            )
         found: list[Figure] = []
         for group in workshop.task.parity:
             pairs = zip(mine, reference.outputs, strict=True)
@@ -54,6 +63,8 @@ class Parity(CellInstrument):
                 for kind, value in zip(KINDS, values, strict=True)
             ]
         workshop.store.add_figures(cell, found, parity_images=count)
+        if cell.is_reference:
+            references.keep(workshop.store.directory, cell.cell_id, mine)
         self._hold(subject, {figure.metric.removeprefix("parity_"): figure.value or 0.0 for figure in found})
 
     def _hold(self, subject: Subject, found: Mapping[str, float]) -> None:

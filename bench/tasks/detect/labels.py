@@ -20,13 +20,14 @@ from bench.reasons import Collector, UsageError
 from bench.tasks.datafile import DataFile
 from bench.tasks.dataset import Image, Labels, Reader
 from bench.tasks.images import label_text
+from bench.tasks.instances import INSTANCE_DTYPE
 
-BOX_DTYPE = np.dtype(
-    [("image_id", "i4"), ("category", "i4"), ("x", "f8"), ("y", "f8"), ("w", "f8"), ("h", "f8")],
-)
+BOX_DTYPE = INSTANCE_DTYPE
+"""A row of the set's boxes: what COCO says of an annotation, with the class index for the category."""
 TOLERANCE = 0.01
 _BOXES, _KEYPOINTS, _POLYGONS = "boxes", "boxes with keypoints", "polygons"
 """What the rows of a label file are."""
+_OFFICIAL = "official annotations"
 _BOX_COLUMNS = 5
 _SHORTEST_POLYGON = 7
 _UPRIGHT = (
@@ -109,7 +110,7 @@ def read_labels(path: Path, classes: int, keypoint_columns: int = 0) -> LabelRow
 def to_boxes(path: Path, classes: int, image: Image, keypoint_columns: int = 0) -> Labels:
     """The label file of an image as rows of `BOX_DTYPE`: image id, class index, and left, top, width, height in px.
 
-    Raises UsageError as `read_labels` does.
+    Labels know no masks and no crowds: an area is width times height.  Raises UsageError as `read_labels` does.
     """
     labels = read_labels(path, classes, keypoint_columns)
     table = np.empty(len(labels.rows), BOX_DTYPE)
@@ -117,9 +118,15 @@ def to_boxes(path: Path, classes: int, image: Image, keypoint_columns: int = 0) 
     table["image_id"], table["category"] = image.id, category
     table["x"], table["y"] = (x - w / 2) * image.width, (y - h / 2) * image.height
     table["w"], table["h"] = w * image.width, h * image.height
+    table["area"], table["crowd"] = table["w"] * table["h"], False
     kind = _POLYGONS if labels.polygons else _KEYPOINTS if keypoint_columns else _BOXES
     remark = _UPRIGHT if labels.polygons else ""
     return Labels(table, labels.rows.tobytes(), labels.found, kind, remark, labels.repeated)
+
+
+def of_instances(rows: NDArray[np.void]) -> Labels:
+    """Official annotations of an image, whose categories are class indices already."""
+    return Labels(rows, rows.tobytes(), kind=_OFFICIAL)
 
 
 def _polygons(columns: Sequence[int]) -> bool:

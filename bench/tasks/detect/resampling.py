@@ -1,8 +1,9 @@
 """How sure a difference in mAP is: a paired bootstrap over images that recomputes COCO mAP50-95 for every resample.
 
-It needs nothing but the stored tables: which detections were true positives at which IoU (`detections.matched`) and how
-many objects each image holds (`ground_truth`).  Matching happens within one image, so an image drawn twice into a
-resample simply counts twice; only precision and recall have to be summed up again, with images as weights.
+It needs nothing but the stored tables: which detections were true positives at which IoU (`detections.matched`), which
+counted neither way (`detections.ignored`) and how many objects each image holds (`ground_truth`).  Matching happens
+within one image, so an image drawn twice into a resample simply counts twice; only precision and recall have to be
+summed up again, with images as weights.
 
 Two facts make that fast without approximating.  The largest precision to the right of a recall, which COCO reads off
 at 101 recalls, is always attained at a true positive; so curves are kept at true positives alone.  And detections have
@@ -29,7 +30,7 @@ MAX_DETECTIONS_PER_CLASS = 100
 _BATCH_ELEMENTS = 2_000_000
 _KEPT = 4
 """Cells whose resamples are kept: the references of a run, and the cell at hand."""
-_DETECTIONS = ("image_id", "category_id", "score", "matched")
+_DETECTIONS = ("image_id", "category_id", "score", "matched", "ignored")
 _TRUTH = ("image_id", "category_id", "objects")
 """Columns that count in the two tables."""
 
@@ -45,11 +46,11 @@ def bootstrap_delta(
 ) -> Interval:
     """mAP50-95 of `cell` minus that of `reference` on the same images, with its paired bootstrap interval.
 
-    `cell` and `reference` are rows of the store's `detections` table (image_id, category_id, score, matched), each of
-    one cell; `ground_truth` its `ground_truth` table, which also says which images there are.  Each of `n` resamples
-    draws as many images as there are, with replacement, and both cells are evaluated on the same draw; the interval is
-    the percentile interval of the n differences (Efron and Tibshirani 1993, chapter 13).  A draw without any object has
-    no mAP and is left out.  The same `seed` draws the same images whatever the cells.
+    `cell` and `reference` are rows of the store's `detections` table (image_id, category_id, score, matched, ignored),
+    each of one cell; `ground_truth` its `ground_truth` table, which also says which images there are.  Each of `n`
+    resamples draws as many images as there are, with replacement, and both cells are evaluated on the same draw; the
+    interval is the percentile interval of the n differences (Efron and Tibshirani 1993, chapter 13).  A draw without
+    any object has no mAP and is left out.  The same `seed` draws the same images whatever the cells.
 
     1000 resamples of 128 images and 22 000 detections a cell take about a second on one core, and put the ends of the
     interval within about 2 % of its width of where 4000 put them.
@@ -130,6 +131,8 @@ class _Curves:
     `objects` is (images, classes).  Per true positive and IoU threshold, sorted by class, threshold, then best first:
     `hit_detection` the detection, `hit_class_start` the first detection of its class, `hit_class` its class,
     `segment` the number of its (class, threshold) and `segment_start` the first true positive of that segment.
+    `ignored_image` is the image of every detection that counts neither way at a threshold, sorted like those;
+    `ignored_range` are, per true positive, the places of those of its segment that are better.
     """
 
     objects: NDArray[np.float64]
@@ -139,6 +142,8 @@ class _Curves:
     hit_class: NDArray[np.intp]
     segment: NDArray[np.intp]
     segment_start: NDArray[np.intp]
+    ignored_image: NDArray[np.intp]
+    ignored_range: tuple[NDArray[np.intp], NDArray[np.intp]]
 
     @classmethod
     def build(cls, detections: pd.DataFrame, objects: _Objects) -> Self:
@@ -150,6 +155,7 @@ class _Curves:
         classes = np.searchsorted(objects.classes, detections["category_id"].to_numpy(np.int64))
         scores = detections["score"].to_numpy(np.float64)
         matched = detections["matched"].to_numpy(np.uint16)
+        ignored = detections["ignored"].fillna(0).to_numpy(np.uint16)
 
         # COCO counts the best detections per class and image only; a stable sort breaks ties as the evaluators do.
         order = np.lexsort((-scores, classes, images))
@@ -157,13 +163,11 @@ class _Curves:
         rank = np.arange(len(group)) - np.searchsorted(group, group)
         order = order[rank < MAX_DETECTIONS_PER_CLASS]
         order = order[np.lexsort((images[order], -scores[order], classes[order]))]
-        images, classes, matched = images[order], classes[order], matched[order]
+        images, classes, matched, ignored = images[order], classes[order], matched[order], ignored[order]
 
-        bits = (matched[:, np.newaxis] >> np.arange(len(IOU_THRESHOLDS))) & 1
-        hits, thresholds = np.nonzero(bits)
-        segments = classes[hits] * len(IOU_THRESHOLDS) + thresholds
-        by_segment = np.argsort(segments, kind="stable")
-        hits, segments = hits[by_segment], segments[by_segment]
+        hits, segments = _by_segment(matched, classes)
+        passed, passed_segments = _by_segment(ignored, classes)
+        passed_keys = passed_segments * len(order) + passed
         starts = np.searchsorted(classes, np.arange(len(objects.classes)))
         return cls(
             objects=objects.counts,
@@ -173,6 +177,11 @@ class _Curves:
             hit_class=classes[hits],
             segment=segments,
             segment_start=np.searchsorted(segments, segments),
+            ignored_image=images[passed],
+            ignored_range=(
+                np.searchsorted(passed_keys, segments * len(order)),
+                np.searchsorted(passed_keys, segments * len(order) + hits),
+            ),
         )
 
     @property
@@ -191,6 +200,10 @@ class _Curves:
         hit_sums = _cumulative(weights[self.detection_image[self.hit_detection]])
         hits = hit_sums[1:] - hit_sums[self.segment_start]
         detections = all_sums[self.hit_detection + 1] - all_sums[self.hit_class_start]
+        if len(self.ignored_image):
+            ignored_sums = _cumulative(weights[self.ignored_image])
+            first, last = self.ignored_range
+            detections -= ignored_sums[last] - ignored_sums[first]
         precision = hits / (detections + np.spacing(1))
         recall = hits / np.maximum(objects[self.hit_class], 1)
 
@@ -205,6 +218,14 @@ class _Curves:
         total = (envelope * gained).sum(axis=0)
         with np.errstate(invalid="ignore"):
             return np.asarray(total / (len(RECALLS) * len(IOU_THRESHOLDS) * present), np.float64)
+
+
+def _by_segment(masks: NDArray[np.uint16], classes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Detections whose bit is set, once per threshold, and their segments; sorted by segment, then best first."""
+    found, thresholds = np.nonzero((masks[:, np.newaxis] >> np.arange(len(IOU_THRESHOLDS))) & 1)
+    segments = classes[found] * len(IOU_THRESHOLDS) + thresholds
+    order = np.argsort(segments, kind="stable")
+    return found[order], segments[order]
 
 
 def _cumulative(values: NDArray[np.float64]) -> NDArray[np.float64]:

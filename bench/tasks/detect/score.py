@@ -5,8 +5,9 @@ small: turning a `Dataset` and `Detections` into the evaluator's input, and read
 
 Conventions of COCO (Lin et al. 2014, and the code of pycocotools): IoU thresholds 0.50 to 0.95 in steps of 0.05,
 precision interpolated at 101 recalls, averaged over classes that have objects; small is an area under 32² px, medium up
-to 96² px, large above.  The area of an object is its width times its height, as YOLO labels hold no masks.  At most the
-100 best detections **per class and image** count; further ones are neither true nor false positives.
+to 96² px, large above.  The area of an object is that of its mask in official annotations, else its width times its
+height, as YOLO labels hold no masks.  At most the 100 best detections **per class and image** count; further ones are
+neither true nor false positives, and so are those on a crowd region, which is no object that is to be found.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Accuracy:
 
     `per_class` holds the mAP50-95 of every class that has objects, by name.  `matched` holds for each image a uint16
     mask per detection, in the order of its `Detections`: bit i set means a true positive at IoU 0.50 + 0.05 i.
-    `evaluator` is the library and its version.
+    `ignored` likewise holds which lie on a crowd region there, and count neither way.  `evaluator` is the library and
+    its version.
     """
 
     map50_95: float | None
@@ -53,6 +55,7 @@ class Accuracy:
     large: float | None
     per_class: dict[str, float]
     matched: dict[int, NDArray[np.uint16]]
+    ignored: dict[int, NDArray[np.uint16]]
     evaluator: str
 
 
@@ -71,6 +74,7 @@ def evaluate(ground_truth: Dataset, detections: Mapping[int, Detections], evalua
     precision, images = run(_coco_dict(ground_truth), results)
     everything = precision[..., _ALL, -1]
     counts = np.bincount(ground_truth.boxes["category"], minlength=len(ground_truth.names))
+    matched, ignored = _matched(detections, images)
     return Accuracy(
         map50_95=_mean(everything),
         map50=_mean(everything[0]),
@@ -83,7 +87,8 @@ def evaluate(ground_truth: Dataset, detections: Mapping[int, Detections], evalua
             for k in np.flatnonzero(counts).tolist()
             if (value := _mean(everything[:, :, k])) is not None
         },
-        matched=_matched(detections, images),
+        matched=matched,
+        ignored=ignored,
         evaluator=f"{evaluator} {metadata.version(evaluator)}",
     )
 
@@ -106,10 +111,10 @@ def _coco_dict(ground_truth: Dataset) -> dict[str, Any]:
                 "image_id": image_id,
                 "category_id": category,
                 "bbox": [x, y, w, h],
-                "area": w * h,
-                "iscrowd": 0,
+                "area": area,
+                "iscrowd": int(crowd),
             }
-            for number, (image_id, category, x, y, w, h) in enumerate(ground_truth.boxes.tolist(), start=1)
+            for number, (image_id, category, x, y, w, h, area, crowd) in enumerate(ground_truth.boxes.tolist(), start=1)
         ],
     }
 
@@ -174,17 +179,23 @@ def _run_pycocotools(
     return np.asarray(evaluation.eval["precision"]), images
 
 
-def _matched(detections: Mapping[int, Detections], images: Sequence[_ImageResult]) -> dict[int, NDArray[np.uint16]]:
-    """True positives per detection, from the evaluator's own matches over all areas."""
+def _matched(
+    detections: Mapping[int, Detections], images: Sequence[_ImageResult]
+) -> tuple[dict[int, NDArray[np.uint16]], dict[int, NDArray[np.uint16]]]:
+    """True positives, and what counts neither way, per detection: from the evaluator's own matches over all areas."""
     order = sorted(detections)
     starts = np.cumsum([0, *(len(detections[image_id]) for image_id in order)])
-    masks = np.zeros(starts[-1], np.uint16)
+    true, neither = np.zeros(starts[-1], np.uint16), np.zeros(starts[-1], np.uint16)
     bits = (1 << np.arange(len(IOU_THRESHOLDS))).astype(np.uint16)
     for image in images:
         if image is not None and len(image["dtIds"]):
-            matches = np.asarray(image["dtMatches"]) > 0
-            masks[np.asarray(image["dtIds"], np.intp) - 1] = bits @ matches
-    return {image_id: masks[start:stop] for image_id, start, stop in zip(order, starts, starts[1:], strict=False)}
+            rows = np.asarray(image["dtIds"], np.intp) - 1
+            ignored = np.asarray(image["dtIgnore"]).astype(bool)
+            true[rows] = bits @ ((np.asarray(image["dtMatches"]) > 0) & ~ignored)
+            neither[rows] = bits @ ignored
+    parts = list(zip(order, starts, starts[1:], strict=False))
+    by_image = [{image_id: masks[start:stop] for image_id, start, stop in parts} for masks in (true, neither)]
+    return by_image[0], by_image[1]
 
 
 def detection_table(cell_id: str, detections: Mapping[int, Detections], accuracy: Accuracy) -> pa.Table:
@@ -199,13 +210,18 @@ def detection_table(cell_id: str, detections: Mapping[int, Detections], accuracy
         "score": np.concatenate([np.empty(0, np.float32), *(d.scores for d in found)]),
         **{name: boxes[:, index] for index, name in enumerate("xywh")},
         "matched": np.concatenate([np.empty(0, np.uint16), *(accuracy.matched[image_id] for image_id in order)]),
+        "ignored": np.concatenate([np.empty(0, np.uint16), *(accuracy.ignored[image_id] for image_id in order)]),
     }
     return pa.table(columns).cast(DETECTIONS)
 
 
 def ground_truth_table(ground_truth: Dataset) -> pa.Table:
-    """Rows of the store's `ground_truth` table: objects per image and class, class -1 for an image without any."""
-    boxes = pd.DataFrame({"image_id": ground_truth.boxes["image_id"], "category_id": ground_truth.boxes["category"]})
+    """Rows of the store's `ground_truth` table: objects per image and class, class -1 for an image without any.
+
+    Crowd regions are not among them.
+    """
+    objects = ground_truth.boxes[~ground_truth.boxes["crowd"]]
+    boxes = pd.DataFrame({"image_id": objects["image_id"], "category_id": objects["category"]})
     counts = boxes.groupby(["image_id", "category_id"]).size().rename("objects").reset_index()
     images = pd.DataFrame(
         {

@@ -17,7 +17,8 @@ from bench.tasks import dataset
 from bench.tasks.dataset import Dataset
 from bench.tasks.detect import score as coco
 from bench.tasks.detect.boxes import Detections, decode
-from bench.tasks.detect.labels import reader
+from bench.tasks.detect.labels import of_instances, reader
+from bench.tasks.detect.packing import packed, unpacked
 from bench.tasks.detect.resampling import bootstrap_delta
 from bench.tasks.letterbox import Letterbox, letterbox
 from bench.tasks.task import Metric, Output, Outputs, ParityGroup, Score, Tensor
@@ -48,7 +49,7 @@ class Detect:
 
     def load(self, path: Path, split: str = "val", limit: int | None = None) -> Dataset:
         """Images and boxes of one split of a data file; see `bench.tasks.dataset.load`."""
-        return dataset.load(path, reader, split, limit)
+        return dataset.load(path, reader, split, limit, of_instances)
 
     def read(
         self,
@@ -60,7 +61,7 @@ class Detect:
         kept: Path | None = None,
     ) -> Dataset | None:
         """The same with all that is wrong as `problems`; see `bench.tasks.dataset.read`."""
-        return dataset.read(path, reader, problems, split=split, limit=limit, kept=kept)
+        return dataset.read(path, reader, problems, split=split, limit=limit, kept=kept, official=of_instances)
 
     def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
         """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""
@@ -69,6 +70,14 @@ class Detect:
     def decode(self, outputs: Outputs, geometry: Letterbox) -> Detections:
         """Boxes of one image from its raw output (4 + classes, anchors)."""
         return decode(outputs[OUTPUT], geometry)
+
+    def pack(self, found: Mapping[int, Detections]) -> pa.Table:
+        """Detections by image id as rows, one an image."""
+        return packed(found)
+
+    def unpack(self, rows: pa.Table) -> dict[int, Detections]:
+        """The detections that `pack` was given."""
+        return unpacked(rows)
 
     def score(self, cell_id: str, data: Dataset, predictions: Mapping[int, Detections]) -> Score:
         """COCO mAP of detections, keyed by image id."""
