@@ -57,6 +57,7 @@ class Outfit:
         self.dataset = given.dataset
         self.environments = given.environments
         self.progress = given.progress
+        self.cache = given.cache
         self.running = given.running or given.environments
         self._artifact_cache = Artifacts(given.cache, given.environments)
         self._javascript = JsEnvironments(self.matrix.directory, given.cache)

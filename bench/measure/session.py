@@ -41,6 +41,7 @@ class Session:
         self.cells = list(cells)
         self.wanted: dict[str, set[str]] = {cell.cell_id: set() for cell in cells}
         self._outcomes: dict[str, dict[str, CellProblem | None]] = {}
+        self._begun = False
         self._presence = {name: machine.detect(target) for name, target in workshop.matrix.targets.items()}
         self._record_machine()
         workshop.store.write("ground_truth", workshop.ground_truth)
@@ -68,6 +69,7 @@ class Session:
         """Take a cell through all wanted instruments but those of runs, once; problems are kept as its outcomes."""
         if cell.cell_id in self._outcomes:
             return
+        self._begin_elsewhere()
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
         known = resuming.outcomes(self.workshop, cell, wanted, self._joining)
@@ -119,6 +121,28 @@ class Session:
 
     # -- private ---------------------------------------------------------------------------------------------------
 
+    def _begin_elsewhere(self) -> None:
+        """Have whoever works beside this process begin, once, with the cells that are to be inferred.
+
+        What is not known before a cell was loaded stays here: an emulator's, and how many images a target is given.
+        """
+        elsewhere, targets = self.workshop.elsewhere, self.workshop.matrix.targets
+        if elsewhere is None or self._begun:
+            return
+        self._begun = True
+        elsewhere.begin(
+            self.workshop,
+            [
+                cell
+                for cell in self.cells
+                if {"parity", "accuracy"} & self.wanted[cell.cell_id]
+                and self._presence[cell.target].found
+                and not targets[cell.target].emulator
+                and (targets[cell.target].images is None or not targets[cell.target].timed)
+                and self._beyond(cell) is None
+            ],
+        )
+
     def _characterise_reference(self, cell: Cell) -> None:
         """Measure what the cell is compared with before it, where anything of it is compared."""
         reference = self.workshop.matrix.reference_of(cell)
@@ -135,6 +159,8 @@ class Session:
         Raises CellProblem at the first that has no result.
         """
         workshop = self.workshop
+        if workshop.elsewhere is not None:
+            workshop.elsewhere.export(cell)
         subject = Subject(workshop, cell, workshop.artifact(cell))
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
@@ -157,11 +183,12 @@ class Session:
     def _joining(self, cell: Cell) -> list[str]:
         """Instruments that join one of runs in measuring a cell, whose artifact was loaded.
 
+        None where others work for the run: they infer the images.
         None on a device beside the processor: it would rest whenever an output is fetched, and be timed as who rests.
         Of a reference only where all that is compared with it does for sure: what is measured alone needs it before.
         Whether a device other than a CPU is imitated, so that no latency is taken, is not known before the cell's turn.
         """
-        if not self.workshop.matrix.targets[cell.target].is_processor:
+        if self.workshop.elsewhere is not None or not self.workshop.matrix.targets[cell.target].is_processor:
             return []
         joining = []
         for name in self.wanted[cell.cell_id]:
@@ -202,14 +229,21 @@ class Session:
                 pass
             text = f"Exported, its size is measured; it was not run. {presence.text}"
             raise CellProblem(Reason.TARGET_ABSENT, text, Status.EXPORTED)
+        problem = self._beyond(cell)
+        if problem is not None:
+            raise problem
+
+    def _beyond(self, cell: Cell) -> CellProblem | None:
+        """Why the option or this machine cannot run a cell of its size, or None."""
         limit = cell.option.batch_max
         if limit is not None and cell.batch > limit:
             text = f"{cell.option.name} takes at most {limit} image{'s' * (limit > 1)} per inference."
-            raise CellProblem(Reason.BATCH_UNSUPPORTED, text, Status.SKIPPED)
+            return CellProblem(Reason.BATCH_UNSUPPORTED, text, Status.SKIPPED)
         available = len(machine.available_cpus())
         if cell.threads > available:
             text = f"{cell.threads} threads need as many CPUs; this process may use {available}."
-            raise CellProblem(Reason.TARGET_UNSUPPORTED, text, Status.SKIPPED)
+            return CellProblem(Reason.TARGET_UNSUPPORTED, text, Status.SKIPPED)
+        return None
 
     def _measure_all(self, instrument: RunInstrument) -> None:
         """Measure all cells that want it together, once each of them is characterised."""
@@ -229,6 +263,8 @@ class Session:
                 self._outcomes[cell.cell_id][name] = left_out(why_not)
             else:
                 ready.append(cell)
+        if workshop.elsewhere is not None:
+            workshop.elsewhere.rest()
         joined: defaultdict[str, list[str]] = defaultdict(list)
         for cell in ready:
             for other in self._joining(cell):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
+from bench.measure.elsewhere import Elsewhere
 from bench.measure.expectation import expected
 from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
@@ -52,11 +53,17 @@ class Reference:
 class Workshop(Outfit):
     """Everything that instruments share in a run.  Not thread-safe: cells are measured one after another on purpose."""
 
-    def __init__(self, settings: Settings, given: Ingredients, store: RunStore) -> None:
-        """Nothing is built, started or exported before it is asked for."""
+    def __init__(
+        self, settings: Settings, given: Ingredients, store: RunStore, elsewhere: Elsewhere | None = None
+    ) -> None:
+        """Nothing is built, started or exported before it is asked for.
+
+        `elsewhere` is who works beside this process, if anybody does.
+        """
         super().__init__(given)
         self.settings = settings
         self.store = store
+        self.elsewhere = elsewhere
         self.evaluated_too = 0
         """How many of the images that calibrate are evaluated too."""
         self.ground_truth = self.task.ground_truth(self.dataset)
