@@ -162,6 +162,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _cluster(request: Request, progress: Reporter) -> AbstractContextManager[Elsewhere | None]:
     """The cluster that a request names; nobody where it names none, and then nothing of Dask is imported."""
     if request.text("cluster") is None:
+        if request.text("time-on") is not None:
+            raise UsageError("--time-on chooses among the workers of a cluster; give --cluster as well")
         return nullcontext()
     from bench.fleet.cluster import opened
 

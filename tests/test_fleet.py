@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import psutil
 import pytest
-from sweeps import LATENCY_OF_SECONDS
+from fleets import a_cache, command, finished, infers, kill, matrices_in, process, require_same, scheduler, who_did
 
-from bench import demo, store
+from bench import store
 from bench.environments.locked import Environments
 from bench.fleet import depot
 from bench.fleet.depot import Delivery, Parcel
 from bench.fleet.dispatch import SHARD_IMAGES, SHARDS, shards_of
 from bench.grid import matrix
 from bench.grid.matrix import Cell
-from bench.grid.request import CACHE_VARIABLE, Request
+from bench.grid.request import CACHE_VARIABLE
 from bench.measure.evaluation import batches_of
 from bench.places import MATRICES, ROOT
 from bench.reasons import CellProblem, Reason, UsageError
@@ -34,52 +29,16 @@ from bench.tasks.dataset import Image
 from bench.wall import moving
 from bench.wall.artifacts import Artifacts, damage
 
-SWEEP = """
-description = "A minute: for the tests of the fleet."
-imgsz = [160]
-images = 72
-calibration_images = 8
-options = ["onnx"]
-precisions = ["fp32", "int8"]
-targets = ["cpu"]
-"""
-SWEEP += LATENCY_OF_SECONDS
-OWN = {
-    "run_id", "started", "seconds", "export_seconds", "import_ms", "load_ms", "first_inference_ms",
-    "rss_after_load_bytes", "peak_rss_bytes", "size_bytes", "artifact_sha256",
-}  # fmt: skip
-"""Columns of a run's own: name, times and memory of its processes, and what exporters write paths and dates into."""
-
 
 @pytest.fixture(scope="module")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
+    return matrices_in(tmp_path_factory.mktemp("matrices"))
 
 
-def a_cache(place: Path, *, images: bool) -> Path:
-    """A cache without artifacts, which borrows the user's environments, and has images of its own or none."""
-    users = Request({}).cache
-    place.mkdir(parents=True)
-    (users / "envs").mkdir(exist_ok=True)
-    (place / "envs").symlink_to(users / "envs")
-    if images:
-        demo.prepare(users / "demo")
-        shutil.copytree(users / "demo", place / "demo")
-    return place
-
-
-def command(matrices: Path, results: Path, cache: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "bench", "run", "--matrices", str(matrices), "--sweep", "tiny", "--results",
-            str(results), "--cache", str(cache), "--run-id", "r", "-k", "not latency", *arguments]  # fmt: skip
-
-
-def finished(line: Sequence[str], **variables: str) -> tuple[int, str]:
-    """Exit code and output of a command."""
-    given = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | variables
-    done = subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, check=False, timeout=600)
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture(autouse=True)
+def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another lock than the one that this machine's real runs take, for which workers would wait."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="module")
@@ -91,79 +50,19 @@ def single(matrices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "r"
 
 
-def require_same(run: Path, other: Path) -> None:
-    """All that is measured, to the last digit: what is the run's own and what is of its machine's times left out."""
-    for name in ("cells", "detections", "ground_truth"):
-        mine, theirs = store.read_table(run, name), store.read_table(other, name)
-        shared = [column for column in mine.columns if column not in OWN]
-        pd.testing.assert_frame_equal(mine[shared], theirs[shared], check_exact=True)
-    assert not store.read_table(run, "detections").empty
-
-
-def who_did(run: Path, what: str) -> pd.DataFrame:
-    facts = store.read_table(run, "environment")
-    return facts[(facts.scope == "fleet") & facts.key.str.startswith(what)]
-
-
 def test_workers_of_this_machine_give_what_one_process_gives(matrices: Path, single: Path, tmp_path: Path) -> None:
     cache = a_cache(tmp_path / "cache", images=True)
     code, said = finished(command(matrices, tmp_path, cache, "--cluster", "local:2"))
     assert code == 0, said
-    assert "2 workers at local:2" in said
+    assert "Workers at local:2: 2." in said
     require_same(tmp_path / "r", single)
     assert len(who_did(tmp_path / "r", "accuracy of")) == 3
     assert len(who_did(tmp_path / "r", "parity of")) == 3
 
 
-@contextmanager
-def process(line: Sequence[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in the background, ended with all its children."""
-    given = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    with log.open("wb") as sink, subprocess.Popen(line, cwd=ROOT, env=given, stdout=sink, stderr=sink) as started:
-        try:
-            yield started
-        finally:
-            if started.poll() is None:
-                kill(started)
-
-
-def kill(started: subprocess.Popen[bytes]) -> None:
-    """End a process and all below it at once, as a power cut does."""
-    children = psutil.Process(started.pid).children(recursive=True)
-    for one in [psutil.Process(started.pid), *children]:
-        one.send_signal(signal.SIGKILL)
-    started.wait(30)
-
-
-@contextmanager
-def scheduler(folder: Path) -> Iterator[str]:
-    """A scheduler's address."""
-    log = folder / "scheduler.log"
-    line = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with process(line, log):
-        deadline = time.monotonic() + 60
-        while (found := re.search(r"Scheduler at:\s+(tcp://\S+)", log.read_text(encoding="utf-8"))) is None:
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.2)
-        yield found[1]
-
-
 def can_hide() -> bool:
     done = subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True)
     return done.returncode == 0
-
-
-def infers(started: subprocess.Popen[bytes]) -> bool:
-    """Whether a guest of a worker is at work."""
-    below = psutil.Process(started.pid).children(recursive=True)
-    return any("server.py" in word for one in below for word in words(one))
-
-
-def words(one: psutil.Process) -> list[str]:
-    try:
-        return one.cmdline()
-    except psutil.Error:
-        return []
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or not can_hide(), reason="hiding a folder from a worker needs root")

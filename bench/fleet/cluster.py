@@ -6,8 +6,9 @@ Dask is the extra `fleet` of the package: nothing here is imported without `--cl
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,25 +43,31 @@ def opened(request: Request, progress: Reporter) -> Iterator[Elsewhere]:
             f"--cluster {address}: give local:N, N workers on this machine, or a scheduler's tcp://HOST:PORT"
         )
     _require_dask()
+    from bench.fleet.crew import connected
     from bench.fleet.dispatch import Fleet
 
+    asked = request.names("time-on") or []
+    _hush()
     with _local(int(local[1]), request) if local else _remote(address) as client:
         _require_workers(client, address)
-        count = len(client.scheduler_info(n_workers=-1)["workers"])
-        progress.message(f"{count} worker{'s' * (count > 1)} at {address}: exports, parity and accuracy go there.")
-        fleet = Fleet(client)
+        _require_tags(client, address, asked)
+        progress.message(f"Workers at {address}: {len(connected(client))}. Exports, parity and accuracy go there.")
+        fleet = Fleet(client, asked)
         try:
             yield fleet
         finally:
-            fleet.rest()
+            fleet.end()
 
 
-def work(address: str, cache: Path, name: str | None) -> None:
-    """Be a worker of a scheduler until it ends or Ctrl-C.
+def work(address: str, cache: Path, name: str | None, given: Sequence[str] = ()) -> None:
+    """Be a worker of a scheduler until it ends or Ctrl-C; `given` are tags beside those of what is found here.
 
-    Raises UsageError without Dask, or where the scheduler cannot be reached.
+    Raises UsageError for tags that cannot be given, without Dask, or where the scheduler cannot be reached.
     """
+    if not _REMOTE.fullmatch(address):
+        raise UsageError(f"{address} is no scheduler's address: give tcp://HOST:PORT, as `dask scheduler` prints it")
     _require_dask()
+    resources = tags.offered(given)
     from distributed import Nanny
 
     async def stay() -> None:
@@ -68,7 +75,7 @@ def work(address: str, cache: Path, name: str | None) -> None:
             address,
             nthreads=1,
             name=name,
-            resources=tags.offered(),
+            resources=resources,
             env={CACHE_VARIABLE: str(cache)},
             death_timeout=LOST_S,
         ) as nanny:
@@ -78,6 +85,12 @@ def work(address: str, cache: Path, name: str | None) -> None:
         asyncio.run(stay())
     except (OSError, ValueError, RuntimeError) as error:  # a Nanny that did not start raises the last
         raise UsageError(f"cannot work for {address}: {error}; `dask scheduler` starts one") from error
+
+
+def _hush() -> None:
+    """Have Dask say nothing of its own in a run: a lost scheduler is one line of ours, not a traceback of its."""
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _require_dask() -> None:
@@ -100,7 +113,7 @@ def _local(number: int, request: Request) -> Iterator[Client]:
             n_workers=number,
             threads_per_worker=1,
             dashboard_address=None,
-            resources=tags.offered(request.matrices),
+            resources=tags.offered((), request.matrices),
             env={CACHE_VARIABLE: str(request.cache)},
         ) as cluster,
         Client(cluster) as client,
@@ -134,6 +147,7 @@ def _require_workers(client: Client, address: str) -> None:
         ) from error
     try:
         found = client.run(tags.harness)
+        packages = client.run(tags.versions)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"--cluster {address}: a worker has no such bench ({error}); start workers with `yolo11-bench worker "
@@ -142,3 +156,33 @@ def _require_workers(client: Client, address: str) -> None:
     for worker, harness in found.items():
         if harness != tags.harness():
             raise UsageError(tags.other_harness(worker))
+    own = tags.versions()
+    for worker, there in packages.items():
+        _require_same(f"the worker at {worker}", own, there)
+    told = client.get_versions()["scheduler"] or {}
+    of_dask = {name: version for name, version in own.items() if name in ("dask", "distributed", "msgpack")}
+    _require_same(f"the scheduler at {address}", of_dask, told.get("packages", {}))
+
+
+def _require_same(who: str, own: Mapping[str, str], there: Mapping[str, str | None]) -> None:
+    """Raise UsageError where versions are others than this run's."""
+    other = [f"{name} {there.get(name) or 'missing'} (here {version})" for name, version in own.items()
+             if there.get(name) != version]  # fmt: skip
+    if other:
+        raise UsageError(
+            f"{who} has other versions than this run: {', '.join(other)}; install the same there, and start it again"
+        )
+
+
+def _require_tags(client: Client, address: str, asked: Sequence[str]) -> None:
+    """Raise UsageError for a tag that no worker has."""
+    from bench.fleet.crew import connected
+
+    there = connected(client)
+    for tag in asked:
+        if not any(tag in resources for resources in there.values()):
+            known = "; ".join(dict.fromkeys(tags.shown(resources) for resources in there.values()))
+            raise UsageError(
+                f"--time-on {tag}: no worker at {address} has that tag; theirs are: {known}. Start one on that machine "
+                f"with `yolo11-bench worker SCHEDULER --tags {tag}`"
+            )

@@ -32,6 +32,8 @@ PATIENCE_S = 60.0
 """How long a job that no connected worker can do is waited for: as long as a machine takes to come back."""
 DELIVERY_BYTES = 32_000_000
 """Content of files that is sent at once, so that neither side holds a whole data set."""
+_FIRST = {"export": 2, "look": 2, "infer": 1}
+"""Work that goes before shards, by how much: others wait for it, and who goes through the cells does."""
 _LOOK_S = 1.0
 _OF_THE_WORKER = {Reason.ENVIRONMENT_FAILED, Reason.ENVIRONMENT_CHANGED, Reason.CRASHED, Reason.OUT_OF_MEMORY,
                   Reason.TIMED_OUT}  # fmt: skip
@@ -48,21 +50,32 @@ class _Sent:
     failed: list[str] = field(default_factory=list)
 
 
+def connected(client: Client) -> dict[str, frozenset[str]]:
+    """The tags of every connected worker, by its address."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].items()
+    return {address: frozenset(worker["resources"]) for address, worker in workers}
+
+
 class Crew:
     """Use from one thread; answers come to promises from others."""
 
     def __init__(self, client: Client, cache: Path, environments: Environments) -> None:
         """`client` is connected; `cache` is that of the run, whose artifacts are sent."""
+        self.run = secrets.token_hex(8)
+        """Tells this run from others of the same workers."""
         self._client = client
-        self._lost = f"the scheduler at {client.scheduler.address} is lost"
+        self._address = client.scheduler.address
         self._artifacts = Artifacts(cache, environments)
         self._futures: set[Future] = set()
         self._able_at = time.monotonic()
 
     def able(self, tags: Sequence[str]) -> bool:
         """Whether a connected worker has all these tags."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return any(set(tags) <= worker["resources"].keys() for worker in workers)
+        return any(set(tags) <= there for there in self.workers())
+
+    def workers(self) -> list[frozenset[str]]:
+        """The tags of every connected worker."""
+        return list(connected(self._client).values())
 
     def send(self, job: Job, tags: Sequence[str]) -> Promise[Answer]:
         """Have a job done by a worker with these tags; the promise is kept or holds why it cannot be."""
@@ -84,35 +97,44 @@ class Crew:
         on_done(len(promises))
 
     def release(self) -> None:
-        """Take back what is not done, and have every worker end the guest that it holds."""
+        """Take back what is not done, and have every worker end the guest that it holds for this run."""
+        self._end(jobs.release)
+
+    def stop(self) -> None:
+        """The same, and end what they are timing: the run is over, or was stopped."""
+        self._end(jobs.stop)
+
+    def _end(self, how: Callable[[str], None]) -> None:
+        if self._client.status != "running":
+            return
         self._client.cancel(list(self._futures), force=True)
         self._futures.clear()
-        self._client.run(jobs.release, on_error="ignore")
+        self._client.run(how, self.run, on_error="ignore")
 
     def _require_help(self, tags: Sequence[str]) -> None:
         if self._client.status != "running":
-            raise UsageError(f"{self._lost}; start it, then run again")
+            raise UsageError(f"the scheduler at {self._address} is lost; start it, then run again")
         now = time.monotonic()
         if self.able(tags):
             self._able_at = now
         elif now - self._able_at > PATIENCE_S:
             raise UsageError(
-                f"for {PATIENCE_S:.0f} s no worker with {' and '.join(tags)} has been connected to "
-                f"{self._client.scheduler.address}; start one with `yolo11-bench worker`, then run again"
+                f"for {PATIENCE_S:.0f} s no worker with {' and '.join(tags)} has been connected to {self._address}; "
+                "start one with `yolo11-bench worker`, then run again"
             )
 
     def _submit(self, sent: _Sent, near: str = "") -> None:
         """Give a job to Dask; `near` is a worker that has its files by now, others may take it as well."""
         fresh = [near] if near else None
         if sent.failed:
-            addresses = self._client.scheduler_info(n_workers=-1)["workers"]
-            fresh = [one for one in addresses if one not in sent.failed] or None
+            fresh = [one for one in connected(self._client) if one not in sent.failed] or None
         future = self._client.submit(
             jobs.do,
             sent.job,
             key=f"{sent.job.work}-{sent.job.cell.id}-{secrets.token_hex(8)}",
             pure=False,
             resources=dict.fromkeys(sent.tags, 1),
+            priority=_FIRST.get(sent.job.work, 0),
             workers=fresh,
             allow_other_workers=fresh is not None,
         )
@@ -137,9 +159,9 @@ class Crew:
             text = f"the workers that were given this ended one after another: {error}"
             return Answer("", "", problem=CellProblem(Reason.CRASHED, text))
         except CancelledError as error:
-            raise UsageError(f"{self._lost} ({error}); start it, then run again") from error
+            raise UsageError(f"the scheduler at {self._address} is lost; start it, then run again") from error
         if answer.lacks:
-            self._deliver(sent.job, answer)
+            self._deliver(answer)
             self._submit(sent, near=answer.worker)
             return None
         problem = answer.problem
@@ -149,7 +171,7 @@ class Crew:
             return None
         return answer
 
-    def _deliver(self, job: Job, answer: Answer) -> None:
+    def _deliver(self, answer: Answer) -> None:
         """Send a worker what it lacks; one that is gone by then gets nothing, and its job goes to another."""
         delivery: list[tuple[Parcel, bytes]] = []
         size = 0
@@ -160,13 +182,15 @@ class Crew:
             if size > DELIVERY_BYTES:
                 self._run(answer.worker, Delivery(tuple(delivery)))
                 delivery, size = [], 0
-        artifact = self._artifacts.find(job.artifact) if answer.artifact else None
-        packed = () if artifact is None else ((artifact.key, moving.packed(artifact)),)
-        if delivery or packed:
-            self._run(answer.worker, Delivery(tuple(delivery), packed))
+        if delivery:
+            self._run(answer.worker, Delivery(tuple(delivery)))
+        for key in answer.artifacts:
+            artifact = self._artifacts.find(key)
+            if artifact is not None:
+                self._run(answer.worker, Delivery(artifacts=((key, moving.packed(artifact)),)))
 
     def _run(self, worker: str, delivery: Delivery) -> None:
-        if worker in self._client.scheduler_info(n_workers=-1)["workers"]:
+        if worker in connected(self._client):
             try:
                 self._client.run(depot.receive, delivery, workers=[worker])
             except OSError:  # the worker is lost just now

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,18 @@ from rich.console import Console
 
 from bench.environments import houses
 from bench.environments.locked import Env, Environments
-from bench.fleet import depot, tags
+from bench.fleet import depot, small, tags
 from bench.fleet.depot import Parcel
-from bench.grid import matrix
+from bench.fleet.small import Told
+from bench.grid import machine, matrix
 from bench.grid.matrix import Cell, Matrix
 from bench.grid.schema import Sweep
 from bench.measure import exporting
 from bench.measure.evaluation import batches_of, predicted
 from bench.measure.outfit import Ingredients, Outfit
+from bench.measure.quiet import working
 from bench.progress import Reporter
-from bench.reasons import CellProblem, UsageError
+from bench.reasons import CellProblem, Reason, UsageError
 from bench.tasks.dataset import Dataset
 from bench.tasks.registry import TASKS
 from bench.tasks.task import Outputs
@@ -38,26 +40,51 @@ from bench.wall.worker import Worker
 
 
 @dataclass(frozen=True)
+class Unread:
+    """What the images of a job were read from, which a worker does not need: annotations may be large."""
+
+    def image_paths(self, _split: str) -> tuple[Path, ...]:
+        """None: those that calibrate are sent by name."""
+        return ()
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of work, with all that it needs by value or by content.
 
-    `work` is a key of `WORK`, `harness` the state of the bench that asks, `house` its matrices and guest, packed.
-    `dataset` holds the images of the job and no labels.  `artifact` is the content address of what is run; an export
-    has `weights` and the images that calibrate instead.  `token` is that of the asking cache.
+    `work` is a key of `WORK`, `run` tells the asking run from others, `harness` is the state of its bench, `house` its
+    matrices and guest, packed.  `dataset` holds the images of the job and no labels.  `artifacts` are the content
+    addresses of what is run of each of the `cells`; an export has `weights` and the images that calibrate instead.
+    `token` is that of the asking cache.  What is of a machine names it: `machine` is its id.  `instruments` are those
+    that are wanted, `rows` what is known of the cells' guests, by cell id.
     """
 
     work: str
+    run: str
     harness: str
     house: Parcel
     task: str
-    cell: Cell
+    cells: tuple[Cell, ...]
     sweep: Sweep
-    checkpoint: Checkpoint
+    checkpoints: Mapping[str, Checkpoint]
     dataset: Dataset
     token: str
-    artifact: str = ""
+    artifacts: tuple[str, ...] = ()
     weights: Parcel | None = None
     calibration: tuple[Parcel, ...] = ()
+    machine: str = ""
+    instruments: tuple[str, ...] = ()
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def cell(self) -> Cell:
+        """The cell, or the first of several."""
+        return self.cells[0]
+
+    @property
+    def artifact(self) -> str:
+        """The content address of what is run of it."""
+        return self.artifacts[0]
 
     @property
     def parcels(self) -> tuple[Parcel, ...]:
@@ -78,18 +105,19 @@ class Answer:
     value: Any = None
     problem: CellProblem | None = None
     files: tuple[Parcel, ...] = ()
-    artifact: str = ""
+    artifacts: tuple[str, ...] = ()
 
     @property
     def lacks(self) -> bool:
         """Whether something has to be sent first."""
-        return bool(self.files or self.artifact)
+        return bool(self.files or self.artifacts)
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """An outfit, and the artifacts of the cache that it works in."""
+    """An outfit with what it was made from, and the artifacts of the cache that it works in."""
 
+    given: Ingredients
     outfit: Outfit
     artifacts: Artifacts
 
@@ -117,19 +145,56 @@ def do(job: Job) -> Answer:
     if files:
         return replace(told, files=files)
     bench = _bench(job)
-    if job.artifact and bench.artifacts.find(job.artifact) is None:
-        return replace(told, artifact=job.artifact)
+    absent = tuple(key for key in dict.fromkeys(job.artifacts) if bench.artifacts.find(key) is None)
+    if absent:
+        return replace(told, artifacts=absent)
     try:
-        return replace(told, value=WORK[job.work](bench, job))
+        with nullcontext() if job.work in ALONE else working():
+            _require_machine(job)
+            return replace(told, value=WORK[job.work](bench, job))
     except CellProblem as problem:
-        _HELD.release()
-        # By position: so an exception can be sent.
-        return replace(told, problem=CellProblem(problem.reason, problem.text, problem.status))
+        _HELD.release(job.run)
+        return replace(told, problem=small.sendable(problem))
 
 
-def release() -> None:
-    """End the guest that stayed."""
-    _HELD.release()
+def release(run: str) -> None:
+    """End the guest that stayed of a run."""
+    _HELD.release(run)
+
+
+def stop(run: str) -> None:
+    """End whatever is done for a run, which is over or was stopped."""
+    _STOPPED.add(run)
+    _HELD.release(run)
+
+
+_STOPPED: set[str] = set()
+"""Runs for which nothing is done any more."""
+
+
+class _Stoppable(Reporter):
+    """Says nothing, and is where long work looks whether it is still wanted: every turn is told to it."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(Console(), enabled=False)
+        self._run = run
+
+    def phase(self, cell_id: str, phase: str) -> None:
+        """Raise CellProblem where the run was stopped."""
+        if self._run in _STOPPED:
+            raise CellProblem(Reason.INTERRUPTED, "The run that this was done for was stopped.")
+        super().phase(cell_id, phase)
+
+
+def _require_machine(job: Job) -> None:
+    """Raise CellProblem where what is of a machine would be measured on another one."""
+    own = machine.machine_id() if job.machine else ""
+    if job.machine != own:
+        raise CellProblem(
+            Reason.NOT_TIMED,
+            f"The times of {job.machine} were asked for, and this worker is on {own}: nothing is timed on a machine "
+            "that was not asked for.",
+        )
 
 
 @lru_cache(maxsize=4)
@@ -143,19 +208,21 @@ def _bench(job: Job) -> _Bench:
     """What the job's cell is run with, here."""
     read, environments = _house(_here(job.house))
     images = tuple(replace(image, path=_here(Parcel(image.content, image.path))) for image in job.dataset.images)
-    checkpoint = job.checkpoint if job.weights is None else replace(job.checkpoint, path=_here(job.weights))
+    checkpoints = dict(job.checkpoints)
+    if job.weights is not None:
+        checkpoints[job.cell.model] = replace(checkpoints[job.cell.model], path=_here(job.weights))
     cache = depot.cache()
     given = Ingredients(
         read,
         job.sweep,
         cache,
         TASKS[job.task],
-        {job.cell.model: checkpoint},
+        checkpoints,
         replace(job.dataset, images=images),
         environments,
-        Reporter(Console(), enabled=False),
+        _Stoppable(job.run),
     )
-    return _Bench(Outfit(given), Artifacts(cache, environments))
+    return _Bench(given, Outfit(given), Artifacts(cache, environments))
 
 
 def _here(parcel: Parcel) -> Path:
@@ -203,22 +270,46 @@ def _predict(bench: _Bench, job: Job) -> Mapping[int, Any]:
     return found
 
 
-WORK: Mapping[str, Callable[[_Bench, Job], Any]] = {"export": _export, "infer": _infer, "predict": _predict}
+def _look(bench: _Bench, job: Job) -> Told:
+    """Footprint and attestation of a cell on this machine."""
+    _HELD.release()
+    return small.look(bench.given, job.cell, _artifacts(bench, job)[0], job.instruments)
+
+
+def _time(bench: _Bench, job: Job) -> Told:
+    """A window of cells, timed on this machine."""
+    _HELD.release()
+    return small.time(bench.given, job.cells, _artifacts(bench, job), job.rows)
+
+
+def _artifacts(bench: _Bench, job: Job) -> list[Artifact]:
+    found = [bench.artifacts.find(key) for key in job.artifacts]
+    assert None not in found, "they were looked for before"
+    return [one for one in found if one is not None]
+
+
+WORK: Mapping[str, Callable[[_Bench, Job], Any]] = {
+    "export": _export, "infer": _infer, "predict": _predict, "look": _look, "time": _time,
+}  # fmt: skip
+ALONE = {"time"}
+"""What takes times, and so has the machine to itself; others rest meanwhile."""
 
 
 class _Held:
-    """The guest that did the last shard."""
+    """The guest that did the last shard, and the run that it did it for."""
 
     def __init__(self) -> None:
         """There is none."""
+        self._run = ""
         self._key: tuple[str, ...] = ()
         self._stack = ExitStack()
         self._loaded: _Loaded | None = None
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, ...], start: Callable[[ExitStack], _Loaded]) -> _Loaded:
+    def get(self, run: str, key: tuple[str, ...], start: Callable[[ExitStack], _Loaded]) -> _Loaded:
         """The guest that is held for `key`, or a new one in the place of whatever is held."""
         with self._lock:
+            self._run = run
             if self._loaded is None or self._key != key:
                 self._end()
                 with ExitStack() as stack:
@@ -226,10 +317,11 @@ class _Held:
                     self._key, self._stack = key, stack.pop_all()
             return self._loaded
 
-    def release(self) -> None:
-        """End it."""
+    def release(self, run: str = "") -> None:
+        """End it, if it is of that run or none is named."""
         with self._lock:
-            self._end()
+            if run in ("", self._run):
+                self._end()
 
     def _end(self) -> None:
         self._loaded = None
@@ -253,4 +345,4 @@ def _loaded(bench: _Bench, job: Job) -> _Loaded:
         guest.load(outfit.load_spec(cell, artifact), timeout=outfit.deadlines(cell).load)
         return _Loaded(guest, env, packages)
 
-    return _HELD.get((job.house.sha256, job.artifact, job.cell.cell_id), start)
+    return _HELD.get(job.run, (job.house.sha256, job.artifact, job.cell.cell_id), start)

@@ -102,6 +102,14 @@ class RunOptions(TypedDict, total=False):
             "on this machine (default: one process; others need the extra `fleet`)",
         ),
     ]
+    time_on: Annotated[
+        Names,
+        RunOption(
+            "TAGS",
+            "with --cluster, take times on a worker with one of these tags, for example machine=epyc,target=cuda; the "
+            "first that has a cell's target (default: this machine)",
+        ),
+    ]
 
 
 def _declared() -> dict[str, RunOption]:

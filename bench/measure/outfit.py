@@ -85,6 +85,10 @@ class Outfit:
         self._artifacts[cell.cell_id] = artifact
         return artifact
 
+    def use(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Take these artifacts for those of cells, by cell id; nothing is exported then."""
+        self._artifacts |= artifacts
+
     def artifact_key(self, cell: Cell) -> str:
         """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""
         images = exporting.calibration(cell, self.dataset, self.sweep)

@@ -147,6 +147,10 @@ class Workshop(Outfit):
         """Keep what a runtime says stands in for the cell's device; empty where the device itself is at work."""
         self._emulated[cell.cell_id] = emulated
 
+    def emulated(self, cell: Cell) -> str:
+        """What was noted so."""
+        return self._emulated.get(cell.cell_id, "")
+
     def note_process(self, cell: Cell, **values: float | None) -> None:
         """Store times and memory of the guest's process, unless they are those of an emulator."""
         if not self.matrix.targets[cell.target].emulator:
@@ -154,7 +158,7 @@ class Workshop(Outfit):
 
     def why_untimed(self, cell: Cell) -> str:
         """Why no latency is taken of a cell that runs, or nothing.  Known once its artifact was loaded."""
-        target, emulated = self.matrix.targets[cell.target], self._emulated.get(cell.cell_id, "")
+        target, emulated = self.matrix.targets[cell.target], self.emulated(cell)
         if not target.timed:
             return f"{target.name}: results are checked here, no latency is taken."
         if emulated:

@@ -90,6 +90,7 @@ class Parity(CellInstrument):
         limits, arithmetic = workshop.matrix.parity, workshop.expected(cell)["compute"]
         far, near = beyond(found, limits, cell.rounding), too_near(found, limits, arithmetic)
         if far or near:
-            attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
+            if subject.running is not None:  # a worker that has looked has asked
+                attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
             reason = Reason.PARITY_EXCEEDED if far else Reason.PARITY_TOO_NEAR
             raise CellProblem(reason, f"{far or near}, whatever {cell.option.name} says.", Status.INVALID)
