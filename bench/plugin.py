@@ -13,7 +13,7 @@ suites are named or pytest is started in the checkout, and nothing heavy is impo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from bench.places import IN_CHECKOUT, PACKAGE, ROOT, SUITES
 from bench.reasons import CellProblem, Status, StoreError, UsageError
 
 if TYPE_CHECKING:
+    from bench.measure.elsewhere import Elsewhere
     from bench.measure.session import Session
     from bench.progress import Reporter
     from bench.words.locale import Language
@@ -113,7 +114,9 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     progress = config.stash.get(REPORTER, None) or _silent()
     with progress, ExitStack() as stack:
         try:
-            session = stack.enter_context(prepare(config.stash[REQUEST], config.stash[GRID], progress))
+            elsewhere = stack.enter_context(_cluster(config.stash[REQUEST], progress))
+            grid = config.stash[GRID]
+            session = stack.enter_context(prepare(config.stash[REQUEST], grid, progress, elsewhere))
         except (UsageError, CellProblem, StoreError) as error:
             pytest.exit(f"bench: {error}", returncode=USAGE)
         config.stash[SESSION] = session
@@ -156,6 +159,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         directory = session.workshop.store.directory
         shown = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
         terminalreporter.write_line(f"bench: results in {shown}")
+
+
+def _cluster(request: Request, progress: Reporter) -> AbstractContextManager[Elsewhere | None]:
+    """The cluster that a request names; nobody where it names none, and then nothing of Dask is imported."""
+    if request.text("cluster") is None:
+        if request.text("time-on") is not None:
+            raise UsageError("--time-on chooses among the workers of a cluster; give --cluster as well")
+        return nullcontext()
+    from bench.fleet.cluster import opened
+
+    return opened(request, progress)
 
 
 def _finish(session: Session, language: Language | None) -> None:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from synthetic import LATENCY, LOADING, MEMORY, PACE, Fleet, Planted, Source
 
 from bench.grid import tolerances
-from bench.history import drift, merging
+from bench.history import drift, merging, reading, series
 from bench.history.drift import Drift, Version
 from bench.places import MATRICES, RECORDED
 from bench.site import evidence, pages
 from bench.site.trends import Trends, night_path, trend_path
 from bench.stats.drift import FEWEST, steps, yardsticks
+from bench.store.tables import TIMED_ON
 from bench.words.locale import LANGUAGES
 
 NIGHTS, CELLS = 80, 10
@@ -159,6 +160,28 @@ def test_the_history_tells_the_cell_the_night_and_the_version(found: Drift) -> N
     assert moved.worse
     (version,) = moved.versions
     assert (version.scope, version.name, version.after) == ("env:onnx", "onnxruntime", "99.0")
+
+
+def test_times_of_another_machine_are_no_part_of_the_runs_own(tmp_path: Path) -> None:
+    """One cell of one night was timed on a board of the fleet; its accuracy is the run's like any other's."""
+    source = Source.of(cells=6)
+    board = {"scope": f"{TIMED_ON}board", "key": "cpu", "value": "Invented board"}
+    for night in (1, 2, 3):
+        own = source
+        if night == 2:
+            cells = [row | {"timed_on": "board" if row["cell_id"] == ONNX else None} for row in source.cells]
+            own = replace(source, cells=cells, environment=[*source.environment, board])
+        Fleet(own, seed=1).write(tmp_path / "runs", night)
+    merging.add(tmp_path / "history", [tmp_path / "runs"])
+    with reading.opened(tmp_path / "history") as base:
+        rows = reading.table(base, "select run_id, started from runs").to_pylist()
+        began = {row["run_id"]: row["started"] for row in rows}
+        found = series.load(base, ["latency_p50_ms", "load_ms", "map50_95"], began)
+    nights = {(one.place.cell, one.metric): len(one.runs) for one in found if one.place.cell}
+    other = next(row["cell_id"] for row in source.cells if row["cell_id"] != ONNX and row["latency_p50_ms"])
+    assert nights[ONNX, "load_ms"] == nights[ONNX, "latency"] == 2
+    assert nights[ONNX, "map50_95"] == 3
+    assert nights[other, "load_ms"] == nights[other, "latency"] == 3
 
 
 def test_a_cell_that_is_no_longer_measured_is_told_on_its_night(found: Drift) -> None:

@@ -26,7 +26,8 @@ TOLD = (
     "cli/habits.py", "cli/options.py", "cli/app.py", "cli/gate.py", "engine.py", "files.py", "grid/request.py",
     "measure/inspection.py", "measure/session.py", "measure/checkup.py", "measure/prepare.py",
     "store/finding.py", "tasks/datafile.py", "tasks/images.py", "tasks/dataset.py", "tasks/detect/labels.py",
-    "measure/resuming.py", "store/before.py", "tasks/instances.py", "report/submission.py",
+    "fleet/cluster.py", "fleet/crew.py", "fleet/depot.py", "fleet/dispatch.py", "fleet/jobs.py", "fleet/tags.py",
+    "wall/moving.py", "measure/resuming.py", "store/before.py", "tasks/instances.py", "report/submission.py",
     "wall/checkpoint.py", "wall/datasets.py", "decide/compare.py", "decide/deploy/candidates.py",
     "decide/deploy/recommend.py", "report/page.py", "report/photo.py",
 )  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from bench.measure import quiet
-from bench.measure.quiet import lock_path, machine_lock
+from bench.measure.quiet import lock_path, machine_lock, working
 from bench.places import ROOT
 from bench.progress import Reporter
 from bench.reasons import UsageError
@@ -103,3 +105,55 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path, monkeyp
     progress, _ = reporter()
     with pytest.raises(UsageError, match="XDG_STATE_HOME"), machine_lock(progress):
         pass
+
+
+WORKER = """
+import sys
+from bench.measure.quiet import working
+with working():
+    print("works", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_who_takes_times_waits_for_who_works_and_who_would_work_waits_for_it() -> None:
+    """A worker of a fleet ends its shard first; the next begins when no times are taken any more."""
+    command = [sys.executable, "-c", WORKER]
+    progress, _ = reporter()
+    taken, done = threading.Event(), threading.Event()
+
+    def time_something() -> None:
+        with machine_lock(progress):
+            taken.set()
+            assert done.wait(60)
+
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "works\n"
+        timing = threading.Thread(target=time_something)
+        timing.start()
+        assert not taken.wait(1.0), "the shard goes on"
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second:
+            first.communicate("\n")
+            assert taken.wait(20)
+            deadline = time.monotonic() + 20
+            while not list(lock_path().parent.glob(f"working-*-{second.pid}.lock")):
+                assert time.monotonic() < deadline, "it comes to look whether it may"
+                time.sleep(0.05)
+            time.sleep(0.5)
+            assert second.poll() is None
+            assert second.stdout is not None
+            assert not select.select([second.stdout], [], [], 0)[0], "nobody works while times are taken"
+            done.set()
+            timing.join()
+            assert second.stdout.readline() == "works\n"
+            second.communicate("\n")
+    assert not list(lock_path().parent.glob("working-*")), "nothing is left behind"
+
+
+def test_a_timer_that_was_killed_keeps_nobody_from_work(holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.wait(20)
+    assert lock_path().with_suffix(".pid").exists(), "it could not take its note back"
+    with working():
+        assert not lock_path().with_suffix(".pid").exists()

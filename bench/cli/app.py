@@ -21,7 +21,20 @@ from rich.markup import escape
 from rich.text import Text
 
 from bench import __version__
-from bench.cli import bisect, bundle, calibrate, complaints, export, gate, guide, history, inputs, output, selfcheck
+from bench.cli import (
+    bisect,
+    bundle,
+    calibrate,
+    complaints,
+    export,
+    fleet,
+    gate,
+    guide,
+    history,
+    inputs,
+    output,
+    selfcheck,
+)
 from bench.cli.habits import translated
 from bench.cli.options import (
     FAILED,
@@ -293,6 +306,7 @@ app.add_typer(selfcheck.app)
 app.add_typer(history.app, name="history")
 app.add_typer(guide.app)
 app.add_typer(export.app)
+app.add_typer(fleet.app)
 
 
 @app.command()

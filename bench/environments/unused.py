@@ -16,7 +16,7 @@ import filelock
 from bench.files import lock_of
 
 SECONDS_PER_DAY = 86_400
-FOLDERS = ("envs", "artifacts", "js", "emulators", "demo")
+FOLDERS = ("envs", "artifacts", "js", "emulators", "demo", "fleet")
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,22 @@ class RunOptions(TypedDict, total=False):
     resume: Annotated[
         Name, RunOption("ID", "go on with a run that was stopped or killed, whose other options these are; its name")
     ]
+    cluster: Annotated[
+        Name,
+        RunOption(
+            "ADDRESS",
+            "have workers export, and infer for parity and accuracy: a scheduler's tcp://HOST:PORT, or local:N for N "
+            "on this machine (default: one process; others need the extra `fleet`)",
+        ),
+    ]
+    time_on: Annotated[
+        Names,
+        RunOption(
+            "TAGS",
+            "with --cluster, take times on a worker with one of these tags, for example machine=epyc,target=cuda; the "
+            "first that has a cell's target (default: this machine)",
+        ),
+    ]
 
 
 def _declared() -> dict[str, RunOption]:

@@ -18,13 +18,18 @@ from numpy.typing import NDArray
 
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.history import reading
+from bench.measure.instruments.footprint import Footprint
+from bench.measure.instruments.latency import Latency
 from bench.measure.pairs import LATENCY
 from bench.reasons import Status
 from bench.stats.drift import yardsticks
+from bench.store.tables import TIMED_ON
 
 PACE = "pace"
 """How slow a night was for all cells of a machine, 1 being usual."""
 _P50 = "latency_p50_ms"
+_OF_A_MACHINE = (*Footprint.fills, *Latency.fills)
+"""Metrics that are of the machine which timed a cell; where that is not the run's, they are no part of its series."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def _series(base: duckdb.DuckDBPyConnection, metrics: Sequence[str]) -> Iterator
         join cells c on c.machine = m.machine and c.period = m.period and c.run_id = m.run_id and c.cell_id = m.cell_id
         where r.started is not null and c.status = '{Status.MEASURED.value}' and isfinite(m.value)
           and list_contains(?, m.metric)
+          {_of_the_run(base)}
         group by r.machine, r.sweep, m.cell_id, m.metric
     """  # noqa: S608 - a word of ours
     for row in reading.table(base, query, [list(metrics)]).to_pylist():
@@ -95,6 +101,17 @@ def _series(base: duckdb.DuckDBPyConnection, metrics: Sequence[str]) -> Iterator
             tuple(row["runs"]),
             np.array(row["found"], np.float64),
         )
+
+
+def _of_the_run(base: duckdb.DuckDBPyConnection) -> str:
+    """The condition that a metric is of the run's own machine; none where all runs are of before others could time."""
+    if not len(reading.table(base, "select 1 from (describe cells) where column_name = 'timed_on'")):
+        return ""
+    names = ", ".join(f"'{name}'" for name in _OF_A_MACHINE)
+    return f"""and not (m.metric in ({names}) and exists (
+            select 1 from environment e
+            where e.machine = m.machine and e.period = m.period and e.run_id = m.run_id
+              and e.scope = '{TIMED_ON}' || c.timed_on))"""  # noqa: S608 - names of ours
 
 
 def _against_the_night(group: Sequence[Series], began: Mapping[str, datetime]) -> Iterator[Series]:

@@ -7,13 +7,14 @@ the raw outputs of one turn are all that is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from bench.grid.matrix import Cell
+from bench.measure.outfit import Outfit
 from bench.measure.unscored import Unscored
 from bench.measure.workshop import Workshop
 from bench.tasks.datafile import CHANNELS
@@ -152,7 +153,11 @@ class Evaluation:
 
 def batches(workshop: Workshop, cell: Cell) -> list[Batch]:
     """The images that a cell is evaluated on, in batches of its size; the last may be smaller."""
-    images = workshop.images(cell).images
+    return batches_of(workshop.images(cell).images, cell)
+
+
+def batches_of(images: Batch, cell: Cell) -> list[Batch]:
+    """Images in batches of the cell's size; the last may be smaller."""
     return [images[start : start + cell.batch] for start in range(0, len(images), cell.batch)]
 
 
@@ -162,24 +167,33 @@ def unscored(workshop: Workshop, cell: Cell) -> Unscored:
 
 
 def predict(workshop: Workshop, cell: Cell, guest: Worker, wanted: Sequence[Batch], found: Unscored) -> None:
-    """Add what the task decodes of some batches to `found`; the next batch is prepared while the guest computes.
+    """Add what the task decodes of some batches to `found`.
 
     Batches whose images are all there are left out; the others stay as they are, whatever of them is there.
+    Raises as `predicted` does, and StoreError.
+    """
+    for part in predicted(workshop, cell, guest, _undone(wanted, found.done)):
+        found.add(part)
+
+
+def predicted(outfit: Outfit, cell: Cell, guest: Worker, wanted: Sequence[Batch]) -> Iterator[dict[int, Any]]:
+    """What the task decodes of each batch, by image id; the next batch is prepared while the guest computes.
+
     Raises CellProblem where the guest fails, UsageError for an image that is no longer what the set was.
     """
-    task, deadline, left = workshop.task, workshop.deadlines(cell).infer, _undone(wanted, found.done)
+    task, deadline = outfit.task, outfit.deadlines(cell).infer
 
     def read(batch: Batch) -> list[Prepared]:
         return [prepared(task, image, cell.imgsz) for image in batch]
 
     with ThreadPoolExecutor(1) as reader:
-        upcoming = [reader.submit(read, batch) for batch in left[:1]]
-        for number, batch in enumerate(left):
+        upcoming = [reader.submit(read, batch) for batch in wanted[:1]]
+        for number, batch in enumerate(wanted):
             pairs = upcoming.pop().result()
-            upcoming = [reader.submit(read, following) for following in left[number + 1 : number + 2]]
-            workshop.progress.phase(cell.id, f"accuracy {number + 1}/{len(left)}")
+            upcoming = [reader.submit(read, following) for following in wanted[number + 1 : number + 2]]
+            outfit.progress.phase(cell.id, f"accuracy {number + 1}/{len(wanted)}")
             outputs = guest.outputs(assembled(pairs, cell.batch), timeout=deadline)
-            found.add(decoded(task, batch, pairs, outputs))
+            yield decoded(task, batch, pairs, outputs)
 
 
 def _undone(every: Sequence[Batch], done: Collection[int]) -> list[Batch]:

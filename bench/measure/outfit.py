@@ -57,6 +57,7 @@ class Outfit:
         self.dataset = given.dataset
         self.environments = given.environments
         self.progress = given.progress
+        self.cache = given.cache
         self.running = given.running or given.environments
         self._artifact_cache = Artifacts(given.cache, given.environments)
         self._javascript = JsEnvironments(self.matrix.directory, given.cache)
@@ -83,6 +84,10 @@ class Outfit:
             self.progress.message(warning)
         self._artifacts[cell.cell_id] = artifact
         return artifact
+
+    def use(self, artifacts: Mapping[str, Artifact]) -> None:
+        """Take these artifacts for those of cells, by cell id; nothing is exported then."""
+        self._artifacts |= artifacts
 
     def artifact_key(self, cell: Cell) -> str:
         """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""

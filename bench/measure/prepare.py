@@ -12,6 +12,7 @@ import filelock
 from bench.environments.locked import Environments
 from bench.files import lock_of, locked
 from bench.grid.request import Grid, Request
+from bench.measure.elsewhere import Elsewhere
 from bench.measure.inspection import TASK, inspect
 from bench.measure.outfit import Ingredients
 from bench.measure.session import Session
@@ -27,11 +28,13 @@ _GOING_ON = "going-on"
 
 
 @contextmanager
-def prepare(request: Request, wanted: Grid, progress: Reporter) -> Iterator[Session]:
+def prepare(
+    request: Request, wanted: Grid, progress: Reporter, elsewhere: Elsewhere | None = None
+) -> Iterator[Session]:
     """A run that is ready for its first cell: its folder, checkpoints, images, environments folder, store.
 
     Its folder is this process's alone as long as this lasts.  One that is gone on with is as it was left until it is
-    known that it is the same.
+    known that it is the same.  `elsewhere` is who works beside this process, if anybody does.
 
     Raises UsageError for a folder that another run has or that cannot be made, for a run to be gone on with that is not
     there, is another or still goes on, and for a checkpoint or data file that cannot be used, CellProblem when the
@@ -51,7 +54,7 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Iterator[Sess
         before = Before.read(directory, references, TASKS[TASK].table) if resumed else None
         given = ingredients(request, wanted, progress)
         store = RunStore(directory, request.run_id, wanted.cells, references, before)
-        yield Session(Workshop(settings, given, store), wanted.cells)
+        yield Session(Workshop(settings, given, store, elsewhere), wanted.cells)
 
 
 @contextmanager

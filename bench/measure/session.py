@@ -20,8 +20,9 @@ from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure import resuming
+from bench.measure.elsewhere import movable
 from bench.measure.identity import identity
-from bench.measure.instruments.instrument import RunInstrument, Running, Subject, left_out
+from bench.measure.instruments.instrument import CellInstrument, RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
@@ -41,6 +42,7 @@ class Session:
         self.cells = list(cells)
         self.wanted: dict[str, set[str]] = {cell.cell_id: set() for cell in cells}
         self._outcomes: dict[str, dict[str, CellProblem | None]] = {}
+        self._begun = False
         self._presence = {name: machine.detect(target) for name, target in workshop.matrix.targets.items()}
         self._record_machine()
         workshop.store.write("ground_truth", workshop.ground_truth)
@@ -68,6 +70,7 @@ class Session:
         """Take a cell through all wanted instruments but those of runs, once; problems are kept as its outcomes."""
         if cell.cell_id in self._outcomes:
             return
+        self._begin_elsewhere()
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
         known = resuming.outcomes(self.workshop, cell, wanted, self._joining)
@@ -119,6 +122,29 @@ class Session:
 
     # -- private ---------------------------------------------------------------------------------------------------
 
+    def _begin_elsewhere(self) -> None:
+        """Have whoever works beside this process begin, once, with the cells that are to be inferred.
+
+        What is not known before a cell was loaded stays here: an emulator's, and how many images a target is given.
+        """
+        elsewhere, targets = self.workshop.elsewhere, self.workshop.matrix.targets
+        if elsewhere is None or self._begun:
+            return
+        self._begun = True
+        kept = {} if self.workshop.store.before is None else self.workshop.store.before.rows
+        absent = [name for name, presence in self._presence.items() if not presence.found]
+        with self.workshop.progress.timed("", "sending work to the workers", "send"):
+            elsewhere.meet(self.workshop, self.cells, absent)
+            cells = [
+                cell
+                for cell in self.cells
+                if self.wanted[cell.cell_id]
+                and cell.cell_id not in kept
+                and movable(targets[cell.target])
+                and (elsewhere.looks(cell) or (cell.target not in absent and beyond(cell) is None))
+            ]
+            elsewhere.begin(cells, self.wanted)
+
     def _characterise_reference(self, cell: Cell) -> None:
         """Measure what the cell is compared with before it, where anything of it is compared."""
         reference = self.workshop.matrix.reference_of(cell)
@@ -132,36 +158,42 @@ class Session:
     def _measured(self, cell: Cell, wanted: set[str]) -> Iterator[str]:
         """Names of the instruments that measured a cell, each once its columns are stored.
 
+        What is of a machine is measured elsewhere where the cell is timed there, or only others have its target.
         Raises CellProblem at the first that has no result.
         """
         workshop = self.workshop
+        if workshop.elsewhere is not None:
+            workshop.elsewhere.export(cell)
         subject = Subject(workshop, cell, workshop.artifact(cell))
+        packages: tuple[str, ...] = ()
+        looked: bool | None = None
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})
         with ExitStack() as stack:
             for instrument in of_cells(wanted):
                 if instrument.joins and instrument.name in self._joining(cell):
                     continue
-                if instrument.in_guest and subject.running is None:
+                if instrument.in_guest and looked is None:
+                    looked = workshop.elsewhere is not None and workshop.elsewhere.look(cell, wanted)
+                if looked and instrument.of_machine:
+                    yield instrument.name
+                    continue
+                if instrument.in_guest and subject.running is None and not looked:
                     env = workshop.environment(cell.environment, cell.target)
                     packages = env.freeze()
                     guest = stack.enter_context(workshop.guest(cell, env, "measure"))
                     subject = replace(subject, running=Running(guest, env))
-                instrument.measure(subject)
-                if subject.running is not None:
-                    gpu, guest = workshop.gpu(cell), subject.guest
-                    held = None if gpu is None else gpu.held_bytes(guest.pid)
-                    workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
-                    subject.running.env.require_unchanged(packages)
+                take(instrument, subject, packages)
                 yield instrument.name
 
     def _joining(self, cell: Cell) -> list[str]:
         """Instruments that join one of runs in measuring a cell, whose artifact was loaded.
 
+        None where others work for the run: they infer the images.
         None on a device beside the processor: it would rest whenever an output is fetched, and be timed as who rests.
         Of a reference only where all that is compared with it does for sure: what is measured alone needs it before.
         Whether a device other than a CPU is imitated, so that no latency is taken, is not known before the cell's turn.
         """
-        if not self.workshop.matrix.targets[cell.target].is_processor:
+        if self.workshop.elsewhere is not None or not self.workshop.matrix.targets[cell.target].is_processor:
             return []
         joining = []
         for name in self.wanted[cell.cell_id]:
@@ -194,7 +226,9 @@ class Session:
 
         It is skipped, or exported only where the option's artifact can be made without its target.
         """
-        presence = self._presence[cell.target]
+        presence, elsewhere = self._presence[cell.target], self.workshop.elsewhere
+        if elsewhere is not None and elsewhere.looks(cell):
+            return
         if not presence.found:
             if not cell.option.export.without_target:
                 raise CellProblem(Reason.TARGET_ABSENT, presence.text, Status.SKIPPED)
@@ -202,14 +236,9 @@ class Session:
                 pass
             text = f"Exported, its size is measured; it was not run. {presence.text}"
             raise CellProblem(Reason.TARGET_ABSENT, text, Status.EXPORTED)
-        limit = cell.option.batch_max
-        if limit is not None and cell.batch > limit:
-            text = f"{cell.option.name} takes at most {limit} image{'s' * (limit > 1)} per inference."
-            raise CellProblem(Reason.BATCH_UNSUPPORTED, text, Status.SKIPPED)
-        available = len(machine.available_cpus())
-        if cell.threads > available:
-            text = f"{cell.threads} threads need as many CPUs; this process may use {available}."
-            raise CellProblem(Reason.TARGET_UNSUPPORTED, text, Status.SKIPPED)
+        problem = beyond(cell)
+        if problem is not None:
+            raise problem
 
     def _measure_all(self, instrument: RunInstrument) -> None:
         """Measure all cells that want it together, once each of them is characterised."""
@@ -229,6 +258,8 @@ class Session:
                 self._outcomes[cell.cell_id][name] = left_out(why_not)
             else:
                 ready.append(cell)
+        if workshop.elsewhere is not None:
+            workshop.elsewhere.rest()
         joined: defaultdict[str, list[str]] = defaultdict(list)
         for cell in ready:
             for other in self._joining(cell):
@@ -278,6 +309,34 @@ class Session:
         workshop.store.update_all(
             {cell.cell_id: {"model_sha256": workshop.checkpoints[cell.model].sha256} for cell in self.cells}
         )
+
+
+def take(instrument: CellInstrument, subject: Subject, packages: tuple[str, ...]) -> None:
+    """Have an instrument measure a cell, and note what its process takes, whose environment began with `packages`.
+
+    Raises CellProblem where there is no result, or the environment has changed.
+    """
+    instrument.measure(subject)
+    if subject.running is None:
+        return
+    workshop, cell, guest = subject.workshop, subject.cell, subject.guest
+    gpu = workshop.gpu(cell)
+    held = None if gpu is None else gpu.held_bytes(guest.pid)
+    workshop.note_process(cell, peak_rss_bytes=guest.stats().peak_rss_bytes, gpu_bytes=held)
+    subject.running.env.require_unchanged(packages)
+
+
+def beyond(cell: Cell) -> CellProblem | None:
+    """Why the option or the machine that this is called on cannot run a cell of its size, or None."""
+    limit = cell.option.batch_max
+    if limit is not None and cell.batch > limit:
+        text = f"{cell.option.name} takes at most {limit} image{'s' * (limit > 1)} per inference."
+        return CellProblem(Reason.BATCH_UNSUPPORTED, text, Status.SKIPPED)
+    available = len(machine.available_cpus())
+    if cell.threads > available:
+        text = f"{cell.threads} threads need as many CPUs; this process may use {available}."
+        return CellProblem(Reason.TARGET_UNSUPPORTED, text, Status.SKIPPED)
+    return None
 
 
 def _official(dataset: Dataset) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from bench.environments.locked import Env
+from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure import scoring
 from bench.measure.evaluation import Evaluation, unscored
@@ -97,6 +98,7 @@ class Campaign:
         self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
         self._launches: dict[str, list[Launch]] = {cell.cell_id: [] for cell in cells}
         self._disturbed: list[str] = []
+        self._machine = machine.machine_id()
         self._concluded: set[str] = set()
 
     def run(self) -> tuple[dict[str, CellProblem], dict[str, CellProblem]]:
@@ -105,11 +107,9 @@ class Campaign:
         Results go to the workshop's store.  Raises UsageError where the machine cannot be locked against other runs,
         or an image is no longer what the set was.
         """
-        timed = {name: cell for name, cell in self._cells.items() if self._references[name] in self._cells}
-        for name in self._cells.keys() - timed.keys():
-            text = f"The reference {self._references[name]} has no result, so there is nothing to interleave with."
-            self._problems[name] = CellProblem(Reason.REFERENCE_FAILED, text)
-        references = {name: self._references[name] for name in timed}
+        self._problems |= without_reference(self._references)
+        references = {name: other for name, other in self._references.items() if name not in self._problems}
+        timed = {name: self._cells[name] for name in references}
         parts = windows(references, *self._memories(timed))
         for number, names in enumerate(parts, self._workshop.store.next_window):
             with machine_lock(self._workshop.progress):
@@ -165,7 +165,10 @@ class Campaign:
                 raise
             finally:
                 self._write_launches()
-        self._warn(names)
+        disturbed = [name for name in names if name in self._disturbed]
+        if disturbed:
+            self._workshop.store.note_disturbed(disturbed)
+            warn_of(self._workshop, [self._cells[name] for name in names], disturbed)
 
     def _opened(self, wanted: Collection[str], stack: ExitStack) -> dict[str, Unscored]:
         """What cells have predicted until it is scored, written when `stack` is left.
@@ -205,7 +208,7 @@ class Campaign:
         names = dict.fromkeys(turn.cell_id for turn in turns if turn.cell_id not in self._concluded)
         state = {name: _state(_UNSCORED if name in self._unscored else _CUT_SHORT) for name in names}
         # Before the turns themselves: no turn is on disk then that the figures do not count.
-        store.update_all({name: {**_columns(window.summary(name)), **state[name]} for name in names})
+        store.update_all({name: {**self._columns(window.summary(name)), **state[name]} for name in names})
         store.add_turns(turns)
         self._write_launches()
 
@@ -330,8 +333,11 @@ class Campaign:
         summary = window.summary(cell.cell_id)
         if store:
             energy = _energy_columns(window.turns[cell.cell_id], cell.batch)
-            self._workshop.store.update(cell, **_columns(summary), **energy, latency_stop=stop)
+            self._workshop.store.update(cell, **self._columns(summary), **energy, latency_stop=stop)
         return summary
+
+    def _columns(self, summary: Summary) -> dict[str, float | int | str | None]:
+        return {**_columns(summary), "timed_on": self._machine}
 
     def _require_reference(self, cell: Cell, summary: Summary | None, window: Window) -> None:
         """Raise CellProblem where a cell has no ratio because its reference failed before both took a turn."""
@@ -360,18 +366,29 @@ class Campaign:
                 store.update(cell, **_process_columns(self._launches[name]))
                 store.conclude(cell, _PARTLY_EVALUATED if kept else _UNSCORED if among_images else _CUT_SHORT)
 
-    def _warn(self, names: Sequence[str]) -> None:
-        """Say of which cells of a window the times are no result, because the machine was not theirs."""
-        disturbed = [name for name in names if name in self._disturbed]
-        if not disturbed:
-            return
-        self._workshop.store.note_disturbed(disturbed)
-        shown = ", ".join(self._cells[name].id for name in disturbed[:3]) + ", ..." * (len(disturbed) > 3)
-        self._workshop.progress.message(
-            f"WARNING: {len(disturbed)} of {len(names)} cells were disturbed all along, by other work on their CPUs or "
-            f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the "
-            "tables without an interval and decide nothing; measure them again on a quiet machine."
+
+def warn_of(workshop: Workshop, cells: Sequence[Cell], disturbed: Collection[str]) -> None:
+    """Say of which cells of a window the times are no result, because the machine was not theirs."""
+    names = [cell.id for cell in cells if cell.cell_id in disturbed]
+    if not names:
+        return
+    shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+    workshop.progress.message(
+        f"WARNING: {len(names)} of {len(cells)} cells were disturbed all along, by other work on their CPUs or "
+        f"their GPU, by heat, or by a machine that gives less than a whole one: {shown}. Their times are in the "
+        "tables without an interval and decide nothing; measure them again on a quiet machine."
+    )
+
+
+def without_reference(references: Mapping[str, str]) -> dict[str, CellProblem]:
+    """Why those of some cells cannot be timed whose reference is not among them; `references` maps cells to theirs."""
+    return {
+        name: CellProblem(
+            Reason.REFERENCE_FAILED, f"The reference {other} has no result, so there is nothing to interleave with."
         )
+        for name, other in references.items()
+        if other not in references
+    }
 
 
 def _state(problem: CellProblem) -> dict[str, str]:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
+from bench.measure.elsewhere import Elsewhere
 from bench.measure.expectation import expected
 from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
@@ -52,11 +53,17 @@ class Reference:
 class Workshop(Outfit):
     """Everything that instruments share in a run.  Not thread-safe: cells are measured one after another on purpose."""
 
-    def __init__(self, settings: Settings, given: Ingredients, store: RunStore) -> None:
-        """Nothing is built, started or exported before it is asked for."""
+    def __init__(
+        self, settings: Settings, given: Ingredients, store: RunStore, elsewhere: Elsewhere | None = None
+    ) -> None:
+        """Nothing is built, started or exported before it is asked for.
+
+        `elsewhere` is who works beside this process, if anybody does.
+        """
         super().__init__(given)
         self.settings = settings
         self.store = store
+        self.elsewhere = elsewhere
         self.evaluated_too = 0
         """How many of the images that calibrate are evaluated too."""
         self.ground_truth = self.task.ground_truth(self.dataset)
@@ -140,6 +147,10 @@ class Workshop(Outfit):
         """Keep what a runtime says stands in for the cell's device; empty where the device itself is at work."""
         self._emulated[cell.cell_id] = emulated
 
+    def emulated(self, cell: Cell) -> str:
+        """What was noted so."""
+        return self._emulated.get(cell.cell_id, "")
+
     def note_process(self, cell: Cell, **values: float | None) -> None:
         """Store times and memory of the guest's process, unless they are those of an emulator."""
         if not self.matrix.targets[cell.target].emulator:
@@ -147,7 +158,7 @@ class Workshop(Outfit):
 
     def why_untimed(self, cell: Cell) -> str:
         """Why no latency is taken of a cell that runs, or nothing.  Known once its artifact was loaded."""
-        target, emulated = self.matrix.targets[cell.target], self._emulated.get(cell.cell_id, "")
+        target, emulated = self.matrix.targets[cell.target], self.emulated(cell)
         if not target.timed:
             return f"{target.name}: results are checked here, no latency is taken."
         if emulated:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.decide.timings import Own
+from bench.grid import machine
 from bench.reasons import Status
 from bench.report.meanings import Meanings
 from bench.report.retention import retention
@@ -178,9 +179,25 @@ def latency_detail(run: Run, t: Locale) -> Table:
             lambda cell: messages(t.language)(cell.latency_stop),
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
+        *([_words("", "Timed on", "Machine whose times these are", _timed_on(run))] if _by_others(run) else []),
         *(_on_gpu() if any(cell.gpu_bytes is not None for cell in run.measured) else []),
     ]
     return _table(columns, run.measured, t)
+
+
+def _by_others(run: Run) -> bool:
+    return any(run.machine_scope(cell) != "machine" for cell in run.measured)
+
+
+def _timed_on(run: Run) -> Callable[[StoredCell], str]:
+    """What the machine is called that timed a cell; nothing where none did."""
+
+    def name(cell: StoredCell) -> str:
+        scope = run.machine_scope(cell)
+        told = {fact: run.fact(fact, scope=scope) for fact in machine.NAMING}
+        return machine.short_name(told) if cell.timed_on else ""
+
+    return name
 
 
 def object_sizes(run: Run, t: Locale) -> Table:

@@ -23,7 +23,7 @@ from typing import Any
 from bench.files import locked
 from bench.reasons import StoreError, UsageError, did_you_mean
 from bench.store import parts
-from bench.store.tables import SCHEMA_VERSION, TABLES, read_table
+from bench.store.tables import SCHEMA_VERSION, TABLES, TIMED_ON, read_table
 
 FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
 _LEFT_OUT = ("samples", "launches")
@@ -95,6 +95,13 @@ def facts_of(run: Path) -> dict[str, Any]:
     return {**known, "run_id": run.name, "cpu": facts.get(("machine", "cpu"), ""), "identities": identities}
 
 
+def timed_elsewhere(run: Path) -> list[str]:
+    """Ids of the machines that timed cells of a run and are not its own.  Raises StoreError."""
+    scopes = set(read_table(run, "environment", columns=["scope"]).scope)
+    named = read_table(run, "cells", columns=["timed_on"]).timed_on.dropna().unique()
+    return sorted(name for name in named if f"{TIMED_ON}{name}" in scopes)
+
+
 def require_comparable(base: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
     """Raise UsageError where model, data or number of images of a baseline and a candidate differ, or may differ."""
     if base.get("schema", 0) < _BY_CONTENT:
@@ -131,6 +138,11 @@ def promote(run: Path, root: Path, machine: str, name: str, why: str, house: byt
         )
     if not (read_table(run, "cells").status == "measured").any():
         raise UsageError(f"{run.name}: no cell was measured, so nothing can be held against it")
+    if others := timed_elsewhere(run):
+        raise UsageError(
+            f"{run.name}: cells of it were timed on other machines ({', '.join(others)}), and a baseline is of one; "
+            "make a run on the machine that checks will be made on, then promote that"
+        )
     promoted = {
         "name": name,
         "machine": machine,

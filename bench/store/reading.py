@@ -68,6 +68,7 @@ class StoredCell:
     latency_rounds: float | None
     latency_rounds_contaminated: float | None
     latency_stop: str
+    timed_on: str
     size_bytes: float | None
     env_bytes: float | None
     import_ms: float | None
@@ -216,6 +217,11 @@ class Run:
     def subjects(self) -> tuple[tuple[str, str], ...]:
         """`model` and `data`, each with its name; what the run does not say is left out."""
         return tuple((what, name) for what in ("model", "data") if (name := self.named(what)))
+
+    def machine_scope(self, cell: StoredCell) -> str:
+        """The scope of the facts of the machine that timed a cell: the run's own, or one of its fleet."""
+        scope = f"{tables.TIMED_ON}{cell.timed_on}"
+        return scope if any(fact.scope == scope for fact in self.facts) else "machine"
 
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""

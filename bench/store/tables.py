@@ -31,6 +31,9 @@ PIECE = 2**16
 _LARGE = 2**22
 """Rows from which a table is converted column by column."""
 
+TIMED_ON = "machine:"
+"""What the scope of facts begins with that are of a machine which timed cells and is not the run's; its id follows."""
+
 _DICT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -135,6 +138,7 @@ CELLS = pa.schema(
             "What fixed the number of launches: interval (the width aimed at), budget, launches (the cap), reference "
             "(it failed), failed (its own process did), interrupted (the run was stopped); or why no latency was taken",
         ),
+        field("timed_on", pa.string(), "", "Id of the machine that timed it; null where none did, or in older runs"),
         field("size_bytes", pa.int64(), "bytes", "All files of the artifact", "lower"),
         field("env_bytes", pa.int64(), "bytes", "Installed size of the run-only environment", "lower"),
         *_over_launches("import_ms", pa.float64(), "ms", "Importing the runtime in a fresh process"),
@@ -275,7 +279,8 @@ ENVIRONMENT = pa.schema(
             "scope",
             pa.string(),
             "",
-            "run, machine, core, targets, time (seconds by step), env:<family> or emulator:<name>",
+            "run, machine, core, targets, time (seconds by step), env:<family>, emulator:<name>, fleet (which machines "
+            "did what of a cell), or machine:<id>, of one that timed cells and is not the run's",
         ),
         field("key", pa.string(), "", "Name of the fact"),
         field("value", pa.string(), "", "Its value as text; lists as JSON"),

@@ -68,6 +68,8 @@ class RunStore:
         self._turns: dict[tuple[str, int], list[Turn]] = {}
         self._environment: dict[tuple[str, str], str] = {}
         self._launches: list[Launch] = []
+        self.timed: tuple[Launch, ...] = ()
+        """Launches of this process, without those that were there before."""
         self._unwritten = True
         self.before = before
         if before is None:
@@ -198,6 +200,21 @@ class RunStore:
         """The number of the first time window that there is nothing of yet."""
         return max((window for _, window in self._turns), default=-1) + 1
 
+    @property
+    def turns(self) -> list[Turn]:
+        """All latency turns, cell by cell and window by window."""
+        return [turn for group in self._turns.values() for turn in group]
+
+    @property
+    def launches(self) -> list[Launch]:
+        """Those of all timed cells."""
+        return [*self._launches, *self.timed]
+
+    @property
+    def environment(self) -> Mapping[tuple[str, str], str]:
+        """The facts recorded, by scope and key."""
+        return self._environment
+
     def add_turns(self, turns: Sequence[Turn]) -> None:
         """Add latency turns to the samples, each marked by the turns of its cell and window so far."""
         rows = []
@@ -214,8 +231,8 @@ class RunStore:
 
     def write_launches(self, launches: Iterable[Launch]) -> None:
         """Write the launches of all timed cells, anew as a whole."""
-        every = [*self._launches, *launches]
-        tables.write_table(self.directory, "launches", [asdict(launch) for launch in every])
+        self.timed = tuple(launches)
+        tables.write_table(self.directory, "launches", [asdict(launch) for launch in self.launches])
 
     def add_environment(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Record facts about the run, the machine or an environment, and write the table."""

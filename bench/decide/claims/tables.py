@@ -18,6 +18,7 @@ from bench.grid import machine
 from bench.grid.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
 from bench.store.reading import optional
+from bench.store.tables import TIMED_ON
 from bench.words.names import Thing, apart
 from bench.words.text import Text
 
@@ -177,7 +178,9 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
     seen: dict[str, Path] = {}
     runs = [(folder, store.read_table(folder, "cells"), store.read_table(folder, "environment")) for folder in folders]
     models = apart(thing for _, cells, _ in runs for thing in _models(cells))
-    machines = apart(_machine(environment) for _, _, environment in runs)
+    machines = apart(
+        thing for _, cells, environment in runs for thing in (_machine(environment), *_timed_on(cells, environment))
+    )
     for folder, cells, environment in runs:
         run_id = str(cells.run_id.iloc[0]) if len(cells) else folder.name
         if run_id in seen:
@@ -191,6 +194,8 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
             # Probes name a machine themselves: this one, or another that they were made on.
             where = frame.machine.replace(own[0], machines[own]) if "machine" in frame else machines[own]
             frames.append(frame.assign(run_id=run_id, machine=where))
+        timed_on = [machines[thing] for thing in _timed_on(cells, environment)]
+        parts["cells"][-1] = parts["cells"][-1].assign(machine=timed_on)
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
     tables["samples"]["cell_id"] = tables["samples"].cell_id.astype(str)
     return Tables(
@@ -208,9 +213,18 @@ def machine_name(environment: pd.DataFrame) -> str:
     return machine.short_name(_facts(environment, "machine"))
 
 
-def _machine(environment: pd.DataFrame) -> Thing:
-    """A run's machine by its name, and the hash of what that leaves out."""
-    return machine_name(environment), machine.unnamed(_facts(environment, "machine"))
+def _machine(environment: pd.DataFrame, scope: str = "machine") -> Thing:
+    """A run's machine by its name, and the hash of what that leaves out; another scope is of one of its fleet."""
+    facts = _facts(environment, scope)
+    return machine.short_name(facts), machine.unnamed(facts)
+
+
+def _timed_on(cells: pd.DataFrame, environment: pd.DataFrame) -> list[Thing]:
+    """The machine of each of a run's cells: the one that timed it, where it is not the run's."""
+    own, scopes = _machine(environment), set(environment.scope)
+    named = [f"{TIMED_ON}{name}" for name in cells.timed_on]
+    others = {scope: _machine(environment, scope) for scope in scopes.intersection(named)}
+    return [others.get(scope, own) for scope in named]
 
 
 def _models(cells: pd.DataFrame) -> list[Thing]:

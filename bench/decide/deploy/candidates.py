@@ -172,9 +172,10 @@ class _Source:
         cells = [cell for cell in run.cells if cell.point == point]
         timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
         references = {cell.reference_id for cell in timed}
+        scope = run.machine_scope(timed[0]) if timed else "machine"
         return Field(
             points=(point,),
-            machine=machine.short_name({name: run.fact(name, scope="machine") for name in machine.NAMING}),
+            machine=machine.short_name({name: run.fact(name, scope=scope) for name in machine.NAMING}),
             images=int(max((cell.images or 0 for cell in timed), default=0)),
             cells=tuple(timed),
             candidates=tuple(_candidate(run, cell, errors) for cell in timed),

@@ -37,6 +37,7 @@ class Accuracy(CellInstrument):
         """
         workshop, cell = subject.workshop, subject.cell
         with workshop.progress.timed(cell.id, self.name), unscored(workshop, cell) as found:
-            predict(workshop, cell, subject.guest, batches(workshop, cell), found)
+            if workshop.elsewhere is None or not workshop.elsewhere.predict(cell, found.add):
+                predict(workshop, cell, subject.guest, batches(workshop, cell), found)
             score(workshop, cell, found.predictions())
             found.remove()

@@ -17,6 +17,7 @@ class Attestation(CellInstrument):
 
     name = "attestation"
     needs = ("footprint",)
+    of_machine = True
     fills = ("attested", "expected", "compute", NETWORK, WRITES)
 
     def measure(self, subject: Subject) -> None:

@@ -11,6 +11,7 @@ class Footprint(CellInstrument):
 
     name = "footprint"
     needs = ("export",)
+    of_machine = True
     fills = (
         "cpus", "env_bytes", "import_ms", "load_ms", "first_inference_ms", "rss_after_load_bytes", "peak_rss_bytes",
         "gpu_bytes",

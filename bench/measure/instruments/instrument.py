@@ -73,6 +73,8 @@ class CellInstrument(Instrument):
 
     in_guest: ClassVar[bool] = True
     """Whether it needs a guest in which the artifact is loaded."""
+    of_machine: ClassVar[bool] = False
+    """Whether what it finds is of the machine: taken where the cell is timed, which any other may not stand in for."""
 
     @abstractmethod
     def measure(self, subject: Subject) -> None:

@@ -22,7 +22,7 @@ class Latency(RunInstrument):
     fills = (
         "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_ratio", "latency_ratio_low",
         "latency_ratio_high", "latency_autocorrelation", "latency_samples", "latency_launches", "latency_rounds",
-        "latency_rounds_contaminated", "latency_stop", "import_ms_low", "import_ms_high", "load_ms_low",
+        "latency_rounds_contaminated", "latency_stop", "timed_on", "import_ms_low", "import_ms_high", "load_ms_low",
         "load_ms_high", "first_inference_ms_low", "first_inference_ms_high", "peak_rss_bytes_low",
         "peak_rss_bytes_high", "energy_image_j", "energy_image_j_low", "energy_image_j_high",
     )  # fmt: skip
@@ -30,6 +30,8 @@ class Latency(RunInstrument):
     def applies(self, workshop: Workshop, cell: Cell) -> str:
         """Why no latency is taken of a cell that runs, or nothing."""
         untimed = workshop.why_untimed(cell)
+        if not untimed and workshop.elsewhere is not None:
+            untimed = workshop.elsewhere.why_untimed(cell)
         if untimed:
             workshop.store.update(cell, latency_stop=untimed)
         return untimed
@@ -40,5 +42,7 @@ class Latency(RunInstrument):
 
     def measure_all(self, workshop: Workshop, cells: Sequence[Cell], joined: Joined) -> Problems:
         """Time every cell, and evaluate those whose accuracy joins; why some have no latency, or no accuracy."""
+        if workshop.elsewhere is not None and workshop.elsewhere.times:
+            return {self.name: workshop.elsewhere.time(cells)}
         untimed, unscored = Campaign(workshop, cells, joined.get(Accuracy.name, ())).run()
         return {self.name: untimed, Accuracy.name: unscored}

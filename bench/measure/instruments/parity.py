@@ -10,12 +10,33 @@ from bench.measure import references
 from bench.measure.expectation import beyond, too_near
 from bench.measure.instruments.attestation import attest
 from bench.measure.instruments.instrument import CellInstrument, Subject
+from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status, UsageError
 from bench.store.metrics import Figure, in_cells
-from bench.tasks.task import AnyTask
+from bench.tasks.dataset import Image
+from bench.tasks.task import AnyTask, Outputs
 
 KINDS = ("max", "mean", "p999")
 """What is stored of the differences of a group: the largest, the mean, the 99.9th percentile."""
+
+
+def images_of(workshop: Workshop) -> list[Image]:
+    """The images that raw outputs are compared on, evenly spaced over the set."""
+    return [workshop.dataset.images[index] for index in _chosen(workshop)]
+
+
+def _chosen(workshop: Workshop) -> list[int]:
+    available = len(workshop.dataset.images)
+    count = min(workshop.sweep.parity.images, available)
+    return [int(index) for index in np.linspace(0, available - 1, count)]
+
+
+def _outputs(subject: Subject) -> list[Outputs]:
+    """Raw outputs of those images, each of which fills a batch."""
+    workshop, cell = subject.workshop, subject.cell
+    deadline = workshop.deadlines(cell).infer
+    inputs = (workshop.input([index] * cell.batch, cell.imgsz) for index in _chosen(workshop))
+    return [subject.guest.outputs(x, timeout=deadline) for x in inputs]
 
 
 class Parity(CellInstrument):
@@ -36,15 +57,11 @@ class Parity(CellInstrument):
         Raises CellProblem where they are too large or too small, UsageError where there is nothing to take them from.
         """
         workshop, cell = subject.workshop, subject.cell
-        available = len(workshop.dataset.images)
-        count = min(workshop.sweep.parity.images, available)
-        chosen = np.linspace(0, available - 1, count).astype(int)
-        deadline = workshop.deadlines(cell).infer
+        count = len(_chosen(workshop))
         with workshop.progress.timed(cell.id, self.name):
-            mine = [
-                subject.guest.outputs(workshop.input([index] * cell.batch, cell.imgsz), timeout=deadline)
-                for index in chosen
-            ]
+            mine = None if workshop.elsewhere is None else workshop.elsewhere.outputs(cell)
+            if mine is None:
+                mine = _outputs(subject)
         reference = workshop.reference(cell)
         if cell.is_reference:
             reference.outputs = list(mine)
@@ -73,6 +90,7 @@ class Parity(CellInstrument):
         limits, arithmetic = workshop.matrix.parity, workshop.expected(cell)["compute"]
         far, near = beyond(found, limits, cell.rounding), too_near(found, limits, arithmetic)
         if far or near:
-            attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
+            if subject.running is not None:  # a worker that has looked has asked
+                attest(subject)  # where the runtime says itself that it ran something else, that is the better reason
             reason = Reason.PARITY_EXCEEDED if far else Reason.PARITY_TOO_NEAR
             raise CellProblem(reason, f"{far or near}, whatever {cell.option.name} says.", Status.INVALID)
