@@ -34,6 +34,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(RECORDED / "coco128-640-guide", tmp_path_factory.mktemp("large") / "report.html")
 
 
+@pytest.fixture(scope="module")
+def chinese(small: Path) -> dict[str, Path]:
+    """The Chinese reports of both runs."""
+    runs = {"small": small.parent / "run", "large": RECORDED / "coco128-640-guide"}
+    return {name: build(run, small.parent / f"{name}.zh.html", language="zh") for name, run in runs.items()}
+
+
 # Marks
 
 
@@ -108,6 +115,32 @@ def test_a_report_of_seventeen_options_is_no_longer_than_a_reader_scrolls(
     watch = Watch(browser, large, width=width)
     assert watch.page.locator("#comparison-table tbody tr").count() == 46
     assert faults(watch.page) == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_the_chinese_reports_are_as_legible(
+    browser: Browser, chinese: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    watch = Watch(browser, chinese[name], width=width, scheme=scheme)
+    assert faults(watch.page) == []
+    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert overlaps(watch.page) == []
+    assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_axe_finds_no_serious_fault_in_a_chinese_report(
+    browser: Browser, chinese: dict[str, Path], name: str, scheme: str
+) -> None:
+    watch = Watch(browser, chinese[name], scheme=scheme)
+    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert barriers(watch.page) == []
     watch.page.context.close()
 
 

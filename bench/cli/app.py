@@ -177,6 +177,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
         console,
         name=lambda cell: cell.id,
         left_out=lambda titles: t("left_out", columns=t("separator").join(titles)),
+        colon=t("colon"),
     )
     if not all(cell.option.in_guide for cell in grid.cells):
         console.print(Text(f"{MARK} {t('outside')}", style="dim"))

@@ -124,7 +124,8 @@ def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
     """What the ranking holds for, and what it cannot know."""
     _, _, batch, target, threads = field.point
     gaps = {
-        "model": field.model, "imgsz": field.imgsz, "batch": batch, "target": target, "threads": threads,
+        "model": _list(locale, field.models), "imgsz": _list(locale, map(str, field.sizes)),
+        "batch": batch, "target": target, "threads": threads,
         "machine": field.machine or MISSING, "images": field.images, "yardstick": field.yardstick,
     }  # fmt: skip
     error = field.reference_error
@@ -173,10 +174,14 @@ def step_rule(locale: Locale) -> str:
 
 @dataclass(frozen=True)
 class StepTable:
-    """The front for a page: a heading, titles of columns, a line of texts per step, and notes on them."""
+    """The front for a page: a heading, titles of columns, a line of texts per step, and notes on them.
+
+    `options` has the id of each line's option.
+    """
 
     heading: str
     titles: tuple[str, ...]
+    options: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
 
@@ -188,7 +193,8 @@ def step_table(field: Field, found: Recommendation, locale: Locale) -> StepTable
         return None
     lines = tuple(tuple(column.text(one) for column in columns) for one in climbed)
     notes = (step_rule(locale), locale("caveat.yardstick", yardstick=field.yardstick))
-    return StepTable(locale("front.heading"), tuple(column.title for column in columns), lines, notes)
+    titles, options = tuple(column.title for column in columns), tuple(one.option for one in climbed)
+    return StepTable(locale("front.heading"), titles, options, lines, notes)
 
 
 def _per_second(one: Candidate) -> str:
@@ -212,6 +218,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console,
             name=lambda one: names[one.cell_id],
             left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
+            colon=locale("colon"),
         )
         print_folded(step_rule(locale), console, style="dim")
     meets = found.of(Standing.MEETS)
@@ -223,6 +230,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console,
             name=lambda choice: f"{choice.rank} {names[choice.candidate.cell_id]}",
             left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
+            colon=locale("colon"),
             named=2,
         )
     for standing in Standing:
@@ -246,8 +254,7 @@ def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) ->
     """The same as JSON: figures as numbers with the ends of their intervals, and the words."""
     names = names_of(field, locale)
     _, _, batch, target, threads = field.point
-    models, sizes = (list(dict.fromkeys(point[place] for point in field.points)) for place in (0, 1))
-    model, imgsz = (many if field.several else many[0] for many in (models, sizes))
+    model, imgsz = (many if field.several else many[0] for many in (field.models, field.sizes))
     value: dict[str, Any] = {
         "run_id": run_id,
         "machine": field.machine,

@@ -114,11 +114,12 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
     meets = () if field.several else found.of(Standing.MEETS)
     best = meets[0].candidate if meets else None
     named = matrix.targets.get(target)
+    models, sizes = (words("separator").join(map(str, every)) for every in (field.models, field.sizes))
     name = target if named is None else (named.name_zh if locale.language == "zh" else "") or named.name
     return Answer(
         key=decided.key,
         place=locale("home.place", target=name, machine=field.machine or MISSING, threads=threads),
-        model=locale("home.model_size", model=field.model, imgsz=field.imgsz, batch=batch),
+        model=locale("home.model_size", model=models, imgsz=sizes, batch=batch),
         best=None if best is None else names[best.cell_id],
         steps=step_table(field, found, words),
         summary=recommendation.answer(field, found, words),
@@ -243,7 +244,7 @@ def _drawing(run: Run, field: Field, found: Recommendation, look: Mapping[str, M
 
 def key_of(run: Run, field: Field) -> str:
     """A place's name in addresses and ids."""
-    return _key(run.run_id, field.model, field.imgsz, *map(str, field.point[2:]))
+    return _key(run.run_id, *field.models, *map(str, field.sizes), *map(str, field.point[2:]))
 
 
 def _key(*parts: str) -> str:
