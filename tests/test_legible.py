@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import test_report
 from legible import WIDTHS, barriers, faults, overlaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from playwright.sync_api import Browser, expect
 from report_fixture import write_images, write_run
 from test_report import Watch
@@ -89,6 +91,19 @@ def test_a_segment_meets_a_box_that_it_enters_and_no_other() -> None:
     )
     found = labels.crossed(np.array([through, inside, beside, past_corner]), box)
     assert found.tolist() == [True, True, False, False]
+
+
+def test_words_at_the_end_of_a_line_go_where_nothing_crosses_them() -> None:
+    figure = Figure(figsize=(6, 4))
+    FigureCanvasAgg(figure)
+    for crossing, align in (([0.95, 0.95], "left"), ([0.5, 0.5], "right")):
+        axes = figure.add_subplot()
+        end = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        words = axes.annotate("a tenth below", (1, 0.5), xytext=(-2, -3), ha="right", va="top", **end)
+        upright = np.array([crossing, [0.0, 1.0]]).T
+        labels.place(axes, [labels.Named(0.5, 0.9, 3, "mark")], [upright], 9, words=[words])
+        assert words.get_ha() == align
+        axes.remove()
 
 
 # In a browser

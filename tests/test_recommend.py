@@ -469,6 +469,13 @@ def test_panel_shows_hostile_text_as_text(browser: Any, tmp_path: Path) -> None:
     assert watch.complaints == []
 
 
+def test_what_could_not_be_considered_is_told_in_the_panel_s_language(folder: Path) -> None:
+    for language, status in (("en", "failed: "), ("zh", "失败：")):
+        data = json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", built(folder, language), re.DOTALL)[0])
+        told = [one["why"] for field in data["fields"] for one in field["passed"]]
+        assert any(why.startswith(status) for why in told), told
+
+
 def test_the_panel_is_the_same_each_time_and_absent_without_a_timed_cell(folder: Path, tmp_path: Path) -> None:
     assert built(folder, "zh") == built(folder, "zh")
     nothing = {cell_id(option, precision): {"latency_ratio": None} for option, precision, *_ in MEASURED}

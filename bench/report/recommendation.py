@@ -125,13 +125,19 @@ def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
     _, _, batch, target, threads = field.point
     gaps = {
         "model": _list(locale, field.models), "imgsz": _list(locale, map(str, field.sizes)),
-        "batch": batch, "target": target, "threads": threads,
+        "batch": batch, "target": target, "threads": locale.count("threads", threads),
         "machine": field.machine or MISSING, "images": field.images, "yardstick": field.yardstick,
     }  # fmt: skip
     error = field.reference_error
     left_out = {"reference": error is None, "yardstick": not field.several}
     told = [key for key in CAVEATS if not left_out.get(key)]
     return tuple(locale(f"caveat.{key}", error=number(100 * (error or 0), 1), **gaps) for key in told)
+
+
+def why_passed(one: Passed, locale: Locale) -> str:
+    """Why a cell could not be considered."""
+    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
+    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def names_of(field: Field, locale: Locale) -> dict[str, str]:
@@ -244,7 +250,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        print_folded(f"  {one.name}{locale('colon')}{_passed(one, locale)}", console)
+        print_folded(f"  {one.name}{locale('colon')}{why_passed(one, locale)}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
         print_folded(f"  {sentence}", console)
@@ -307,12 +313,6 @@ def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         "why": reasons(choice, found, locale, names),
         "reproduce": candidate.reproduce,
     }
-
-
-def _passed(one: Passed, locale: Locale) -> str:
-    """Why a cell could not be considered."""
-    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
-    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def _clause(standing: Standing, outcome: Outcome, name: str, figure: Figure | None) -> str:
