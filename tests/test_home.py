@@ -75,7 +75,8 @@ def test_pages_of_every_recorded_run_say_what_the_command_says(path: Path, tmp_p
         names = ("--model", "--imgsz", "--batch", "--target", "--threads")
         options = [text for pair in zip(names, map(str, point), strict=True) for text in pair]
         asked = json.loads(CliRunner().invoke(cli.app, ["recommend", str(path), "--format", "json", *options]).output)
-        (first,) = (one for one in asked["choices"] if one["rank"] == 1)
+        first = asked["choices"][0]
+        assert first["rank"] == 1
         assert first["figures"]["loss"]["value"] <= 0.01
         said["command"].append(first["name"])
         section = site.partition(f'id="{decided[point].key}"')[2]
@@ -86,7 +87,7 @@ def test_pages_of_every_recorded_run_say_what_the_command_says(path: Path, tmp_p
     assert [answer for asked, answer in cards if html.unescape(asked) == question] == [
         name.partition(" (")[0] for name in said["command"]
     ]
-    assert bool(decided) == (run.fact("sweep") != "arm-emulated")
+    assert bool(decided) == (path.name != "coco128-320-arm-emulated"), "nothing was timed there"
 
 
 def test_a_place_where_nothing_was_timed_gets_no_answer() -> None:
