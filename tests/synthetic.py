@@ -90,6 +90,7 @@ class Fleet:
         own = {
             row["cell_id"]: row["latency_p50_ms"] / before["latency_p50_ms"]
             for row, before in zip(cells, self.source.cells, strict=True)
+            if before["latency_p50_ms"]
         }
         directory = folder / run_id
         store.write_table(directory, "cells", cells)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 from running import bench as command
 from synthetic import Fleet, Source
 
@@ -375,6 +377,17 @@ def test_show_fits_the_terminal_newest_first(history: Path) -> None:
             "history", "show", "--history", history, "--table", "metrics", "--metrics", "size_bytes", columns=130
         ).said
     )
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_show_speaks_chinese_and_stays_within_its_lines(history: Path, columns: int) -> None:
+    words = ("history", "show", "--history", history, "--table", "cells")
+    done = command(*words, "--lang", "zh", columns=columns)
+    assert done.code == 0, done.said
+    assert "已测量" in done.said
+    assert not re.search(r"\bmeasured\b", done.said)
+    assert [line for line in done.said.splitlines() if cell_len(line) > columns] == []
+    assert ": " not in done.said, "the colon of Chinese"
 
 
 def test_exports_hold_the_same_rows_in_every_form(history: Path, tmp_path: Path) -> None:

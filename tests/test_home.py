@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from bench.cli import app as cli
 from bench.decide.timings import own, timings
 from bench.places import MATRICES, REPORTS, ROOT
-from bench.report import highlights
+from bench.report import build, highlights
 from bench.site import evidence, home, pages
 from bench.site.home import Decided
 from bench.store import reading
@@ -23,6 +25,7 @@ from bench.words import locale
 from bench.words.locale import LANGUAGES, texts
 
 REFERENCE = ROOT / "results" / "reference"
+EVERY = sorted(path for path in REFERENCE.iterdir() if (path / "cells.parquet").is_file())
 RUNS = [REFERENCE / name for name in ("coco128-640-cpu", "coco128-320-arm-emulated")]
 
 browser = test_report.browser  # the fixture: one Chromium for the tests of this file
@@ -56,6 +59,35 @@ def test_home_command_and_report_recommend_the_same_and_lose_at_most_a_point(pla
         cells = [cell for cell in run.measured if cell.point == one.field.point]
         first = highlights.highlights(cells, one.field, own(run, timings(run.samples)), texts("report", "en"))[0]
         assert first.answer == best.name
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.name)
+def test_pages_of_every_recorded_run_say_what_the_command_says(path: Path, tmp_path: Path) -> None:
+    """As a reader has them: the headings of the home page, the first cards of the report, the choice of rank 1."""
+    run, t = reading.load(path), texts("report", "en")
+    decided = {one.field.point: one for one in home.decide([run]) if not one.field.several}
+    site = pages.render(evidence.load([path], MATRICES))["en/index.html"]
+    report = build(path, tmp_path / "report.html").read_text("utf-8")
+    cards = re.findall(r'<h4>(.*?)</h4>.*?<p class="answer">(.*?)</p>', report, re.DOTALL)
+    question = t("highlight.deploy", loss=highlights.TOLERANCE)
+    said: dict[str, list[str]] = {"command": [], "home": []}
+    for point in (one for one in run.points() if one in decided):
+        names = ("--model", "--imgsz", "--batch", "--target", "--threads")
+        options = [text for pair in zip(names, map(str, point), strict=True) for text in pair]
+        asked = json.loads(CliRunner().invoke(cli.app, ["recommend", str(path), "--format", "json", *options]).output)
+        first = asked["choices"][0]
+        assert first["rank"] == 1
+        assert first["figures"]["loss"]["value"] <= 0.01
+        said["command"].append(first["name"])
+        section = site.partition(f'id="{decided[point].key}"')[2]
+        said["home"].append(
+            re.sub(r"<[^>]+>", "", section.partition("<h2>")[2].partition("</h2>")[0]).split(maxsplit=1)[1]
+        )
+    assert said["home"] == said["command"]
+    assert [answer for asked, answer in cards if html.unescape(asked) == question] == [
+        name.partition(" (")[0] for name in said["command"]
+    ]
+    assert bool(decided) == (path.name != "coco128-320-arm-emulated"), "nothing was timed there"
 
 
 def test_a_place_where_nothing_was_timed_gets_no_answer() -> None:
@@ -107,7 +139,55 @@ def test_a_newcomer_sees_the_decision_without_scrolling_after_one_choice(
     assert watch.outside() == []
 
 
-PAGES = ("index", "guide", "general", "measurements", "recommend", "published", "method", "options/onnx")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of every recorded run."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name, text in pages.render(evidence.load(EVERY, MATRICES)).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_measured_place_is_two_choices_away_with_its_answer_command_and_chart_in_sight(
+    browser: Browser, whole: Path, language: str
+) -> None:
+    """Of one model and of several, and for those that nobody exports: there the command is the one to measure again."""
+    watch = Watch(browser, whole / language / "index.html")
+    page, words = watch.page, locale.load(REPORTS / "locale" / "site")[language]
+    page.set_viewport_size({"width": 1400, "height": 900})
+    place, model = page.get_by_label(words("home.target")), page.get_by_label(words("home.model"))
+    measured = place.locator("optgroup").first.locator("option").all_inner_texts()
+    assert len(measured) >= 3
+    unseen, looked_at = [], 0
+    for where in measured:
+        place.select_option(where)
+        for which in model.locator("option").all_inner_texts():
+            model.select_option(which)
+            shown = page.locator(".decision:visible")
+            expect(shown).to_have_count(1)
+            assert page.evaluate("window.scrollY") == 0
+            looked_at += 1
+            parts = (
+                ("h2", "dl.quick", ".chart", ".command >> nth=0")
+                if shown.locator("dl.quick div").count()
+                else ("h2", ".chart")
+            )
+            for part in parts:
+                box = shown.locator(part).first.bounding_box()
+                assert box is not None, part
+                if box["y"] + box["height"] > 900:
+                    unseen.append((where, which, part, round(box["y"] + box["height"])))
+    assert unseen == []
+    assert looked_at > len(measured)
+    assert watch.complaints == []
+    page.context.close()
+
+
+def pages_of(site: Path, language: str) -> list[Path]:
+    """Every page of a language, and the one that asks for it."""
+    return [site / "index.html", *sorted((site / language).rglob("*.html"))]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -117,13 +197,14 @@ def test_nothing_is_cut_off_and_no_text_lies_on_another(
 ) -> None:
     watch = Watch(browser, site / language / "index.html", width=width)
     found = {}
-    for name in PAGES:
-        watch.page.goto((site / language / f"{name}.html").as_uri())
-        found[name] = faults(watch.page)
+    for path in pages_of(site, language):
+        watch.page.goto(path.as_uri())
+        found[path] = faults(watch.page)
         watch.page.emulate_media(color_scheme="dark")
-        found[name] += overlaps(watch.page)
+        found[path] += overlaps(watch.page)
         watch.page.emulate_media(color_scheme="light")
-    assert found == {name: [] for name in PAGES}
+    assert len(found) > 20
+    assert {path: said for path, said in found.items() if said} == {}
     assert watch.complaints == []
     watch.page.context.close()
 
@@ -133,10 +214,11 @@ def test_nothing_is_cut_off_and_no_text_lies_on_another(
 def test_axe_finds_no_serious_fault(browser: Browser, site: Path, scheme: str, language: str) -> None:
     watch = Watch(browser, site / language / "index.html", scheme=scheme)
     found = {}
-    for name in PAGES:
-        watch.page.goto((site / language / f"{name}.html").as_uri())
-        found[name] = barriers(watch.page)
-    assert found == {name: [] for name in PAGES}
+    for path in pages_of(site, language):
+        watch.page.goto(path.as_uri())
+        found[path] = barriers(watch.page)
+    assert len(found) > 20
+    assert {path: said for path, said in found.items() if said} == {}
     watch.page.context.close()
 
 

@@ -38,6 +38,11 @@ def test_what_was_not_used_for_long_goes_and_the_rest_stays(cache: Path, capsys:
         main(["clean", "--cache", str(cache), "--dry-run"])
     assert ended.value.code == 0
     assert "4.0 MB would be freed" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["clean", "--cache", str(cache), "--dry-run", "--lang", "zh"])
+    told = capsys.readouterr().out
+    assert "100 天" in told
+    assert f"将在 {cache} 中释放 4.0 MB" in told
     assert len(left(cache)) == 4
     with pytest.raises(SystemExit):
         main(["clean", "--cache", str(cache), "--days", "50"])

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import test_report
 from legible import WIDTHS, barriers, faults, overlaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from playwright.sync_api import Browser, expect
 from report_fixture import write_images, write_run
 from test_report import Watch
@@ -32,6 +34,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That of the recorded run with most options: 46 measured cells of 17 options."""
     return build(RECORDED / "coco128-640-guide", tmp_path_factory.mktemp("large") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def chinese(small: Path) -> dict[str, Path]:
+    """The Chinese reports of both runs."""
+    runs = {"small": small.parent / "run", "large": RECORDED / "coco128-640-guide"}
+    return {name: build(run, small.parent / f"{name}.zh.html", language="zh") for name, run in runs.items()}
 
 
 # Marks
@@ -84,6 +93,19 @@ def test_a_segment_meets_a_box_that_it_enters_and_no_other() -> None:
     assert found.tolist() == [True, True, False, False]
 
 
+def test_words_at_the_end_of_a_line_go_where_nothing_crosses_them() -> None:
+    figure = Figure(figsize=(6, 4))
+    FigureCanvasAgg(figure)
+    for crossing, align in (([0.95, 0.95], "left"), ([0.5, 0.5], "right")):
+        axes = figure.add_subplot()
+        end = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        words = axes.annotate("a tenth below", (1, 0.5), xytext=(-2, -3), ha="right", va="top", **end)
+        upright = np.array([crossing, [0.0, 1.0]]).T
+        labels.place(axes, [labels.Named(0.5, 0.9, 3, "mark")], [upright], 9, words=[words])
+        assert words.get_ha() == align
+        axes.remove()
+
+
 # In a browser
 
 
@@ -108,6 +130,32 @@ def test_a_report_of_seventeen_options_is_no_longer_than_a_reader_scrolls(
     watch = Watch(browser, large, width=width)
     assert watch.page.locator("#comparison-table tbody tr").count() == 46
     assert faults(watch.page) == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_the_chinese_reports_are_as_legible(
+    browser: Browser, chinese: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    watch = Watch(browser, chinese[name], width=width, scheme=scheme)
+    assert faults(watch.page) == []
+    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert overlaps(watch.page) == []
+    assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_axe_finds_no_serious_fault_in_a_chinese_report(
+    browser: Browser, chinese: dict[str, Path], name: str, scheme: str
+) -> None:
+    watch = Watch(browser, chinese[name], scheme=scheme)
+    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert barriers(watch.page) == []
     watch.page.context.close()
 
 

@@ -130,7 +130,7 @@ def test_every_cell_of_an_older_run_is_of_its_one_model(folder: Path) -> None:
     (told,) = facts.value[(facts.scope == "run") & (facts.key == "model_sha256")]
     cells = read_table(folder, "cells")
     assert set(cells.model_sha256) == {told}
-    assert ("model", f"{cells.model[0]} ({told[:7]})") in reading.load(folder).subjects
+    assert ("model", (f"{cells.model[0]} ({told[:7]})",)) in reading.load(folder).subjects
 
 
 FACTS = {"cpu": "AMD EPYC", "system": "Linux-6.1-x86_64", "cpu_cores_logical": "64", "memory_bytes": "540123456789"}

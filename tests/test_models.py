@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,16 @@ from bench.decide import compare
 from bench.decide.deploy import candidates
 from bench.decide.deploy.front import front
 from bench.decide.deploy.recommend import Candidate, Figure, Standing, limits, recommend
-from bench.grid import request
+from bench.grid import matrix, request
 from bench.grid.models import named
-from bench.places import DEMO_CHECKPOINT
+from bench.places import DEMO_CHECKPOINT, MATRICES, REPORTS
 from bench.reasons import UsageError
-from bench.report import build, check
+from bench.report import build, check, marks
 from bench.report.recommendation import steps
-from bench.site import home
+from bench.site import evidence, home, pages
 from bench.stats.contrast import Contrasts, Mean
 from bench.store import baselines, reading
+from bench.words.locale import Language, load
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ STEPS = [f"{model}/openvino-int8{POINT}" for model in ("demo", "s")]
 def test_models_are_chosen_from_together_on_one_scale(folder: Path) -> None:
     data = reading.load(folder)
     (field,) = candidates.joint(data)
-    assert (field.model, field.imgsz, field.several, len(candidates.fields(data))) == ("demo, s", "320", True, 2)
+    assert (field.models, field.sizes, field.several, len(candidates.fields(data))) == (("demo", "s"), (320,), True, 2)
     assert field.yardstick == "PyTorch FP32 · s"
     found = {one.cell_id: one for one in field.candidates}
     best, other = (found[f"{model}/pytorch-fp32{POINT}"] for model in ("s", "demo"))
@@ -240,17 +242,41 @@ def test_command_report_and_home_give_one_front(folder: Path, tmp_path: Path) ->
     assert any("PyTorch FP32 · s" in caveat for caveat in told["caveats"])
     data = reading.load(folder)
     decided = home.decide([data])
-    assert [one.field.model for one in decided] == ["demo, s", "demo", "s"]
+    assert [one.field.models for one in decided] == [("demo", "s"), ("demo",), ("s",)]
     assert [one.cell_id for one in steps(decided[0].field, decided[0].found)] == STEPS
     assert len({one.key for one in decided}) == 3
     page = build(folder, tmp_path / "report.html").read_text(encoding="utf-8")
     table = page.partition('<table class="steps stack">')[2].partition("</table>")[0]
-    names = [row.partition("</th>")[0] for row in table.split('<th scope="row">')[1:]]
+    names = [re.sub("<.*?>", "", row.partition("</th>")[0]) for row in table.split('<th scope="row">')[1:]]
     assert names == ["OpenVINO INT8 · demo", "OpenVINO INT8 · s"]
     assert "model demo (0000000), s (fffffff)" in page
     one = ask(folder, "--model", "s")
     assert (one["scope"]["model"], one["scope"]["imgsz"], one["front"]) == ("s", 320, [])
     assert ask(folder, "--max-map-loss", "0.001")["front"] != STEPS
+
+
+@pytest.mark.parametrize(("language", "apart"), [("en", ", "), ("zh", "、")])
+def test_names_of_several_models_stand_apart_as_their_language_has_it(
+    folder: Path, tmp_path: Path, language: Language, apart: str
+) -> None:
+    told = f"demo (0000000){apart}s (fffffff)"
+    assert told in bench("show", folder, "--lang", language).said
+    page = build(folder, tmp_path / "report.html", language=language).read_text(encoding="utf-8")
+    assert told in page
+    assert f"<h3>demo{apart}s" in page
+    (decided,) = (one for one in home.decide([reading.load(folder)]) if one.field.several)
+    site, words = (load(REPORTS / "locale" / name)[language] for name in ("site", "recommend"))
+    assert home.answer(decided, matrix.load(), site, words).model.startswith(f"demo{apart}s")
+
+
+def test_the_steps_carry_the_marks_that_their_options_have_in_the_figures(folder: Path, tmp_path: Path) -> None:
+    mark = marks.marks(["pytorch", "openvino"])["openvino"]
+    written = build(folder, tmp_path / "report.html").read_text(encoding="utf-8")
+    for page in (written, pages.render(evidence.load([folder], MATRICES))["zh/index.html"]):
+        table = page.partition('<table class="steps stack">')[2].partition("</table>")[0]
+        assert table.count("<tr><th") - 1 == table.count('<svg class="mark') == len(STEPS)
+        assert table.count(f'<svg class="mark f-c{mark.colour} s-c{mark.colour}"') == len(STEPS)
+        assert table.count(f'<use href="#mark-{mark.shape}"/>') == len(STEPS)
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "For the time you can spend"), ("zh", "按可用的时间")])

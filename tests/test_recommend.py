@@ -313,6 +313,26 @@ def test_the_command_answers_scripts_by_its_exit_code(folder: Path) -> None:
     assert isinstance(ask(str(folder), "--target", "cuda").exception, UsageError)
 
 
+@pytest.mark.parametrize(
+    ("option", "figure", "end"),
+    [("--max-latency-ms", "latency", "high"), ("--min-fps", "throughput", "low"), ("--max-memory", "memory", "high")],
+)
+def test_limits_are_set_in_the_units_people_think_in(folder: Path, option: str, figure: str, end: str) -> None:
+    """A limit between two candidates' worse ends lets through those on its good side, and no other."""
+    given = [str(folder), "--max-map-loss", "1", "--format", "json"]
+    known = {
+        one["cell_id"]: one["figures"][figure][end]
+        for one in json.loads(ask(*given).output)["choices"]
+        if one["figures"][figure] and one["figures"][figure][end] is not None
+    }
+    ends = sorted(set(known.values()))
+    limit = round((ends[2] + ends[3]) / 2, 2)
+    good = {cell for cell, value in known.items() if (value < limit) == (end == "high")}
+    answer = json.loads(ask(*given, option, str(limit)).output)
+    assert {one["cell_id"] for one in answer["choices"] if one["rank"]} == good
+    assert 0 < len(good) < len(known)
+
+
 def test_the_command_speaks_chinese_and_shows_names_as_text(tmp_path: Path) -> None:
     hostile = write_run(tmp_path / "run", hostile=True)
     shown = ask(str(hostile), "--lang", "zh", "--max-size", "6")
@@ -373,6 +393,8 @@ SETTINGS: tuple[dict[str, float | bool], ...] = (
     {"time": 0.35, "packages": 200},
     {"memory": 190, "in_guide": True},
     {"loss": 0.0123, "time": 1},
+    {"latency": 20},
+    {"throughput": 60.5, "loss": 0.05},
 )
 
 
@@ -445,6 +467,13 @@ def test_panel_shows_hostile_text_as_text(browser: Any, tmp_path: Path) -> None:
     assert watch.page.evaluate("window.hacked") is None
     assert watch.page.locator("#recommend img").count() == 0
     assert watch.complaints == []
+
+
+def test_what_could_not_be_considered_is_told_in_the_panel_s_language(folder: Path) -> None:
+    for language, status in (("en", "failed: "), ("zh", "失败：")):
+        data = json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", built(folder, language), re.DOTALL)[0])
+        told = [one["why"] for field in data["fields"] for one in field["passed"]]
+        assert any(why.startswith(status) for why in told), told
 
 
 def test_the_panel_is_the_same_each_time_and_absent_without_a_timed_cell(folder: Path, tmp_path: Path) -> None:

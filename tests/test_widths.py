@@ -34,9 +34,10 @@ def test_what_a_run_says_fits_and_no_figure_is_broken(command: str, width: int, 
     assert "\x1b" not in done.said
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_sweep_s_cells_are_listed_whole(width: int) -> None:
-    done = bench("list", "--sweep", "guide", columns=width)
+def test_a_sweep_s_cells_are_listed_whole(width: int, language: str) -> None:
+    done = bench("list", "--sweep", "guide", "--lang", language, columns=width)
     assert done.code == 0, done.said
     assert [line for line in done.said.splitlines() if cell_len(line) > width] == []
     cells = {line.split()[0] for line in done.said.splitlines() if line.strip()}

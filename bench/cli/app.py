@@ -206,6 +206,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
         console,
         name=lambda cell: cell.id,
         left_out=lambda titles: t("left_out", columns=t("separator").join(titles)),
+        colon=t("colon"),
     )
     if not all(cell.option.in_guide for cell in grid.cells):
         console.print(Text(f"{MARK} {t('outside')}", style="dim"))
@@ -236,6 +237,7 @@ def clean(
     request: Request,
     days: Annotated[float, typer.Option(min=1, help="what was used within as many days is kept")] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
+    lang: Lang = "auto",
 ) -> None:
     """Delete what the cache has not used lately.
 
@@ -243,14 +245,15 @@ def clean(
     """
     from bench.environments import unused
 
-    console, freed = Console(), 0
+    console, freed, t = Console(), 0, words(lang)
     for entry in unused.unused(request.cache, days):
         gone = dry_run or unused.remove(entry)
         freed += entry.bytes if gone else 0
-        state = f"{entry.bytes / 1e6:8.1f} MB" if gone else "in use     "
-        console.print(escape(f"{state}  {entry.idle_days:4.0f} days  {entry.name}"), highlight=False, soft_wrap=True)
-    verb = "would be freed" if dry_run else "freed"
-    console.print(escape(f"{freed / 1e6:.1f} MB {verb} in {request.cache}"), highlight=False, soft_wrap=True)
+        state = f"{entry.bytes / 1e6:8.1f} MB" if gone else t("clean.used")
+        line = t("clean.entry", state=state, days=f"{entry.idle_days:4.0f}", name=entry.name)
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    told = t("clean.would" if dry_run else "clean.freed", size=f"{freed / 1e6:.1f}", folder=request.cache)
+    console.print(escape(told), highlight=False, soft_wrap=True)
 
 
 @app.command()

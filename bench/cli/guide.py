@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench.cli.options import FAILED, Lang, Run, Runs, find, find_all, language, short, takes
+from bench.cli.options import FAILED, Lang, Run, Runs, find, find_all, language, short, takes, words
 from bench.grid.request import Request
 
 SITE = Path("reports", "site")
@@ -163,6 +163,7 @@ def site_command(
     history: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder of a history, whose trends and nights get pages too")
     ] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Write the comparison site.
 
@@ -172,7 +173,7 @@ def site_command(
     from bench import site
 
     page = site.build(find_all(runs, request), out, guide=document, matrices=request.matrices, history=history)
-    Console().print(f"Site     {escape(short(page))}", highlight=False, soft_wrap=True)
+    Console().print(escape(words(lang)("site", path=short(page))), highlight=False, soft_wrap=True)
 
 
 @app.command("probe")

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
@@ -212,7 +212,7 @@ def _draw_scatter(
     if error:
         axes.axvspan(1 / (1 + error), 1 + error, facecolor=(*matplotlib.colors.to_rgb(svg.MUTED), 0.12), linewidth=0)
     reference = next((cell for cell in cells if cell.is_reference), None)
-    edge, words = axes.get_xlim(), list[Text]()
+    edge, words = axes.get_xlim(), list[Annotation]()
     lines = [np.array([(1.0, axes.get_ylim()[0]), (1.0, axes.get_ylim()[1])])]
     if steps is None and reference is not None and reference.map50_95 is not None:
         floor = reference.map50_95 - TOLERANCE

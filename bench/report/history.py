@@ -38,6 +38,7 @@ def print_rows(table: Shown, rows: Sequence[Row], console: Console, t: Locale) -
         console,
         name=lambda row: f"{_day(row)} {_text(row, 'run_id')}",
         left_out=lambda titles: t("left_out", columns=t("separator").join(titles)),
+        colon=t("colon"),
     )
     for key, name in sorted({(str(row["machine"]), str(row["machine_name"])) for row in rows}):
         console.print(Text(f"{key}{t('colon')}{clean(name)}", style="dim"))
@@ -110,6 +111,11 @@ def _text(row: Row, name: str) -> str:
     return clean(str(row[name])) if row[name] is not None else MISSING
 
 
+def _status(row: Row, t: Locale) -> str:
+    """A status in words; one of a later version as it is stored."""
+    return t.strings.get(f"status.{row['status']}", _text(row, "status"))
+
+
 def _day(row: Row) -> str:
     started: datetime | None = row["started"]
     return MISSING if started is None else f"{started:%Y-%m-%d %H:%M}"
@@ -141,7 +147,7 @@ def _columns(t: Locale) -> Mapping[Shown, Sequence[Column[Row]]]:
             begun,
             left("machine", "machine", 2),
             left("cell", "cell_id"),
-            left("status", "status"),
+            column("status", lambda row: _status(row, t), right=False),
             column("map", lambda row: number(row["map50_95"], 4)),
             column("p50", lambda row: number(row["latency_p50_ms"], 2), 3),
             column("ratio", lambda row: number(row["latency_ratio"], 2)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 
 from bench.report import svg
@@ -64,26 +64,41 @@ def crossed(segments: _Floats, box: _Floats) -> NDArray[np.bool_]:
 
 
 def place(
-    axes: Axes, points: Sequence[Named], lines: Sequence[_Floats], font: float, *, words: Sequence[Text] = ()
+    axes: Axes, points: Sequence[Named], lines: Sequence[_Floats], font: float, *, words: Sequence[Annotation] = ()
 ) -> None:
     """Write each name at the first free place around its mark: sixteen directions, the nearest places first.
 
-    `lines` are the drawn ones in data coordinates, each as rows of points; `words` is text that is there already.  A
-    name that ends up away from its mark gets a line to it, which no other name crosses.  One that finds no free place
-    is left out: it stands with the mark's figures where a pointer rests on it, and in the table.
+    `lines` are the drawn ones in data coordinates, each as rows of points.  `words` stand at the right end of the line
+    that they are about, and move to its left end where nothing crosses them there and something does here.  A name that
+    ends up away from its mark gets a line to it, which no other name crosses.  One that finds no free place is left
+    out: it stands with the mark's figures where a pointer rests on it, and in the table.
     """
     axes.figure.canvas.draw()
     renderer: RendererBase = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has one
     frame = np.asarray(axes.get_window_extent(renderer).extents)
     centres = axes.transData.transform([(point.x, point.y) for point in points])
     marks = [np.concatenate([at - one.radius, at + one.radius]) for at, one in zip(centres, points, strict=True)]
-    taken = _Taken(marks, [np.asarray(text.get_window_extent(renderer).extents) for text in words])
+    taken = _Taken(marks, [])
     for line in lines:
         corners = axes.transData.transform(line)
         taken.segments += list(np.stack([corners[:-1], corners[1:]], axis=1))
+    for text in words:
+        taken.words.append(_settled(text, renderer, taken))
     for at, point in zip(centres, points, strict=True):
         if point.name:
             _write(axes, renderer, point, at, font, taken, frame)
+
+
+def _settled(text: Annotation, renderer: RendererBase, taken: _Taken) -> _Floats:
+    """The box of words at the end of a line where they cross nothing, else at its right end."""
+    right, away = text.xy, text.get_position()[0]
+    for end, align, offset in ((0.0, "left", -away), (right[0], "right", away)):
+        if taken.leaves(np.asarray(Text.get_window_extent(text, renderer).extents)):
+            break
+        text.xy = (end, right[1])
+        text.set_ha(align)
+        text.set_x(offset)
+    return np.asarray(Text.get_window_extent(text, renderer).extents)
 
 
 def _write(

@@ -121,7 +121,7 @@ def render(
         shapes=marks.symbols(),
         counts=tables.overview(data),
         machine=_machine(data, t),
-        subject=t("separator").join(t(f"lead.{what}", name=name) for what, name in data.subjects),
+        subject=_subject(data, t),
         overall=_overall(data, look, errors, t),
         sections=_sections(data, look, errors, t),
         comparison=tables.comparison(data, errors, t, told),
@@ -145,6 +145,12 @@ def render(
         durations=durations.steps(data),
         slowest=durations.slowest(data),
     )
+
+
+def _subject(data: Run, t: Locale) -> str:
+    """What a run is of: `model n (1a2b3c4), data coco8`."""
+    join = t("separator").join
+    return join(t(f"lead.{what}", name=join(names)) for what, names in data.subjects)
 
 
 def point_title(point: Point, t: Locale) -> str:
@@ -252,7 +258,8 @@ def _overall(data: Run, look: Mapping[str, Mark], errors: Own, t: Locale) -> tup
         told = recommend(field.candidates, limits(), field.pairs)
         _, _, batch, target, threads = field.point
         many = t.count("count.thread", threads)
-        title = t("point.title", model=field.model, imgsz=field.imgsz, batch=batch, target=target, threads=many)
+        models, sizes = (t("separator").join(map(str, every)) for every in (field.models, field.sizes))
+        title = t("point.title", model=models, imgsz=sizes, batch=batch, target=target, threads=many)
         front = [one.cell_id for one in steps(field, told)]
         drawing = figures.scatter(field.cells, run.label(field.cells), look, f"o{index}", errors, t, front=front)
         found.append(Overall(title, answer(field, told, locale), step_table(field, told, locale), drawing))

@@ -124,13 +124,20 @@ def caveats(field: Field, locale: Locale) -> tuple[str, ...]:
     """What the ranking holds for, and what it cannot know."""
     _, _, batch, target, threads = field.point
     gaps = {
-        "model": field.model, "imgsz": field.imgsz, "batch": batch, "target": target, "threads": threads,
+        "model": _list(locale, field.models), "imgsz": _list(locale, map(str, field.sizes)),
+        "batch": batch, "target": target, "threads": locale.count("threads", threads),
         "machine": field.machine or MISSING, "images": field.images, "yardstick": field.yardstick,
     }  # fmt: skip
     error = field.reference_error
     left_out = {"reference": error is None, "yardstick": not field.several}
     told = [key for key in CAVEATS if not left_out.get(key)]
     return tuple(locale(f"caveat.{key}", error=number(100 * (error or 0), 1), **gaps) for key in told)
+
+
+def why_passed(one: Passed, locale: Locale) -> str:
+    """Why a cell could not be considered."""
+    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
+    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def names_of(field: Field, locale: Locale) -> dict[str, str]:
@@ -173,10 +180,14 @@ def step_rule(locale: Locale) -> str:
 
 @dataclass(frozen=True)
 class StepTable:
-    """The front for a page: a heading, titles of columns, a line of texts per step, and notes on them."""
+    """The front for a page: a heading, titles of columns, a line of texts per step, and notes on them.
+
+    `options` has the id of each line's option.
+    """
 
     heading: str
     titles: tuple[str, ...]
+    options: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
 
@@ -188,7 +199,8 @@ def step_table(field: Field, found: Recommendation, locale: Locale) -> StepTable
         return None
     lines = tuple(tuple(column.text(one) for column in columns) for one in climbed)
     notes = (step_rule(locale), locale("caveat.yardstick", yardstick=field.yardstick))
-    return StepTable(locale("front.heading"), tuple(column.title for column in columns), lines, notes)
+    titles, options = tuple(column.title for column in columns), tuple(one.option for one in climbed)
+    return StepTable(locale("front.heading"), titles, options, lines, notes)
 
 
 def _per_second(one: Candidate) -> str:
@@ -212,6 +224,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console,
             name=lambda one: names[one.cell_id],
             left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
+            colon=locale("colon"),
         )
         print_folded(step_rule(locale), console, style="dim")
     meets = found.of(Standing.MEETS)
@@ -223,6 +236,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
             console,
             name=lambda choice: f"{choice.rank} {names[choice.candidate.cell_id]}",
             left_out=lambda columns: locale("panel.left_out", columns=_list(locale, columns)),
+            colon=locale("colon"),
             named=2,
         )
     for standing in Standing:
@@ -236,7 +250,7 @@ def print_recommendation(field: Field, found: Recommendation, locale: Locale, co
     if field.passed:
         console.print(Line(f"\n{locale('standing.passed')}", style="bold"))
     for one in field.passed:
-        print_folded(f"  {one.name}{locale('colon')}{_passed(one, locale)}", console)
+        print_folded(f"  {one.name}{locale('colon')}{why_passed(one, locale)}", console)
     console.print(Line(f"\n{locale('panel.caveats')}", style="bold"))
     for sentence in caveats(field, locale):
         print_folded(f"  {sentence}", console)
@@ -246,8 +260,7 @@ def as_json(run_id: str, field: Field, found: Recommendation, locale: Locale) ->
     """The same as JSON: figures as numbers with the ends of their intervals, and the words."""
     names = names_of(field, locale)
     _, _, batch, target, threads = field.point
-    models, sizes = (list(dict.fromkeys(point[place] for point in field.points)) for place in (0, 1))
-    model, imgsz = (many if field.several else many[0] for many in (models, sizes))
+    model, imgsz = (many if field.several else many[0] for many in (field.models, field.sizes))
     value: dict[str, Any] = {
         "run_id": run_id,
         "machine": field.machine,
@@ -300,12 +313,6 @@ def _choice(choice: Choice, found: Recommendation, locale: Locale, names: Mappin
         "why": reasons(choice, found, locale, names),
         "reproduce": candidate.reproduce,
     }
-
-
-def _passed(one: Passed, locale: Locale) -> str:
-    """Why a cell could not be considered."""
-    status, say = texts("terminal", locale.language)(f"status.{one.status}"), messages(locale.language)
-    return f"{status}{locale('colon')}{say(' '.join(one.reason.split()))}"
 
 
 def _clause(standing: Standing, outcome: Outcome, name: str, figure: Figure | None) -> str:

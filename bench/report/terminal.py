@@ -34,8 +34,9 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     counts = tables.overview(run)
     parts = t("separator").join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
     console.print(Text(t("run", run=run.run_id, counts=parts)))
-    if model := run.named("model"):
-        console.print(Text(t("of", model=model, data=run.named("data") or MISSING), style="dim"))
+    if run.named("model"):
+        model, data = (t("separator").join(run.named(what)) or MISSING for what in ("model", "data"))
+        console.print(Text(t("of", model=model, data=data), style="dim"))
     errors = own(run, timings(run.samples))
     if run.measured:
         print_fitted(
@@ -44,6 +45,7 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
             console,
             name=lambda cell: run.labels[cell.cell_id],
             left_out=lambda columns: t("left_out", columns=t("separator").join(columns)),
+            colon=t("colon"),
             named=2,
         )
     for name, error in tables.references(run, errors):

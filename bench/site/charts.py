@@ -1,77 +1,105 @@
 """Small charts of a series over time, drawn as SVG that takes its colours from the page.
 
 A history has thousands of them, each a line, the levels it had and the steps between these; what is drawn for the
-report goes through matplotlib, which takes a hundred times as long.
+report goes through matplotlib, which takes a hundred times as long.  The drawing is stretched to its place while its
+strokes keep their width, and its words stand beside it, so that both are legible on a phone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from bench.words.numbers import MISSING
+_TO = " \N{EN DASH} "
 
-WIDTH, HEIGHT = 640, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 20, 20
-"""Room around the line, in the chart's own units."""
+WIDTH, HEIGHT = 1000, 100
+"""The drawing's own units; on a page it is as wide as there is room, and of a height that the style sheet gives."""
+COLUMNS = 60
+"""Columns that say their figures under a pointer, and the most runs that have a dot each: in longer lines single ones
+are not told apart."""
+
+LEAST = 0.1
+"""The least that the upright axis spans, as a share of the greatest value."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A step in a chart: the place that it begins at, the address of its night, and what it says."""
+
+    at: int
+    address: str
+    told: str
 
 
 def chart(
-    days: NDArray[np.float64],
+    moments: NDArray[np.float64],
     values: NDArray[np.float64],
-    steps: Sequence[tuple[int, str]],
+    days: Sequence[str],
+    steps: Sequence[Mark],
     said: Callable[[float], str],
-    ends: tuple[str, str],
-    description: str,
 ) -> Markup:
-    """A series as a line, in order of time, with its levels and steps.
+    """A series as a line, in order of time, with its levels and steps, and the ends of both axes.
 
-    `days` are times in days, `values` those of the series, both (n,), n at least 1; `steps` has for each step the place
-    that it begins at and the address of its night.  `said` writes a value; `ends` are the first and the last day.
+    `moments` are times in days, `values` those of the series, both (n,), n at least 1; `days` names the day of each.
+    `said` writes a value.
     """
-    x, y = _across(days), _up(values)
+    low, high = _range(values)
+    x, y = _share(moments, moments.min(), moments.max()) * WIDTH, HEIGHT - _share(values, low, high) * HEIGHT
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    parts = [_text(_LEFT, 12, said(float(values.max()))), _text(_LEFT, HEIGHT - 6, said(float(values.min())))]
-    parts += [_text(WIDTH / 2, HEIGHT - 6, f" {MISSING} ".join(dict.fromkeys(ends)), "middle")]
-    edges = [0, *(at for at, _ in steps), len(values)]
-    for start, end in pairwise(edges):
-        level = y[start:end].mean()
-        parts.append(_line(x[start], level, x[end - 1], level, "s-grid", 4))
-    parts.append(f'<polyline points="{points}" class="s-ink" fill="none" stroke-width="1.2"/>')
-    if len(values) < 60:  # in a longer line single runs are not told apart
-        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="1.8" class="f-ink"/>' for a, b in zip(x, y, strict=True)]
-    for at, address in steps:
-        mark = _line(x[at], _TOP - 4, x[at], HEIGHT - _BOTTOM + 4, "s-c3", 2)
-        mark += f'<circle cx="{x[at]:.1f}" cy="{_TOP - 6}" r="5" class="f-c3"/>'
-        parts.append(f'<a href="{escape(address)}">{mark}</a>')
-    head = f'<svg class="figure trend" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
-    return Markup(head + "".join(parts) + "</svg>")  # noqa: S704 - numbers, and what is escaped above
+    edges = [0, *(step.at for step in steps), len(values)]
+    parts = [
+        f'<path d="M{x[start]:.1f} {y[start:end].mean():.1f}H{x[end - 1]:.1f}" class="level"/>'
+        for start, end in pairwise(edges)
+    ]
+    parts += [f'<path d="M{x[step.at]:.1f} 0V{HEIGHT}" class="rule"/>' for step in steps]
+    parts.append(f'<polyline points="{points}" class="line"/>')
+    parts += [_column(x, y, values, days, some, said) for some in np.array_split(range(len(x)), min(len(x), COLUMNS))]
+    parts += [
+        f'<a href="{escape(step.address)}" aria-label="{escape(step.told)}"><title>{escape(step.told)}</title>'
+        f'<path d="M{x[step.at]:.1f} 0h0" class="step"/></a>'
+        for step in steps
+    ]
+    drawing = (
+        f'<svg class="figure" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">{"".join(parts)}</svg>'
+        f'<span class="high">{escape(said(high))}</span><span class="low">{escape(said(low))}</span>'
+        f'<span class="from">{escape(days[0])}</span><span class="to">{escape(days[-1])}</span>'
+    )
+    return Markup(f'<div class="plot">{drawing}</div>')  # noqa: S704 - numbers, and what is escaped above
 
 
-def _across(days: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _LEFT + _share(days) * (WIDTH - _LEFT - _RIGHT)
-
-
-def _up(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A series that never varies lies in the middle."""
-    return HEIGHT - _BOTTOM - _share(values) * (HEIGHT - _TOP - _BOTTOM)
-
-
-def _share(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    return np.full(len(values), 0.5) if high == low else (values - low) / (high - low)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str, width: float) -> str:
+def _column(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    values: NDArray[np.float64],
+    days: Sequence[str],
+    some: NDArray[np.int_],
+    said: Callable[[float], str],
+) -> str:
+    """Neighbouring runs, whose figures are told wherever one points at in their part of the drawing."""
+    first, last = int(some[0]), int(some[-1])
+    left = 0.0 if first == 0 else (x[first - 1] + x[first]) / 2
+    right = float(WIDTH) if last == len(x) - 1 else (x[last] + x[last + 1]) / 2
+    when = _TO.join(dict.fromkeys((days[first], days[last])))
+    ends = dict.fromkeys(said(float(end)) for end in (values[some].min(), values[some].max()))
+    dot = f'<path d="M{x[first]:.1f} {y[first]:.1f}h0" class="dot"/>' if len(x) <= COLUMNS else ""
     return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}" stroke-width="{width}" '
-        'stroke-linecap="round"/>'
+        f"<g><title>{escape(when)}: {escape(_TO.join(ends))}</title>"
+        f'<rect x="{left:.1f}" y="0" width="{right - left:.1f}" height="{HEIGHT}"/>{dot}</g>'
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" font-size="11" class="f-muted" text-anchor="{anchor}">{escape(text)}</text>'
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of the upright axis: noise of a hundredth must not look like a change of everything."""
+    low, high = float(values.min()), float(values.max())
+    room = max(0.0, LEAST * max(abs(low), abs(high)) - (high - low)) / 2
+    return low - room, high + room
+
+
+def _share(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Where each lies between two ends; in the middle where these are the same."""
+    return np.full(len(values), 0.5) if high == low else (values - low) / (high - low)

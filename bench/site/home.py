@@ -20,7 +20,7 @@ from bench.report import figures, recommendation
 from bench.report.marks import Mark, marks
 from bench.report.recommendation import StepTable, names_of, reasons, shown, step_table, steps
 from bench.store import reading
-from bench.store.reading import Run
+from bench.store.reading import Run, StoredCell
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING, interval, number, precision_name, significant, times
 
@@ -110,24 +110,30 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
     """A place in the words of a language: `locale` has those of the site, `words` those of a recommendation."""
     field, found = decided.field, decided.found
     model, imgsz, batch, target, threads = field.point
-    names = names_of(field, words)
+    names, cells = names_of(field, words), {cell.cell_id: cell for cell in field.cells}
     meets = () if field.several else found.of(Standing.MEETS)
     best = meets[0].candidate if meets else None
     named = matrix.targets.get(target)
+    models, sizes = (words("separator").join(map(str, every)) for every in (field.models, field.sizes))
     name = target if named is None else (named.name_zh if locale.language == "zh" else "") or named.name
     return Answer(
         key=decided.key,
-        place=locale("home.place", target=name, machine=field.machine or MISSING, threads=threads),
-        model=locale("home.model_size", model=field.model, imgsz=field.imgsz, batch=batch),
+        place=locale(
+            "home.place",
+            target=name,
+            machine=field.machine or MISSING,
+            threads=locale.count("home.threads", threads),
+        ),
+        model=locale("home.model_size", model=models, imgsz=sizes, batch=batch),
         best=None if best is None else names[best.cell_id],
         steps=step_table(field, found, words),
         summary=recommendation.answer(field, found, words),
-        facts=() if best is None else _facts(best, locale),
+        facts=() if best is None else _facts(best, cells[best.cell_id], locale),
         export="" if best is None else export_command(matrix, best, model, imgsz),
         again="" if best is None else best.reproduce,
         drawing=decided.drawing,
         yardstick=field.yardstick or figures.USUAL,
-        lines=tuple(_line(one, found, words, names, matrix) for one in found.choices),
+        lines=tuple(_line(one, cells[one.candidate.cell_id], found, words, names, matrix) for one in found.choices),
         run_id=decided.run.run_id,
     )
 
@@ -163,21 +169,24 @@ def export_command(matrix: Matrix, candidate: Candidate, model: str, imgsz: int)
     )
 
 
-def _facts(best: Candidate, locale: Locale) -> tuple[tuple[str, str, str], ...]:
+def _facts(best: Candidate, cell: StoredCell, locale: Locale) -> tuple[tuple[str, str, str], ...]:
     """Figures of the answer: what each is, its value, and its interval."""
-    time, loss = best.time, best.figures["loss"]
-    speed = interval(*_inverted(time), 2)
+    loss = best.figures["loss"]
+    known = best.time.low is not None and not cell.is_own_reference
+    speed = interval(cell.latency_ratio_low, cell.latency_ratio_high, 2) if known else ""
     return (
-        (locale("home.per_image"), *_split(shown("latency", best.figures["latency"]))),
+        (locale("home.time"), *_split(shown("latency", best.figures["latency"]))),
         (locale("home.per_second"), *_split(shown("throughput", best.figures["throughput"]))),
-        (locale("home.speed"), times(1 / time.value), speed),
+        (locale("home.speed"), _speed(cell), speed),
         (locale("home.delta"), *_delta(loss)),
         (locale("home.size"), shown("size", best.figures["size"]), ""),
         (locale("home.memory"), *_split(shown("memory", best.figures["memory"]))),
     )
 
 
-def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[str, str], matrix: Matrix) -> Line:
+def _line(
+    choice: Choice, cell: StoredCell, found: Recommendation, words: Locale, names: Mapping[str, str], matrix: Matrix
+) -> Line:
     one = choice.candidate
     option = matrix.options.get(one.option)
     precision = None if option is None else option.precisions.get(one.precision)
@@ -185,7 +194,7 @@ def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[s
     values = (
         shown("latency", one.figures["latency"]).partition("\N{NO-BREAK SPACE}")[0],
         _split(shown("throughput", one.figures["throughput"]))[0],
-        times(1 / one.time.value),
+        _speed(cell),
         shown("map", one.figures["map"]).partition(" ")[0],
         " ".join(_delta(one.figures["loss"])).strip(),
         shown("size", one.figures["size"]),
@@ -195,6 +204,11 @@ def _line(choice: Choice, found: Recommendation, words: Locale, names: Mapping[s
     return Line(names[one.cell_id], one.option, meaning, choice.standing.value, choice.rank, values, why)
 
 
+def _speed(cell: StoredCell) -> str:
+    """Of the cell, as the report has it: what comes of a rounded time may have another last figure."""
+    return times(1.0 if cell.is_own_reference else cell.latency_ratio)
+
+
 def _delta(loss: Figure | None) -> tuple[str, str]:
     """The change of mAP50-95, which is the loss the other way round, and its interval."""
     if loss is None:
@@ -202,13 +216,6 @@ def _delta(loss: Figure | None) -> tuple[str, str]:
     exact = loss.low == loss.high
     low, high = (None if end is None else -end for end in (loss.high, loss.low))
     return number(-loss.value, 4, sign=True), "" if exact else interval(low, high, 4, sign=True)
-
-
-def _inverted(time: Figure) -> tuple[float | None, float | None]:
-    """Ends of the speed that a time is the inverse of; none where the time is exact, as PyTorch's own is."""
-    if not time.low or not time.high or time.low == time.high:
-        return None, None
-    return 1 / time.high, 1 / time.low
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -243,7 +250,7 @@ def _drawing(run: Run, field: Field, found: Recommendation, look: Mapping[str, M
 
 def key_of(run: Run, field: Field) -> str:
     """A place's name in addresses and ids."""
-    return _key(run.run_id, field.model, field.imgsz, *map(str, field.point[2:]))
+    return _key(run.run_id, *field.models, *map(str, field.sizes), *map(str, field.point[2:]))
 
 
 def _key(*parts: str) -> str:

@@ -20,14 +20,14 @@ from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding,
 from bench.history import drift
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
-from bench.report import marks
+from bench.report import marks, outcomes
 from bench.report.page import vendored
 from bench.report.recommendation import words
 from bench.site import evidence as sources
 from bench.site import home, measurements, panel, wording
 from bench.site.evidence import Evidence
 from bench.site.home import Decided
-from bench.site.trends import Trends, night_path, trend_path, versions_of
+from bench.site.trends import NEWEST, UNFOLDED, Trends, night_path, trend_path, versions_of
 from bench.words import locale as locales
 from bench.words.locale import LANGUAGES, Language, Locale
 from bench.words.numbers import clean
@@ -185,7 +185,7 @@ def _language(
 
 def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
     """What the templates of one language call."""
-    facts = evidence.facts
+    facts, terminal = evidence.facts, locales.texts("terminal", t.language)
 
     def option_name(option: str) -> str:
         return facts.options[option]
@@ -219,6 +219,10 @@ def _helpers(evidence: Evidence, t: Locale) -> dict[str, Any]:
         "trend_path": trend_path,
         "night_path": night_path,
         "versions_of": versions_of,
+        "status_name": lambda status: terminal(f"status.{status}"),
+        "explained": lambda code: outcomes.explanation(code, terminal),
+        "NEWEST": NEWEST,
+        "UNFOLDED": UNFOLDED,
         "look": marks.marks(cell.option for run in evidence.runs for cell in run.cells),
         "shapes": marks.symbols(),
         "evidence": evidence,

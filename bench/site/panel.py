@@ -15,7 +15,7 @@ from markupsafe import Markup
 from bench.decide.deploy.candidates import Field
 from bench.decide.deploy.recommend import FRONT, NEAR, QUANTITIES, Candidate
 from bench.places import REPORTS
-from bench.report.recommendation import caveats, names_of, shown, times, words
+from bench.report.recommendation import caveats, names_of, shown, times, why_passed, words
 from bench.site.home import key_of
 from bench.stats.contrast import Contrasts, ratio
 from bench.store.reading import Run
@@ -94,14 +94,15 @@ def _field(run: Run, field: Field, locale: Locale, called: str, *, several: bool
     model, imgsz, batch, target, threads = field.point
     arguments = {"target": target, "model": model, "imgsz": imgsz, "batch": batch, "threads": threads}
     options = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
-    place = locale("panel.place", machine=field.machine or MISSING, **{**arguments, "model": called})
+    told = {**arguments, "model": called, "threads": locale.count("threads", threads)}
+    place = locale("panel.place", machine=field.machine or MISSING, **told)
     parts = [place, run.run_id if several else ""]
     return {
         "key": key_of(run, field),
         "label": " ".join(part for part in parts if part),
         "command": shlex.join(["python", "-m", "bench", "recommend", run.run_id, *options]),
         "candidates": [_candidate(one, names[one.cell_id], field) for one in field.candidates],
-        "passed": [{"name": one.name, "status": one.status, "reason": one.reason} for one in field.passed],
+        "passed": [{"name": one.name, "why": why_passed(one, locale)} for one in field.passed],
         "caveats": caveats(field, locale),
     }
 

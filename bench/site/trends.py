@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from bench.history.drift import Drift, Gone, Moved, Night, Trend, Version, is_relative, of_place
 from bench.history.series import PACE, Place
-from bench.site.charts import chart
+from bench.site.charts import Mark, chart
 from bench.words.locale import Locale
 from bench.words.numbers import MISSING, TIMES, megabytes, number, significant
 
@@ -22,6 +23,8 @@ SHOWN_RUNS = 400
 """Runs of a series that a page shows: the newest ones."""
 SHOWN_STEPS = 100
 """Steps that the first of these pages lists: the newest ones."""
+UNFOLDED = 10
+"""Entries of a list that are seen before a reader unfolds the rest."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +48,46 @@ class Told:
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of a cell: its chart, its newest value, and its steps."""
+    """A metric of a cell: its chart (None: it was the same in every run), its runs, newest value and steps."""
 
     metric: str
     target: str
     anchor: str
+    runs: int
+    first: str
     newest: str
-    chart: Markup
+    chart: Markup | None
     told: tuple[Told, ...]
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A cell's page in the list of its machine: the cell (empty: the machine itself), newest values, and its steps.
+
+    `newest` has a value for each of `NEWEST`, or a dash.
+    """
+
+    cell: str
+    path: str
+    newest: tuple[str, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Standing:
-    """A machine with one of its sweeps: its newest run, and the cells that went missing."""
+    """A machine with one of its sweeps: its newest run, the cells that went missing, and all series."""
 
     night: Night
     runs: int
     first: str
     gone: tuple[Gone, ...]
-    pages: tuple[tuple[str, str], ...]
+    series: tuple[Listed, ...]
+
+
+ORDER = ("latency", "map50_95", "peak_rss_bytes", "size_bytes", "first_inference_ms", "load_ms", "env_bytes")
+"""Metrics as a page has them; others follow."""
+NEWEST = ("latency", "map50_95", "size_bytes")
+"""Metrics of which a machine's list of cells has the newest value."""
 
 
 def trend_path(place: Place) -> str:
@@ -87,7 +111,10 @@ class Trends:
         self._runs = {night.run_id: night for night in drift.nights}
         self._names = {night.machine: night.machine_name for night in drift.nights}
         self._places = of_place(drift)
-        self._figures = {place: tuple(map(self._figure, trends)) for place, trends in self._places.items()}
+        self._figures = {
+            place: tuple(sorted(map(self._figure, trends), key=lambda one: (_rank(one.metric), one.target)))
+            for place, trends in self._places.items()
+        }
         told = (one for figures in self._figures.values() for figure in figures for one in figure.told)
         self._told = sorted(told, key=lambda one: (one.day, one.path, one.anchor), reverse=True)
         self._before = _previous(drift.nights)
@@ -102,7 +129,8 @@ class Trends:
                 "standings": self._standings(),
                 "told": self._told[:SHOWN_STEPS],
                 "total": len(self._told),
-                "days": days,
+                "months": _months(days),
+                "marked": self._marked(),
                 "undated": self.drift.undated,
             },
         )
@@ -113,8 +141,9 @@ class Trends:
                 {
                     "place": place,
                     "machine_name": self._names[place.machine],
-                    "title": place.cell or t("trends.pace_of", sweep=place.sweep),
-                    "figures": figures,
+                    "title": place.cell or t("trends.pace"),
+                    "moving": [one for one in figures if one.chart is not None],
+                    "still": [one for one in figures if one.chart is None],
                     "nights": self._nights_of(place),
                 },
             )
@@ -139,20 +168,29 @@ class Trends:
         first = max(0, len(series.runs) - SHOWN_RUNS)
         anchor = _word(f"{series.metric}-{series.target}" if series.metric == PACE else series.metric)
         told = tuple(self._tell(trend, moved, anchor) for moved in trend.moved)
-        steps = [
-            (moved.step.at - first, f"../../{one.night}")
+        marks = [
+            Mark(moved.step.at - first, f"../../{one.night}", f"{one.day}: {one.change}")
             for moved, one in zip(trend.moved, told, strict=True)
             if moved.step.at > first
         ]
+        nights = [self._runs[run] for run in series.runs[first:]]
         drawn = chart(
-            np.array([self._runs[run].started.timestamp() / 86400 for run in series.runs[first:]]),
+            np.array([night.started.timestamp() / 86400 for night in nights]),
             series.values[first:],
-            steps,
+            [night.day for night in nights],
+            marks,
             lambda value: shown(value, series.metric),
-            (self._runs[series.runs[first]].day, self._runs[series.runs[-1]].day),
-            f"{series.metric}: {len(series.runs)}",
         )
-        return Figure(series.metric, series.target, anchor, shown(float(series.values[-1]), series.metric), drawn, told)
+        return Figure(
+            metric=series.metric,
+            target=series.target,
+            anchor=anchor,
+            runs=len(series.runs),
+            first=self._runs[series.runs[0]].day,
+            newest=shown(float(series.values[-1]), series.metric),
+            chart=drawn if np.ptp(series.values) else None,
+            told=told,
+        )
 
     def _tell(self, trend: Trend, moved: Moved, anchor: str) -> Told:
         series, step = trend.series, moved.step
@@ -182,16 +220,19 @@ class Trends:
         newest: dict[tuple[str, str], list[Night]] = {}
         for night in self.drift.nights:
             newest.setdefault((night.machine, night.sweep), []).append(night)
-        pages: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        for place in self._places:
-            pages.setdefault((place.machine, place.sweep), []).append((place.cell, trend_path(place)))
+        listed: dict[tuple[str, str], list[Listed]] = {}
+        for place, figures in self._figures.items():
+            newest_of = {figure.metric: figure.newest for figure in figures}
+            values = tuple(newest_of.get(metric, MISSING) for metric in NEWEST)
+            one = Listed(place.cell, trend_path(place), values, sum(len(figure.told) for figure in figures))
+            listed.setdefault((place.machine, place.sweep), []).append(one)
         return [
             Standing(
                 nights[-1],
                 len(nights),
                 nights[0].day,
                 self.drift.gone[nights[-1].run_id],
-                tuple(pages.get(key, ())),
+                tuple(listed.get(key, ())),
             )
             for key, nights in sorted(newest.items())
         ]
@@ -201,6 +242,10 @@ class Trends:
         runs = {run for trend in self._places[place] for run in trend.series.runs}
         return [self._runs[run] for run in sorted(runs, key=self._when, reverse=True)[:SHOWN_RUNS]]
 
+    def _marked(self) -> set[str]:
+        """Days on which something moved or went missing."""
+        return {one.day for one in self._told} | {night.day for night in self.drift.nights if self._newly_gone(night)}
+
     def _when(self, run: str) -> tuple[datetime, str]:
         return self._runs[run].started, run
 
@@ -208,6 +253,15 @@ class Trends:
         """Cells that the run before, of the same machine and sweep, still had measured."""
         before = self._before.get(night.run_id)
         return [one for one in self.drift.gone[night.run_id] if one.last == before]
+
+
+def _rank(metric: str) -> int:
+    return ORDER.index(metric) if metric in ORDER else len(ORDER)
+
+
+def _months(days: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Days by their month, in the order given."""
+    return [(month, list(some)) for month, some in groupby(days, key=lambda day: day[:7])]
 
 
 def _previous(nights: Sequence[Night]) -> dict[str, str]:
@@ -231,9 +285,9 @@ def shown(value: float, metric: str) -> str:
     return number(value, 4) if not is_relative(metric) else f"{significant(value, 4)}\N{NO-BREAK SPACE}ms"
 
 
-def versions_of(told: Sequence[Version]) -> str:
+def versions_of(told: Sequence[Version], t: Locale) -> str:
     """What changed beside a step, on one line: `env:onnx onnxruntime 1.25.1 → 1.26.0`."""
-    return "; ".join(
+    return t("trends.between").join(
         f"{one.scope} {one.name} {_short(one.before)} \N{RIGHTWARDS ARROW} {_short(one.after)}" for one in told
     )
 

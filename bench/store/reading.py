@@ -205,18 +205,18 @@ class Run:
         """What a reader of the scores must know of the data set, a sentence each."""
         return tuple(clean(note) for note in _items(self.fact("data_notes")))
 
-    def named(self, what: str) -> str:
-        """Models or data by name and the beginning of the hash, `best (1a2b3c4)`; empty where the run does not say."""
+    def named(self, what: str) -> tuple[str, ...]:
+        """Models or data, each by name and the beginning of its hash, `best (1a2b3c4)`; none if the run is silent."""
         models = dict.fromkeys((cell.model, cell.model_sha256) for cell in self.cells if cell.model_sha256)
         if what == "model" and models:
-            return ", ".join(f"{name} ({short(digest)})" for name, digest in models)
+            return tuple(f"{name} ({short(digest)})" for name, digest in models)
         name, digest = self.fact(what), short(self.fact(f"{what}_sha256"))
-        return f"{name} ({digest})" if name and digest else name
+        return (f"{name} ({digest})" if digest else name,) if name else ()
 
     @property
-    def subjects(self) -> tuple[tuple[str, str], ...]:
-        """`model` and `data`, each with its name; what the run does not say is left out."""
-        return tuple((what, name) for what in ("model", "data") if (name := self.named(what)))
+    def subjects(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """`model` and `data`, each with its names; what the run does not say is left out."""
+        return tuple((what, names) for what in ("model", "data") if (names := self.named(what)))
 
     def machine_scope(self, cell: StoredCell) -> str:
         """The scope of the facts of the machine that timed a cell: the run's own, or one of its fleet."""

@@ -45,18 +45,20 @@ def print_fitted(
     *,
     name: Callable[[Row], str],
     left_out: Callable[[Sequence[str]], str],
+    colon: str,
     named: int = 1,
     style: Callable[[Row], str] = lambda _row: "",
 ) -> None:
     """Print rows; below the table a sentence on the columns that were `left_out`.
 
-    Where not even the narrowest table fits, each row is a block under its `name`, without the first `named` columns.
+    Where not even the narrowest table fits, each row is a block under its `name`, without the first `named` columns;
+    `colon` stands between titles and figures there.
     """
     kept = list(columns)
     while not _fits(table := _table(rows, kept, style), console):
         candidates = [column for column in kept if column.drop]
         if not candidates:
-            _print_blocks(rows, columns[named:], console, name)
+            _print_blocks(rows, columns[named:], console, name, colon)
             return
         kept.remove(max(candidates, key=lambda column: column.drop))
     console.print(table)
@@ -81,7 +83,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column[Row]], style: Callable[
 
 
 def _print_blocks(
-    rows: Sequence[Row], columns: Sequence[Column[Row]], console: Console, name: Callable[[Row], str]
+    rows: Sequence[Row], columns: Sequence[Column[Row]], console: Console, name: Callable[[Row], str], colon: str
 ) -> None:
     """A figure that does not fit beside its name stands below it, and sticks out rather than break."""
     for row in rows:
@@ -90,9 +92,9 @@ def _print_blocks(
             value = column.shown(row).plain
             if value == MISSING:
                 continue
-            lines = [f"  {column.title}: {value}"]
+            lines = [f"  {column.title}{colon}{value}"]
             if Text(lines[0]).cell_len > console.width:
-                lines = [f"  {column.title}:", f"    {value}"]
+                lines = [f"  {column.title}{colon.rstrip()}", f"    {value}"]
             for line in lines:
                 console.print(Text(line), no_wrap=True, overflow="ignore", crop=False)
 

@@ -257,7 +257,7 @@
   const passedCard = (passed) => {
     const item = document.createElement("li");
     item.dataset.standing = "passed";
-    item.append(element("h3", passed.name), element("p", passed.status + ": " + passed.reason));
+    item.append(element("h3", passed.name), element("p", passed.why));
     return item;
   };
 

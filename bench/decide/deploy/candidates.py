@@ -57,14 +57,14 @@ class Field:
         return len(self.points) > 1
 
     @property
-    def model(self) -> str:
+    def models(self) -> tuple[str, ...]:
         """The model by name, or all of them."""
-        return ", ".join(dict.fromkeys(point[0] for point in self.points))
+        return tuple(dict.fromkeys(point[0] for point in self.points))
 
     @property
-    def imgsz(self) -> str:
+    def sizes(self) -> tuple[int, ...]:
         """The side of the network input in px, or all of them."""
-        return ", ".join(dict.fromkeys(str(point[1]) for point in self.points))
+        return tuple(dict.fromkeys(point[1] for point in self.points))
 
 
 def fields(run: Run) -> tuple[Field, ...]:
