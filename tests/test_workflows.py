@@ -246,6 +246,17 @@ def test_a_machine_measures_its_sweep_and_the_other_steps_take_that_run(
     assert not folder.is_relative_to(ROOT)
 
 
+def test_a_nights_run_has_the_name_of_its_machine_or_the_one_its_owner_gave(machine: Machine) -> None:
+    def name() -> str:
+        text = (machine.temp / "env").read_text(encoding="utf-8")
+        return dict(line.split("=") for line in text.splitlines())["YOLO11_BENCH_MACHINE"]
+
+    machine.night(machine="arm64")
+    assert name() == "arm64"
+    machine.night(machine="arm64", YOLO11_BENCH_MACHINE="kitchen")
+    assert name() == "kitchen"
+
+
 def test_a_machines_own_variables_say_where_and_what(settled: Machine, tmp_path: Path) -> None:
     settled.night(BENCH_SWEEP="quick", BENCH_MINUTES="3")
     run, check, _ = settled.calls()[-3:]

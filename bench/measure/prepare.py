@@ -37,8 +37,9 @@ def prepare(
     known that it is the same.  `elsewhere` is who works beside this process, if anybody does.
 
     Raises UsageError for a folder that another run has or that cannot be made, for a run to be gone on with that is not
-    there, is another or still goes on, and for a checkpoint or data file that cannot be used, CellProblem when the
-    environment that reads checkpoints cannot be built, StoreError when the results folder cannot be written.
+    there, is another or still goes on, for a name that no machine can have, and for a checkpoint or data file that
+    cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
+    folder cannot be written.
     """
     resumed = request.text("resume") is not None
     settings = Settings(
@@ -47,6 +48,7 @@ def prepare(
         run_id=request.run_id,
         models=wanted.models if request.models else {},
         reproduce=request.again(),
+        machine_name=request.machine_name,
     )
     references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
     place = request.results / request.run_id

@@ -296,7 +296,7 @@ class Session:
         }
         facts = {
             "run": run,
-            "machine": machine.fingerprint(workshop.matrix.targets.values()),
+            "machine": machine.fingerprint(workshop.matrix.targets.values(), settings.machine_name),
             "core": machine.core_versions(),
             "targets": {name: presence.text for name, presence in self._presence.items()},
         }
