@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import places
 from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
@@ -60,7 +61,15 @@ def _executable(signs: Signs) -> str:
     if not signs.executable:
         return ""
     found = next((path for name in signs.executable if (path := shutil.which(name))), None)
-    return found or f"!none of {', '.join(signs.executable)} is on PATH"
+    if found is not None:
+        return found
+    named = ", ".join(signs.executable)
+    if not signs.fetched:
+        return f"!none of {named} is on PATH"
+    # Of what was fetched to its end the newest.
+    marks = sorted(places.browsers().glob(f"{signs.fetched}-*/INSTALLATION_COMPLETE"))
+    missing = f"!none of {named} is on PATH, and playwright has fetched no {signs.fetched}"
+    return str(marks[-1].parent) if marks else missing
 
 
 def _command(signs: Signs) -> str:
@@ -125,11 +134,17 @@ def device(target: Target) -> str:
 
 
 def _described(target: Target) -> tuple[str, ...]:
-    """Each kind of device once, in the words of the program that finds it; nothing where it does not answer."""
+    """Each kind of device once, in the words of the program that finds it; nothing where it does not answer.
+
+    A program that is itself what is looked for, and does not say which version it is, is told by the hash of its file.
+    """
     signs = target.detect
     names = signs.command[:1] or signs.executable
     found = next((path for name in names if (path := shutil.which(name))), None)
-    return _answered((found, *target.describe)) if found and target.describe else ()
+    if not found or not target.describe:
+        return ()
+    told = _answered((found, *target.describe))
+    return told if told or signs.command else (f"sha256 {hashlib.sha256(Path(found).read_bytes()).hexdigest()}",)
 
 
 def program(name: str) -> str:

@@ -1,0 +1,191 @@
+"""The system's Firefox and WebKit, driven by W3C WebDriver (https://www.w3.org/TR/webdriver2) without a screen.
+
+Of its commands four are needed.  WebKitGTK's driver takes them as JSON over HTTP and needs a display for its browser;
+Firefox takes them itself, as JSON with its length before it over TCP, which is what it calls Marionette
+(https://firefox-source-docs.mozilla.org/testing/marionette/Protocol.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..refusals import TargetAbsent
+
+COMPOSITOR = "weston"
+PROGRAM = "WebKitWebDriver"
+BESIDE = (PROGRAM, COMPOSITOR)
+"""What the names of programs begin with that are no part of a browser."""
+# Firefox takes any free port, and begins with an empty page.
+_PREFERENCES = {"marionette.port": "0", "browser.startup.page": "0", "browser.aboutwelcome.enabled": "false"}
+_START_S = 60.0
+_RETRY_S = 0.05
+# The last argument of an asynchronous script is what it answers through.
+_CALL = """
+const [argument, answer] = arguments;
+Promise.resolve((FUNCTION)(argument)).then(
+  (value) => answer({value}),
+  (error) => answer({error: `${error}\\n${error.stack || ""}`}),
+);
+"""
+
+
+class PageError(RuntimeError):
+    """A command was refused, or a script in the page failed."""
+
+
+class Session:
+    """A browser with one page, like `_browser.Tab`; a kind of browser says how it is started and told."""
+
+    version: str
+
+    def __init__(self, program: Path) -> None:
+        """Start the browser.  Raises TargetAbsent, PageError."""
+        with contextlib.ExitStack() as started:
+            folder = Path(
+                started.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True))
+            )
+            self._open(program, folder, started)
+            self._started = started.pop_all()
+
+    def visit(self, address: str) -> None:
+        """Load a page."""
+        self._command("url", {"url": address})
+
+    def evaluate(self, function: str, argument: Any) -> Any:
+        """What a function of JavaScript resolves to.  Raises PageError."""
+        script = {"script": _CALL.replace("FUNCTION", function), "args": [argument]}
+        answer = self._command("execute/async", script)
+        if "error" in answer:
+            raise PageError(answer["error"])
+        return answer.get("value")
+
+    def close(self) -> None:
+        """End the browser, and what was started for it."""
+        self._command("close")
+        self._started.close()
+
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        """Start all that belongs to `started`, with a `folder` for what it writes, and set `version`."""
+        raise NotImplementedError
+
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        """The value that a command is answered with.  Raises PageError."""
+        raise NotImplementedError
+
+
+class WebKit(Session):
+    """WebKitGTK's MiniBrowser on a Wayland compositor that draws to nowhere."""
+
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        compositor = shutil.which(COMPOSITOR)
+        if compositor is None:
+            raise TargetAbsent(f"{program.name} needs a display, and there is no {COMPOSITOR} on PATH. Install it.")
+        display = folder / "wayland"
+        variables = {"XDG_RUNTIME_DIR": str(folder), "WAYLAND_DISPLAY": display.name, "GDK_BACKEND": "wayland"}
+        arguments = ["--backend=headless-backend.so", "--shell=kiosk-shell.so", "--no-config", "--idle-time=0"]
+        try:
+            _start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
+        except PageError as error:
+            raise TargetAbsent(str(error)) from error
+        self._port, self._session = _free_port(), ""
+        _start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
+        told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
+        self._session = f"/{told['sessionId']}"
+        self.version = told["capabilities"]["browserVersion"]
+
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        method, path = ("DELETE", "") if name == "close" else ("POST", f"/{name}" if name else "")
+        body = None if given is None else json.dumps(given)
+        connection.request(method, f"/session{self._session}{path}", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        value = json.loads(response.read())["value"]
+        connection.close()
+        if response.status != http.HTTPStatus.OK:
+            raise PageError(f"{value['error']}: {value['message']}")
+        return value
+
+
+class Firefox(Session):
+    """Firefox as Mozilla or a distribution builds it."""
+
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        preferences = "".join(f'user_pref("{name}", {value});\n' for name, value in _PREFERENCES.items())
+        (folder / "user.js").write_text(preferences, encoding="ascii")
+        arguments = ["--marionette", "--headless", "--no-remote", "--profile", str(folder)]
+        told = folder / "MarionetteActivePort"
+        _start(
+            started, [str(program), *arguments], {}, lambda: told.is_file() and bool(told.read_text("ascii").strip())
+        )
+        connection = socket.create_connection(("127.0.0.1", int(told.read_text("ascii"))))
+        started.callback(connection.close)
+        self._stream = connection.makefile("rwb")
+        self._receive()  # it says what it is
+        self.version = self._ask("WebDriver:NewSession", {})["capabilities"]["browserVersion"]
+        self._ask("WebDriver:SetTimeouts", {"script": None})
+        # The first tab is still on its way to the page that the browser begins with.
+        self._ask("WebDriver:SwitchToWindow", {"handle": self._ask("WebDriver:NewWindow", {"type": "tab"})["handle"]})
+
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        if name == "close":
+            return self._ask("Marionette:Quit", {"flags": ["eForceQuit"]})
+        called = {"url": "Navigate", "execute/async": "ExecuteAsyncScript"}[name]
+        return self._ask(f"WebDriver:{called}", given or {})["value"]
+
+    def _ask(self, name: str, given: Mapping[str, Any]) -> Any:
+        message = json.dumps([0, 1, name, given]).encode()
+        self._stream.write(b"%d:%s" % (len(message), message))
+        self._stream.flush()
+        _, _, error, result = self._receive()
+        if error is not None:
+            raise PageError(f"{error['error']}: {error['message']}")
+        return result
+
+    def _receive(self) -> Any:
+        length = b""
+        while not length.endswith(b":"):
+            byte = self._stream.read(1)
+            if not byte:
+                raise PageError("Firefox has ended.")
+            length += byte
+        return json.loads(self._stream.read(int(length[:-1])))
+
+
+def _start(
+    stack: contextlib.ExitStack, command: Sequence[str], variables: Mapping[str, str], ready: Callable[[], bool]
+) -> None:
+    """Start a program that ends with the stack, and wait until it is of use.  Raises PageError."""
+    process = subprocess.Popen(command, env={**os.environ, **variables})
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    deadline = time.monotonic() + _START_S
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            code = process.poll()
+            why = "it does not answer" if code is None else f"it ended with {code}"
+            raise PageError(f"{command[0]} cannot be started: {why}")
+        time.sleep(_RETRY_S)
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody on this machine takes connections at a port."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    """A port of this machine's loopback that nobody listens on."""
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return int(own.getsockname()[1])
