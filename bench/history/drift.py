@@ -207,7 +207,7 @@ def _moved(one: Series, step: Step, told: Facts, grid: Matrix) -> Moved:
 def scopes(name: str, grid: Matrix) -> set[str] | None:
     """Where runs record the packages that an option's figures may depend on; None where that is not known."""
     option = grid.options.get(name)
-    if option is None:
+    if option is None or option.export is None:
         return None
     families = {option.environment, *option.environments.values(), option.export.environment}
     families |= {family for _, family in option.export.chain}

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.environments import houses
 from bench.grid import machine
-from bench.grid.matrix import Cell
+from bench.grid.matrix import Cell, not_benched
 from bench.measure import resuming
 from bench.measure.elsewhere import movable
 from bench.measure.identity import identity
@@ -226,6 +226,8 @@ class Session:
 
         It is skipped, or exported only where the option's artifact can be made without its target.
         """
+        if cell.option.export is None:
+            raise CellProblem(Reason.FORMAT_ABSENT, not_benched(cell.option), Status.SKIPPED)
         presence, elsewhere = self._presence[cell.target], self.workshop.elsewhere
         if elsewhere is not None and elsewhere.looks(cell):
             return
