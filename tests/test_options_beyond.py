@@ -103,7 +103,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide and not option.lacks}
-    assert outside == {"executorch", "litert-js", "ort-web", "rknn", "tensorrt-rtx"}
+    assert outside == {"executorch", "litert-js", "ort-web", "rknn", "tensorrt-lean", "tensorrt-rtx"}
 
 
 def test_every_format_of_the_locked_ultralytics_is_known_by_both_names_that_it_has_there(
