@@ -42,7 +42,7 @@ CONVOLUTIONS = 88
 def exported(
     artifacts: Artifacts, option: str, precision: str = "fp32", calibration: tuple[Path, ...] = ()
 ) -> Artifact:
-    entry = OPTIONS[option].export
+    entry = OPTIONS[option].making
     source = exported(artifacts, entry.source) if entry.source else None
     exporter = EXPORTERS / f"{entry.exporter}.py"
     return artifacts.ensure(

@@ -65,7 +65,7 @@ def exported(
     artifacts: Artifacts, option: str, precision: str, calibration: tuple[Path, ...] = (), imgsz: int = IMGSZ
 ) -> Artifact:
     """The artifact of an option as its matrix file says it is made."""
-    export = OPTIONS[option].export
+    export = OPTIONS[option].making
 
     def request(exporter: str, family: str, source: Artifact | None) -> ExportRequest:
         path = EXPORTERS / f"{exporter}.py"

@@ -54,7 +54,7 @@ def artifacts(cache: Path, environments: Environments) -> Artifacts:
 
 
 def exported(artifacts: Artifacts, option: str, precision: str = "fp32") -> Artifact:
-    export = READ.options[option].export
+    export = READ.options[option].making
     source = None
     for exporter, family in (*export.chain, (export.exporter, export.environment)):
         named = precision if exporter == export.exporter else "fp32"

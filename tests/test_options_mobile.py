@@ -63,7 +63,7 @@ def inputs() -> list[Image]:
 
 def exported(artifacts: Artifacts, option: str, precision: str, batch: int = 1) -> Artifact:
     """The artifact of an option as its matrix file says it is made."""
-    entry = OPTIONS[option].export
+    entry = OPTIONS[option].making
     request = ExportRequest(
         weights=CHECKPOINT,
         option=option,

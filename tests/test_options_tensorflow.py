@@ -210,7 +210,7 @@ def test_both_tflite_options_share_their_artifacts() -> None:
     options = matrix.load().options
     first, second = options["tflite"], options["tflite-runtime"]
     assert (first.export, first.precisions) == (second.export, second.precisions)
-    assert first.export.chain == list(CHAIN)
+    assert first.making.chain == list(CHAIN)
 
 
 @pytest.mark.parametrize("name", ["saved_model", "graphdef", "tflite", "runtime"])

@@ -41,7 +41,7 @@ pytestmark = [
 
 
 def exported(artifacts: Artifacts, option: str, imgsz: int) -> Artifact:
-    entry = matrix.load().options[option].export
+    entry = matrix.load().options[option].making
     chain = [*entry.chain, (entry.exporter, entry.environment)]
     made: Artifact | None = None
     for exporter, family in chain:

@@ -470,7 +470,8 @@ def test_panel_shows_hostile_text_as_text(browser: Any, tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_considered_is_told_in_the_panel_s_language(folder: Path) -> None:
-    for language, status in (("en", "failed: "), ("zh", "失败：")):
+    told_as: dict[Language, str] = {"en": "failed: ", "zh": "失败："}
+    for language, status in told_as.items():
         data = json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", built(folder, language), re.DOTALL)[0])
         told = [one["why"] for field in data["fields"] for one in field["passed"]]
         assert any(why.startswith(status) for why in told), told

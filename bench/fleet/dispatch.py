@@ -83,7 +83,7 @@ class Fleet:
             elif self.times:
                 place = machines[matrix.reference_target(cell.target)]
                 place = place if place in having else ""
-            elif cell.target in absent and cell.option.export.device is None:
+            elif cell.target in absent and cell.option.making.device is None:
                 place = next(iter(having), "")
             else:
                 place = ""
@@ -284,7 +284,7 @@ class Fleet:
 
     def _export_tags(self, cell: Cell) -> list[str]:
         """Who makes the artifact that this machine would: any of its platform, or its like where more goes into it."""
-        spec = cell.option.export
+        spec = cell.option.making
         alike = exporting.calibrated(cell) or spec.device is not None or spec.program
         return [tags.of_machine() if alike else tags.of_platform()]
 

@@ -108,6 +108,12 @@ class Option(Entry):
     precisions: dict[Identifier, Precision]
 
     @property
+    def making(self) -> Export:
+        """`export` of an option that is made here."""
+        assert self.export is not None, "one that is not has no artifact to ask about"
+        return self.export
+
+    @property
     def called(self) -> set[str]:
         """All names that it can be asked for by, `spelt` alike."""
         return {spelt(name) for name in (self.id, self.name, self.format, *self.aliases) if name}
