@@ -194,6 +194,20 @@ class Context:
             yield Path(folder)
 
 
+def as_given(manifest: Mapping[str, Any], x: Tensor) -> Tensor:
+    """A network input (B, 3, S, S) in the layout that the artifact takes."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if manifest["input"]["layout"] == "NHWC" else x)
+
+
+def as_raw(manifest: Mapping[str, Any], imgsz: int, output: Tensor) -> Tensor:
+    """What the artifact itself gives as raw output (B, 4 + classes, anchors), boxes in px."""
+    told = manifest["output"]
+    raw = output.transpose(0, 2, 1) if told["layout"] == "channels_last" else output
+    if told["units"] == "unit":
+        raw = np.concatenate([raw[:, :4] * np.float32(imgsz), raw[:, 4:]], axis=1)
+    return raw
+
+
 @dataclass(frozen=True)
 class Difference:
     """Largest difference of two raw outputs: box coordinates in px of the network input, scores in 0..1."""

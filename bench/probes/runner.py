@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from bench import store
-from bench.probes import data_only, devices, interchange, no_network, no_python, operators, packages, sandbox
+from bench.probes import data_only, devices, interchange, no_network, no_python, operators, packages, sandbox, serving
 from bench.probes.context import Context
 from bench.probes.observation import Observation, Unavailable, unavailable
 from bench.reasons import CellProblem, UsageError
@@ -30,6 +30,7 @@ PROBES: dict[str, Probe] = {
     "sandbox": sandbox.observe,
     "interchange": interchange.observe,
     "no_python": no_python.observe,
+    "serving": serving.observe,
 }
 NAMES = (PACKAGES, *PROBES)
 

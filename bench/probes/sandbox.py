@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.places import GUEST_PROBES
-from bench.probes.context import Context, Subject, Tensor, difference
+from bench.probes.context import Context, Subject, Tensor, as_given, as_raw, difference
 from bench.probes.observation import Observation, Unavailable, unavailable, verdict
 from bench.reasons import CellProblem, Reason
 from bench.wall.confinement import UNCONFINED
@@ -108,10 +108,9 @@ class Visitor:
         self._runtime = subject.cell.runtime
         self._manifest = subject.artifact.manifest
         self._imgsz = subject.cell.imgsz
-        layout = self._manifest["input"]["layout"]
         self._patience: float = _SECONDS / 3
         self._input = folder / "input"
-        np.ascontiguousarray(x.transpose(0, 2, 3, 1) if layout == "NHWC" else x).tofile(self._input)
+        as_given(self._manifest, x).tofile(self._input)
         spec = context.spec(subject)
         self._folders = {"js": spec["javascript_dir"], "model": spec["artifact_dir"]}
 
@@ -141,12 +140,7 @@ class Visitor:
         if not seen["output"] or not seen["shape"]:
             return False
         raw = np.fromfile(seen["output"], np.float32).reshape(seen["shape"])
-        output = self._manifest["output"]
-        if output["layout"] == "channels_last":
-            raw = raw.transpose(0, 2, 1)
-        if output["units"] == "unit":
-            raw = np.concatenate([raw[:, :4] * np.float32(self._imgsz), raw[:, 4:]], axis=1)
-        return difference([raw], [expected]).within(self._limit)
+        return difference([as_raw(self._manifest, self._imgsz, raw)], [expected]).within(self._limit)
 
     def forget(self) -> None:
         """Wait as long as at first: the next backend may be slower."""

@@ -101,20 +101,27 @@ class Tables:
         return [row for row in self.rows if row.status == Status.MEASURED.value]
 
     @cached_property
-    def present(self) -> set[str]:
-        """Targets that at least one of the machines has: it was found there, or something reached it."""
+    def having(self) -> Mapping[str, frozenset[str]]:
+        """Machines that have a target, by target: it was found there, or something reached it."""
         reached = {Status.MEASURED.value, Status.INVALID.value}
         machines = {row.machine for row in self.rows}
         facts = self.environment[(self.environment.scope == "targets") & self.environment.machine.isin(machines)]
-        found = {key for key, said in zip(facts.key, facts.value, strict=True) if NOT_FOUND not in said}
-        return found | {
-            row.target
+        told = zip(facts.key, facts.value, facts.machine, strict=True)
+        found = {(target, machine) for target, said, machine in told if NOT_FOUND not in said}
+        found |= {
+            (row.target, row.machine)
             for row in self.rows
             if row.status in reached or (row.status == Status.FAILED.value and row.reason_code not in _BEFORE_TARGET)
         }
+        return {one: frozenset(machine for target, machine in found if target == one) for one, _ in found}
+
+    @property
+    def present(self) -> frozenset[str]:
+        """Targets that at least one of the machines has."""
+        return frozenset(self.having)
 
     @cached_property
-    def timeable(self) -> set[str]:
+    def timeable(self) -> frozenset[str]:
         """Targets that are present, without those that were measured beside timed cells and never timed themselves.
 
         They are emulated, drawn in software, or otherwise of no use for speed: another machine is needed for it.
@@ -204,8 +211,13 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
 
 
 def machine_name(environment: pd.DataFrame) -> str:
-    """What a run's machine is called.  `environment` is the run's table."""
-    return machine.short_name(_facts(environment, "machine"))
+    """What a run's machine is called.  `environment` is the run's table.
+
+    Runs of before accelerators were a fact of the machine name the GPU that their target found.
+    """
+    facts = _facts(environment, "machine")
+    gpu = _facts(environment, "targets").get("cuda", NOT_FOUND)
+    return machine.short_name(facts if NOT_FOUND in gpu else {"accelerators": gpu, **facts})
 
 
 def _machine(environment: pd.DataFrame) -> Thing:

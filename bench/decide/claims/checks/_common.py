@@ -224,17 +224,20 @@ def missing(
     timed: bool = False,
     needed: bool = False,
     each: bool = False,
+    beside: str = "",
 ) -> list[Finding]:
     """Findings for what no row answers: each of `targets` that is not among the findings' rows, or all.
 
     `each`: every one of several options that the guide has must answer, and not by a stand-in alone where others did;
     one that does not keeps the whole from being supported.
-    A target that none of the machines has (`timed`: on which nothing can be timed) is untested here; so is one that the
-    options' own runtimes did not find, everything about an option that has no other target, or about one of its
-    targets that is `needed`.  What could have been measured and was not is inconclusive.
+    A target that none of the machines has (`timed`: on which nothing can be timed; `beside`: together with that other
+    target) is untested here; so is one that the options' own runtimes did not find, everything about an option that has
+    no other target, or about one of its targets that is `needed`; and so is what no run tried.  What was tried and gave
+    no figure is inconclusive.
     """
     answered = list(answered)
-    present = (tables.timeable if timed else tables.present) - _not_found(tables, options)
+    there = {target for target in (tables.timeable if timed else tables.present) if _having(tables, target, beside)}
+    present = there - _not_found(tables, options)
     used = {row for one in answered for row in one.rows}
     answering = [row for row in select(tables.rows, Scope(), options) if row_name(row) in used]
     covered = {tables.words.emulates.get(row.target, row.target) for row in answering}
@@ -245,8 +248,9 @@ def missing(
     if each and answered and len(options) > 1:
         for option in silent:
             own = set(tables.words.options[option]) - tables.words.stand_ins
-            absent = bool(own) and not own & present
-            one = _open(tables, claim, [option], sorted(own - present) if absent else [], absent)
+            found = there - _not_found(tables, [option])
+            absent = bool(own) and not own & found
+            one = _open(tables, claim, [option], sorted(own - found) if absent else [], absent)
             findings.append(replace(one, scope=option, needed=True))
     if not targets:
         if answered:
@@ -255,20 +259,37 @@ def missing(
         absent = needed or bool(own and not own & present)
         return [_open(tables, claim, options, sorted(own - present) if absent else [], absent)]
     return findings + [
-        _open(tables, claim, options, [target], target not in present) for target in targets if target not in covered
+        _open(tables, claim, options, [target], target not in present, beside)
+        for target in targets
+        if target not in covered
     ]
 
 
-def _not_found(tables: Tables, options: Sequence[str]) -> set[str]:
+def _not_found(tables: Tables, options: Sequence[str]) -> frozenset[str]:
     """Targets on which every cell of the options says that there is no such device."""
     codes: dict[str, set[str]] = {}
     for row in select(tables.rows, Scope(), options):
         codes.setdefault(row.target, set()).add(row.reason_code)
-    return {target for target, seen in codes.items() if seen == {Reason.TARGET_ABSENT.value}}
+    return frozenset(target for target, seen in codes.items() if seen == {Reason.TARGET_ABSENT.value})
 
 
-def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequence[str], absent: bool) -> Finding:
+def _having(tables: Tables, target: str, beside: str = "") -> frozenset[str]:
+    """Machines that have a target, and another one beside it where that is asked for."""
+    there = tables.having.get(target, frozenset())
+    return there & tables.having.get(beside, frozenset()) if beside else there
+
+
+def _open(
+    tables: Tables, claim: Claim, options: Sequence[str], targets: Sequence[str], absent: bool, beside: str = ""
+) -> Finding:
     scope = " · ".join(targets)
+    rows = select(tables.rows, Scope(), options, targets)
+    if not rows or absent:
+        tried = {(row.target, row.machine) for row in rows}
+        places = [(one, machine) for one in targets for machine in sorted(_having(tables, one, beside))]
+        untried = [place for place in places if place not in tried]
+        if untried or not absent:
+            return Finding(Verdict.UNTESTED_HERE, _untried(tables, options, untried), scope=scope)
     if absent:
         named = [tables.target_name(target) for target in targets]
         needs = claim.needs or Text(
@@ -281,13 +302,30 @@ def _open(tables: Tables, claim: Claim, options: Sequence[str], targets: Sequenc
         )
         return Finding(Verdict.UNTESTED_HERE, text, scope=scope)
     names = ", ".join(tables.name(option) for option in options) or "-"
-    rows = [row for row in select(tables.rows, Scope(), options, targets) if row.status != Status.MEASURED.value]
-    codes = sorted({f"{row.status}: {row.reason_code}" for row in rows})
+    codes = sorted({f"{row.status}: {row.reason_code}" for row in rows if row.status != Status.MEASURED.value})
     text = Text(
         en=f"No measured row of {names} answers it" + (f" ({'; '.join(codes)})." if codes else "."),
         zh=f"没有 {names} 的测量结果可以回答" + (f"（{'；'.join(codes)}）。" if codes else "。"),
     )
     return Finding(Verdict.INCONCLUSIVE, text, scope=scope)
+
+
+def _untried(tables: Tables, options: Sequence[str], places: Sequence[tuple[str, str]]) -> Text:
+    """What no run tried, on which machines it could be, and how.  `places` are targets with a machine that has them."""
+    names = ", ".join(tables.name(option) for option in options) or "-"
+    targets = list(dict.fromkeys(target for target, _ in places))
+    command = " ".join(["yolo11-bench run", *(["--options", ",".join(options)] if options else [])])
+    if not places:
+        return Text(en=f"None of these runs tried {names}: `{command}`.", zh=f"这些运行都没有试过 {names}：`{command}`。")
+    command += f" --targets {','.join(targets)}"
+    machines = "; ".join(dict.fromkeys(machine for _, machine in places))
+    named = [tables.target_name(target) for target in targets]
+    return Text(
+        en=f"None of these runs tried {names} on {', '.join(name.en for name in named)} of {machines}: "
+        f"`{command}` there.",
+        zh=f"这些运行都没有在 {machines} 的 {'、'.join(name.zh for name in named)} 上试过 {names}："
+        f"可在那里执行 `{command}`。",
+    )
 
 
 class Bounded(Parameters):

@@ -11,16 +11,30 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.decide.claims import gate
-from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, select, subjects
+from bench.decide.claims.checks._common import (
+    Bounded,
+    Place,
+    baselines,
+    by_place,
+    finding,
+    held,
+    missing,
+    near,
+    select,
+    shown,
+    subjects,
+)
 from bench.decide.claims.estimates import quantity, quotient, row_name
 from bench.decide.claims.statements import Claim, Parameters
 from bench.decide.claims.synthetic import cell, reference, results
 from bench.decide.claims.tables import Tables, day
-from bench.decide.claims.verdicts import Estimate, Finding, simultaneous
+from bench.decide.claims.verdicts import Estimate, Finding, Verdict, chance, judge, simultaneous
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.words.text import Text
 
-Quantity = Literal["size_bytes", "env_bytes", "peak_rss_bytes", "import_ms", "load_ms", "first_inference_ms"]
+Quantity = Literal[
+    "size_bytes", "env_bytes", "peak_rss_bytes", "import_ms", "load_ms", "first_inference_ms", "energy_image_j"
+]
 
 QUANTITIES: dict[str, Text] = {
     "size_bytes": Text(en="Artifact size", zh="模型文件大小"),
@@ -29,20 +43,28 @@ QUANTITIES: dict[str, Text] = {
     "import_ms": Text(en="Import time", zh="导入时间"),
     "load_ms": Text(en="Loading time", zh="加载时间"),
     "first_inference_ms": Text(en="Time of the first inference", zh="首次推理时间"),
+    "energy_image_j": Text(en="Energy per image", zh="每幅图像的能耗"),
 }
 
 
 class Smaller(Bounded):
-    """A quantity is at most `threshold` times the baseline's."""
+    """A quantity is at most `threshold` times the baseline's; it is refuted only from `refuted_from` times on.
+
+    How much smaller is small is a choice, so what is smaller by less than that leaves the statement open.
+    """
 
     threshold: PositiveFloat | None = None
+    refuted_from: PositiveFloat | None = Field(default=None, description="absent: the threshold")
     quantity: Quantity
     baseline: str = REFERENCE_OPTION
     baseline_precision: str = Field(default=REFERENCE_PRECISION, description="empty: that of the row compared")
 
 
 def smaller_than(tables: Tables, claim: Claim, params: Smaller) -> list[Finding]:
-    """The option's size, memory or start-up time over the baseline's is at most `threshold`."""
+    """The option's size, memory or start-up time over the baseline's is at most `threshold`.
+
+    Between that and `refuted_from` nothing is decided.
+    """
     options = subjects(claim, params.scope)
     find = baselines(tables, params.baseline, params.baseline_precision)
 
@@ -63,8 +85,30 @@ def smaller_than(tables: Tables, claim: Claim, params: Smaller) -> list[Finding]
             zh=f"{tables.name(place.option)} 的{what.zh}是 {name} 的 {figure} 倍。",
         )
 
-    findings = held(tables, shares(), params.threshold, "at_most", "x", words)
+    findings = []
+    for place, estimate in by_place(shares()):
+        verdict, text = None, words(place, shown(estimate, "x"))
+        if params.threshold is not None and params.refuted_from is not None:
+            verdict = _between(estimate, params.threshold, params.refuted_from)
+            if verdict[0] is not judge(near(estimate, "x"), params.threshold, "at_most"):
+                text = _undecided(text, params.threshold, params.refuted_from)
+        findings.append(finding(tables, place, estimate, params.threshold, "at_most", "x", text, verdict))
     return findings + missing(tables, claim, findings, options, params.scope.targets, each=True)
+
+
+def _between(estimate: Estimate, supported_to: float, refuted_from: float) -> tuple[Verdict, float | None]:
+    """Verdict and chance of a figure of which the statement allows so much, and which refutes it only from there on."""
+    if judge(near(estimate, "x"), refuted_from, "at_least") is Verdict.SUPPORTED:
+        return Verdict.REFUTED, chance(estimate, refuted_from)
+    found = judge(near(estimate, "x"), supported_to, "at_most")
+    return Verdict.INCONCLUSIVE if found is Verdict.REFUTED else found, chance(estimate, supported_to)
+
+
+def _undecided(text: Text, supported_to: float, refuted_from: float) -> Text:
+    return Text(
+        en=f"{text.en} Above {supported_to:g} and not surely from {refuted_from:g} on: it decides nothing.",
+        zh=f"{text.zh}（高于 {supported_to:g}，但不能确定达到 {refuted_from:g}：不作判定。）",
+    )
 
 
 class Smallest(Parameters):

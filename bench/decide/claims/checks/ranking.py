@@ -45,12 +45,13 @@ class First(Bounded):
 def ranks_first(tables: Tables, claim: Claim, params: First) -> list[Finding]:
     """No other option with the same target and arithmetic is faster; of each option its fastest artifact counts.
 
-    The figure is the speed over that of the fastest other option.  `scope.options` names the others; empty: all.
+    The figure is the speed over that of the fastest other option.  `scope.options` names the others; empty: all that
+    the guide has.
     """
     option = claim.option
 
     def ranked() -> Iterator[tuple[Place, list[tuple[str, Estimate]]]]:
-        rows = select(tables.cells, params.scope, _with(option, params.scope))
+        rows = _compared(tables, option, params.scope)
         for _, group in _grouped(rows, lambda row: (*same_point(row), _arithmetic(row))):
             best = _fastest(group)
             if option in best and len(best) > 1:
@@ -93,12 +94,12 @@ class Traded(Bounded):
 def some_option_faster(tables: Tables, claim: Claim, params: Traded) -> list[Finding]:
     """At least one other option is faster than the claim's own, and the fastest is within `at_most` times its speed.
 
-    `scope.options` names the others; empty: all.
+    `scope.options` names the others; empty: all that the guide has.
     """
     option = claim.option
 
     def fastest() -> Iterator[tuple[Place, tuple[str, int, Estimate]]]:
-        rows = select(tables.cells, params.scope, _with(option, params.scope))
+        rows = _compared(tables, option, params.scope)
         for _, group in _grouped(rows, same_point):
             best = _fastest(group)
             if option in best and len(best) > 1:
@@ -121,12 +122,12 @@ def some_option_faster(tables: Tables, claim: Claim, params: Traded) -> list[Fin
         if params.at_most is not None:
             within = judge(near(estimate, "x"), params.at_most, "at_most"), _chosen(alone, params.at_most, many)
             parts.append(_open(within, Verdict.SUPPORTED, left))
-        names = ", ".join(sorted({tables.name(name) for name, _, _ in places[place]}))
+        names = _by_run(tables.name(name) for name, _, _ in places[place])
         bound = params.at_most if params.at_most and parts[0][0] is Verdict.SUPPORTED else params.threshold
         figure = shown(estimate, "x")
         text = Text(
-            en=f"The fastest other option, {names}, is {figure} times as fast as {tables.name(option)}.",
-            zh=f"其他选项中最快的 {names} 是 {tables.name(option)} 速度的 {figure} 倍。",
+            en=f"The fastest other option, {names.en}, is {figure} times as fast as {tables.name(option)}.",
+            zh=f"其他选项中最快的 {names.zh} 是 {tables.name(option)} 速度的 {figure} 倍。",
         )
         text = _but(tables, text, left)
         findings.append(finding(tables, place, estimate, bound, "above", "x", text, verdict=together(parts)))
@@ -168,8 +169,8 @@ def depends_on_runtime(tables: Tables, claim: Claim, params: Spread) -> list[Fin
         fastest, slowest = (_names(tables, (one[side] for one in places[place])) for side in (0, 1))
         figure = shown(estimate, "x")
         text = Text(
-            en=f"The fastest of the runtimes, {fastest}, is {figure} times as fast as the slowest, {slowest}.",
-            zh=f"最快的运行时 {fastest} 的速度是最慢的 {slowest} 的 {figure} 倍。",
+            en=f"The fastest of the runtimes, {fastest.en}, is {figure} times as fast as the slowest, {slowest.en}.",
+            zh=f"最快的运行时 {fastest.zh} 的速度是最慢的 {slowest.zh} 的 {figure} 倍。",
         )
         above = judge(near(estimate, "x"), params.threshold, "above"), _chosen(alone, params.threshold, many)
         verdict = _open(above, Verdict.REFUTED, left)
@@ -182,8 +183,16 @@ def _anywhere(row: Any) -> Place:
     return Place(row.machine, row.model, "", row.precision, "", int(row.imgsz), int(row.batch), int(row.threads))
 
 
-def _names(tables: Tables, rows: Iterable[Any]) -> str:
-    return ", ".join(sorted({f"{tables.name(row.option)} ({row.target})" for row in rows}))
+def _names(tables: Tables, rows: Iterable[Any]) -> Text:
+    return _by_run(f"{tables.name(row.option)} ({row.target})" for row in rows)
+
+
+def _by_run(names: Iterable[str]) -> Text:
+    """What each of several runs named, which may be different things."""
+    found = sorted(set(names))
+    if len(found) == 1:
+        return Text(en=found[0], zh=found[0])
+    return Text(en=f"{' or '.join(found)} by run", zh=f"{'、'.join(found)}（因运行而异）")
 
 
 def _others(tables: Tables, scope: Scope, target: str) -> Iterable[str]:
@@ -210,9 +219,9 @@ def _but(tables: Tables, text: Text, left: list[str]) -> Text:
     return Text(en=f"{text.en} Not timed there: {names}.", zh=f"{text.zh}该处没有计时：{names}。")
 
 
-def _with(option: str, scope: Scope) -> tuple[str, ...]:
-    """The option and those it is compared with; empty: all there are."""
-    return (option, *scope.options) if scope.options else ()
+def _compared(tables: Tables, option: str, scope: Scope) -> list[Any]:
+    """Cells of the option and of those it is compared with: a guide says nothing of options that it does not name."""
+    return select(tables.cells, scope, (option, *(scope.options or tables.words.options)))
 
 
 def _arithmetic(row: Any) -> str:

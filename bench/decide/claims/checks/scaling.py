@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from bench.decide.claims import gate
 from bench.decide.claims.checks._common import Bounded, Place, baselines, held, missing, same_point, select, subjects
-from bench.decide.claims.estimates import spread_ratio, time_ratio
+from bench.decide.claims.estimates import row_name, spread_ratio, time_ratio
 from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import paced, results
 from bench.decide.claims.tables import Tables
-from bench.decide.claims.verdicts import Estimate, Finding, Kind
+from bench.decide.claims.verdicts import Estimate, Finding, Kind, Verdict
 from bench.grid.matrix import REFERENCE_OPTION, REFERENCE_PRECISION
 from bench.words.text import Text
 
@@ -135,7 +135,34 @@ def speedup_on_target(tables: Tables, claim: Claim, params: OnTarget) -> list[Fi
         )
 
     findings = held(tables, gains(), params.threshold, "above", "x", words)
-    return findings + missing(tables, claim, findings, options, [params.target], timed=True, each=True)
+    findings += _alone(tables, params, findings, options)
+    return findings + missing(
+        tables, claim, findings, options, [params.target], timed=True, each=True, beside=params.baseline_target
+    )
+
+
+def _alone(tables: Tables, params: OnTarget, answered: Sequence[Finding], options: Sequence[str]) -> Iterator[Finding]:
+    """A finding per option that was timed on the target and nowhere beside the other one: nothing says what it gains.
+
+    Times of two machines are no ratio of two targets.
+    """
+    if answered or tables.origin == "published":
+        return
+    timed = [row for row in select(tables.cells, params.scope, options, [params.target]) if pd.notna(row.latency_ratio)]
+    where = tables.target_name(params.target), tables.target_name(params.baseline_target)
+    for option in sorted({row.option for row in timed}):
+        own = [row for row in timed if row.option == option]
+        name = tables.name(option)
+        command = f"`yolo11-bench run --options {option} --targets {params.baseline_target},{params.target}`"
+        text = Text(
+            en=f"{name} was timed on {where[0].en} without {where[1].en} beside it, and times of two machines are no "
+            f"ratio of two targets: {command} times both.",
+            zh=f"{name} 在 {where[0].zh} 上计时时没有同时测量同机的 {where[1].zh}，而两台机器的耗时不能相比："
+            f"可执行 {command} 同时测量两者。",
+        )
+        machines = "; ".join(sorted({row.machine for row in own}))
+        evidence = tuple(row_name(row) for row in own)
+        yield Finding(Verdict.UNTESTED_HERE, text, f"{option} · {params.target}", machines, rows=evidence)
 
 
 _FIRST, _TWO = paced("pytorch", 80, tail=1.2), paced("pytorch", 45, threads=2)

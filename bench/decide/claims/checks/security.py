@@ -1,4 +1,4 @@
-"""Checks of what a runtime and its artifact need and do: Python, the network, code of their own, a sandbox.
+"""Checks of what a runtime and its artifact need and do: Python, the network, code of their own, a sandbox, a server.
 
 Each asks one probe of bench/probes, a finding per subject that the probe looked at.
 """
@@ -74,8 +74,29 @@ SAID: dict[str, tuple[str, dict[str, Text]]] = {
             ),
         },
     ),
+    "served": (
+        "serving",
+        {
+            "yes": Text(
+                en="TensorFlow Serving serves it, and answers as TensorFlow does.",
+                zh="TensorFlow Serving 能提供该模型的服务，且回答与 TensorFlow 一致。",
+            ),
+            "no": Text(
+                en="TensorFlow Serving does not serve it, or answers otherwise than TensorFlow does.",
+                zh="TensorFlow Serving 无法提供该模型的服务，或回答与 TensorFlow 不一致。",
+            ),
+            "absent": Text(
+                en="It takes TensorFlow Serving's server, tensorflow_model_server, on PATH, and then "
+                "`yolo11-bench probe --only serving`. No package of PyPI, npm or Debian has that server "
+                "(tensorflow-serving-api is its client): its makers give it as an image and in a repository of theirs.",
+                zh="需要 PATH 上有 TensorFlow Serving 的服务器程序 tensorflow_model_server，然后执行 "
+                "`yolo11-bench probe --only serving`。PyPI、npm 和 Debian 都没有包含该服务器的软件包"
+                "（tensorflow-serving-api 只是客户端）：其开发者以镜像和自有软件源提供它。",
+            ),
+        },
+    ),
 }
-"""Check name to the probe it asks and the words for its answers."""
+"""Check name to the probe it asks and the words for its answers; `absent` for where the probe could not be made."""
 
 _TOLD = {"no_network", "data_only"}
 
