@@ -11,7 +11,7 @@ from bench.decide.claims import gate
 from bench.decide.claims.gate import CHECKS, GateError, Registered
 from bench.decide.claims.registry import parameters
 from bench.decide.claims.statements import Parameters
-from bench.decide.claims.synthetic import Results, cell, fact, reference, results, timed
+from bench.decide.claims.synthetic import Results, cell, fact, probe, reference, results, timed
 from bench.decide.claims.verdicts import Finding, Verdict
 from bench.decide.claims.whole import over_scopes
 
@@ -20,7 +20,7 @@ NAMES = {
     "speedup_on_target", "smaller_than", "ranks_smallest", "accuracy_kept", "opened_by", "wheels_for",
     "wheels_only_for", "converts", "refused_elsewhere", "runs_on", "operators_covered", "released_recently",
     "releases_per_year", "runs_without_python", "no_network", "data_only", "sandboxed", "enumerates",
-    "uses_instructions", "latency_at_most",
+    "uses_instructions", "latency_at_most", "served",
 }  # fmt: skip
 
 
@@ -105,6 +105,100 @@ def test_a_target_that_no_machine_has_is_untested_not_refuted() -> None:
     findings = ask(check, results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1)), absent))
     assert [finding.verdict for finding in findings] == [Verdict.SUPPORTED, Verdict.UNTESTED_HERE]
     assert findings[1].scope == "cuda"
+
+
+GPU_MACHINE = "Xeon, 16 CPUs, GPU 0: NVIDIA H200, Linux"
+
+
+def test_what_a_machine_could_have_tried_and_no_run_did_is_untested_and_says_where_and_how() -> None:
+    """Another machine has no such device; the GPU of the one that has was used by another option."""
+    asked = {"threshold": 1.0, "scope": {"targets": ["cuda"]}}
+    check = dataclasses.replace(CHECKS["faster_than"], asked=asked, option="tensorrt")
+    absent = cell("tensorrt", target="cuda", status="skipped", reason_code="target_absent")
+    there = cell("onnx", target="cuda", machine=GPU_MACHINE, run_id="second")
+    for rows in ((reference(), absent, there), (reference(), there)):
+        (finding,) = ask(check, results(*rows))
+        assert finding.verdict is Verdict.UNTESTED_HERE
+        assert f"tensorrt on cuda of {GPU_MACHINE}: `yolo11-bench run --options tensorrt --targets cuda`" in (
+            finding.reason.en
+        )
+        assert "None of the machines" not in finding.reason.en
+    (finding,) = ask(check, results(reference(), absent))
+    assert "None of the machines of these runs can decide it." in finding.reason.en
+
+
+def test_an_option_without_a_device_is_not_spoken_for_by_one_that_found_it() -> None:
+    asked = {"threshold": 1.0, "scope": {"options": ["onnx", "tensorrt"]}}
+    check = dataclasses.replace(CHECKS["converts"], asked=asked)
+    absent = cell("tensorrt", target="cuda", status="skipped", reason_code="target_absent")
+    found = ask(check, results(cell("onnx", target="cuda", machine=GPU_MACHINE, parity_box_p999=0.001), absent))
+    assert [(one.scope, one.verdict) for one in found if one.needed] == [("tensorrt", Verdict.UNTESTED_HERE)]
+
+
+def test_times_of_two_machines_are_no_ratio_of_two_targets() -> None:
+    asked = {"target": "cuda", "baseline_target": "cpu", "threshold": 1.0}
+    check = dataclasses.replace(CHECKS["speedup_on_target"], asked=asked)
+    alone = cell("onnx", target="cuda", ratio=(9.0, 8.0, 10.0), machine=GPU_MACHINE, run_id="second")
+    (finding,) = ask(check, results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1)), alone))
+    assert finding.verdict is Verdict.UNTESTED_HERE
+    assert "times of two machines are no ratio of two targets" in finding.reason.en
+    assert "--targets cpu,cuda" in finding.reason.en
+    assert finding.rows
+    beside = cell("onnx", target="cuda", ratio=(9.0, 8.0, 10.0))
+    (finding,) = ask(check, results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1)), beside))
+    assert finding.verdict is Verdict.SUPPORTED
+
+
+def test_a_target_that_is_there_without_the_other_one_decides_nothing_of_the_two() -> None:
+    """A GPU in a computer without the other processor is not the GPU that the statement is about."""
+    asked = {"target": "vulkan", "baseline_target": "arm-cpu", "threshold": 1.0}
+    check = dataclasses.replace(CHECKS["speedup_on_target"], asked=asked)
+    found = fact("targets", "vulkan", "/usr/share/vulkan/icd.d/driver.json")
+    (finding,) = ask(check, results(reference(), cell("onnx"), found))
+    assert finding.verdict is Verdict.UNTESTED_HERE
+    assert "None of the machines of these runs can decide it." in finding.reason.en
+
+
+def test_less_than_all_and_more_than_the_limit_decides_nothing() -> None:
+    """No limit of lightness is said: what takes four fifths of the memory is neither light nor refutes it."""
+    asked = {"threshold": 0.5, "refuted_from": 1.0, "quantity": "peak_rss_bytes"}
+    check = dataclasses.replace(CHECKS["smaller_than"], asked=asked)
+    for own, verdict in (
+        (3_000, Verdict.SUPPORTED),
+        (7_900, Verdict.INCONCLUSIVE),
+        (9_900, Verdict.INCONCLUSIVE),
+        (20_000, Verdict.REFUTED),
+    ):
+        (finding,) = ask(check, results(reference(peak_rss_bytes=10_000), cell("onnx", peak_rss_bytes=own)))
+        assert finding.verdict is verdict, own
+        assert ("it decides nothing" in finding.reason.en) == (verdict is Verdict.INCONCLUSIVE)
+
+
+def test_what_the_guide_does_not_name_is_not_compared() -> None:
+    check = CHECKS["ranks_first"]
+    stranger = timed(cell("stranger", ratio=(8.0, 7.9, 8.1)), 10)
+    tables = results(*check.supports.rows, *stranger).tables()
+    options = {name: targets for name, targets in tables.words.options.items() if name != "stranger"}
+    words = dataclasses.replace(tables.words, options=options)
+    claim = check.example_claim()
+    found = check.function(
+        dataclasses.replace(tables, words=words), claim, parameters(claim.checks[0], check.parameters)
+    )
+    assert [one.verdict for one in found] == [Verdict.SUPPORTED]
+    assert "the fastest of 2 other option(s)" in found[0].reason.en
+
+
+def test_a_probe_that_could_not_be_made_at_all_is_untested_and_says_what_it_takes() -> None:
+    check = CHECKS["served"]
+    (nothing,) = ask(check, results(probe("serving", "", "", "unavailable")))
+    assert nothing.verdict is Verdict.UNTESTED_HERE
+    for words in (nothing.reason.en, nothing.reason.zh):
+        assert "tensorflow_model_server" in words
+        assert "yolo11-bench probe --only serving" in words
+    (never,) = ask(check, results(cell("onnx")))
+    assert (never.verdict, never.reason) == (nothing.verdict, nothing.reason)
+    (other,) = ask(CHECKS["sandboxed"], results(cell("onnx")))
+    assert other.reason.en == "Probe sandbox has not looked at onnx; `yolo11-bench probe --only sandbox` makes it."
 
 
 def test_first_among_all_needs_all_and_slow_for_none_needs_all() -> None:

@@ -256,6 +256,16 @@ def test_every_target_that_must_run_it_has_to() -> None:
     assert judged(asked, reference(), cell("onnx"), cell("onnx", target="cuda")).verdict.verdict is S
 
 
+def test_a_part_needs_every_check_and_every_target_of_its_own() -> None:
+    """Two kinds of processor make a range: one of them is not enough, however right it is there."""
+    two = claim(
+        check("runs_on", targets=["cpu", "arm-cpu"]), check("converts", threshold=1.0, scope={"targets": ["cpu"]})
+    )
+    right = cell("onnx", parity_box_p999=0.001)
+    assert judged(two, reference(), right).verdict.verdict is P
+    assert judged(two, reference(), right, cell("onnx", target="arm-cpu")).verdict.verdict is S
+
+
 # 5. Independent means independent
 
 
@@ -307,6 +317,24 @@ def test_thirteen_options_equal_to_pytorch_are_seldom_said_to_hold_a_faster_one(
         corrected += judge(simultaneous(estimate, options), 1.0, "above") is S
     assert alone / runs == pytest.approx(0.28, abs=0.035)
     assert corrected / runs < 0.04, "2.5 % and three standard errors of 1500 runs"
+
+
+@pytest.mark.parametrize("name", ["some_option_faster", "ranks_first", "depends_on_runtime"])
+def test_a_check_that_picks_from_many_needs_more_than_one_that_has_no_choice(name: str) -> None:
+    """An interval that ends half a per cent above 1 decides alone, and is luck as the largest of thirteen."""
+    others = [f"option{n}" for n in range(12)]
+    close, equal = (1.1, 1.005, 1.204), (1.0, 0.9, 1.11)
+    first = {"some_option_faster": "pytorch", "ranks_first": "onnx", "depends_on_runtime": ""}[name]
+
+    def found(many: list[str]) -> Verdict:
+        options = ["onnx", *many] if name == "depends_on_runtime" else many
+        scope = {"options": ["pytorch", *options] if name == "depends_on_runtime" else []}
+        asked = claim(check(name, threshold=1.0, scope=scope), option=first)
+        rows = [reference(), cell("onnx", ratio=close), *(cell(other, ratio=equal) for other in many)]
+        return judged(asked, *rows).verdict.verdict
+
+    assert found([]) is S
+    assert found(others) is N
 
 
 @pytest.mark.parametrize("freedom", [2, 5, math.inf])
@@ -388,6 +416,20 @@ def test_what_has_an_interval_is_left_as_it_is() -> None:
 
 
 # 9 and 10. Facts
+
+
+def test_a_second_thread_can_be_nothing_but_a_fact_in_any_registered_claim() -> None:
+    kinds = {own.kind for one in registry.load_claims() for own in one.checks if own.check == "scales"}
+    assert kinds == {Kind.FACT}
+
+
+def test_a_find_is_of_the_registered_claims_and_names_package_moment_and_remedy() -> None:
+    finds = [own.find for one in registry.load_claims() for own in one.checks if own.find is not None]
+    assert finds, "what was found stands first on the guide's page"
+    for words in (finds[0].en, finds[0].zh):
+        assert "openvino-telemetry" in words
+        assert "www.google-analytics.com" in words
+        assert "`opt_in_out --opt_out`" in words
 
 
 def test_a_fact_is_told_and_changes_no_verdict() -> None:

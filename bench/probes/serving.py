@@ -52,9 +52,7 @@ def observe(context: Context) -> Iterator[Observation]:
     yield judge(str(seen["version"]), answers, theirs, str(seen["error"]), context.settings.parity)
 
 
-def judge(
-    version: str, answers: Sequence[Tensor], theirs: Sequence[Tensor], error: str, limit: Parity
-) -> Observation:
+def judge(version: str, answers: Sequence[Tensor], theirs: Sequence[Tensor], error: str, limit: Parity) -> Observation:
     """The row of what the server answered beside what the runtime gave; `error` is why it answered nothing."""
     if error:
         return Observation(OPTION, "answers", verdict(False), f"{version}: {error}")

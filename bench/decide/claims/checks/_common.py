@@ -316,7 +316,9 @@ def _untried(tables: Tables, options: Sequence[str], places: Sequence[tuple[str,
     targets = list(dict.fromkeys(target for target, _ in places))
     command = " ".join(["yolo11-bench run", *(["--options", ",".join(options)] if options else [])])
     if not places:
-        return Text(en=f"None of these runs tried {names}: `{command}`.", zh=f"这些运行都没有试过 {names}：`{command}`。")
+        return Text(
+            en=f"None of these runs tried {names}: `{command}`.", zh=f"这些运行都没有试过 {names}：`{command}`。"
+        )
     command += f" --targets {','.join(targets)}"
     machines = "; ".join(dict.fromkeys(machine for _, machine in places))
     named = [tables.target_name(target) for target in targets]
