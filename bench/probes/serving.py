@@ -24,7 +24,7 @@ ABSENT = (
     f"TensorFlow Serving's server, {PROGRAM}, is not on PATH. No package of PyPI, npm or Debian has it "
     "(tensorflow-serving-api is its client); take it from its makers' image or package repository."
 )
-_LOAD_S, _INFER_S, _SERVE_S = 300.0, 120.0, 900.0
+_LOAD_S, _INFER_S, _SERVE_S = 300.0, 120.0, 1800.0
 
 
 def observe(context: Context) -> Iterator[Observation]:
@@ -48,8 +48,11 @@ def observe(context: Context) -> Iterator[Observation]:
         }  # fmt: skip
         with context.progress.timed(PROGRAM, "serves the model"):
             seen = guest.call("serve", arguments, _SERVE_S, Reason.INFERENCE_FAILED)
-        answers = [as_raw(manifest, imgsz, np.load(Path(path))) for path in seen["outputs"]]
-    yield judge(str(seen["version"]), answers, theirs, str(seen["error"]), context.settings.parity)
+        given = [np.load(Path(path)) for path in seen["outputs"]]
+    strange = next((answer.shape for answer in given if answer.ndim != theirs[0].ndim), None)
+    error = str(seen["error"]) or (f"its answer has the shape {strange}" if strange else "")
+    answers = [] if error else [as_raw(manifest, imgsz, answer) for answer in given]
+    yield judge(str(seen["version"]), answers, theirs, error, context.settings.parity)
 
 
 def judge(version: str, answers: Sequence[Tensor], theirs: Sequence[Tensor], error: str, limit: Parity) -> Observation:
