@@ -96,7 +96,7 @@ def test_reading_and_what_supports_or_refutes_it_are_three_things(claims: tuple[
         ('id = "pytorch.performance"', 'id = "pytorch.hardware"', ["id must be 'pytorch.performance'"]),
         ("line = 40", "line = 0", ["pytorch.performance.line", "greater than or equal to 1"]),
         ('"arm-cpu", "cuda"', '"arm", "cuda"', ["pytorch.performance: checks.1.scope.targets", "unknown arm;", "cuda"]),
-        ('target = "cuda"', 'target = "gpu"', ["pytorch.hardware: checks.1.target", "unknown gpu;", "vulkan"]),
+        ('target = "cuda"', 'target = "gpu"', ["pytorch.hardware: checks.2.target", "unknown gpu;", "vulkan"]),
         ('"fp32"', '"f32"', ["pytorch.performance: checks.1.scope.precisions", "unknown f32;", "fp32"]),
         ("scope.targets", "scope.target", ["pytorch.performance: checks.1.scope.target", "unknown key", "targets"]),
         ("[[claim.checks]]", "[[claim.check]]", ["pytorch.performance.check", "unknown key", "checks"]),

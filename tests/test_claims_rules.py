@@ -122,7 +122,7 @@ def test_what_counts_releases_or_lists_files_measures_nothing() -> None:
         ),
         (
             "paddle.toml", 'check = "scales"\nkind = "fact"', 'check = "scales"\nkind = "proxy"\npart = "competitive"',
-            "paddle.performance: checks.2.kind: is 'proxy'; scales is 'fact' at most",
+            "paddle.performance: checks.3.kind: is 'proxy'; scales is 'fact' at most",
         ),
     ],
 )  # fmt: skip
