@@ -41,20 +41,19 @@ def test_no_stored_verdict_rests_on_a_proxy_or_leaves_a_part_out(directory: Path
     measured = heads[heads.origin == "measured"]
     assert set(measured.claim_id) == set(CLAIMS)
     assert not heads.duplicated(["claim_id", "origin"]).any()
-    for row in heads.itertuples():
-        kind = KINDS[Verdict(row.verdict)]
-        assert row.kind == (kind.value if kind else ""), row.claim_id
-        own = frame[(frame.claim_id == row.claim_id) & (frame.origin == row.origin) & (frame.check != "")]
+    for row in heads.to_dict("records"):
+        name, verdict = str(row["claim_id"]), Verdict(row["verdict"])
+        kind = KINDS[verdict]
+        assert row["kind"] == (kind.value if kind else ""), name
+        own = frame[(frame.claim_id == name) & (frame.origin == row["origin"]) & (frame.check != "")]
         if kind is Kind.MEASURED:
-            decided = own[own.kind == Kind.MEASURED.value].verdict
-            assert set(decided) & {Verdict.SUPPORTED.value, Verdict.REFUTED.value}, (
-                f"{row.claim_id} rests on no measurement"
-            )
-        if row.verdict == Verdict.SUPPORTED.value:
+            decided = set(own[own.kind == Kind.MEASURED.value].verdict)
+            assert decided & {Verdict.SUPPORTED.value, Verdict.REFUTED.value}, f"{name} rests on no measurement"
+        if verdict is Verdict.SUPPORTED:
             parts: dict[str, set[tuple[str, str]]] = {}
-            for finding in own.itertuples():
-                parts.setdefault(finding.part, set()).add((finding.kind, finding.verdict))
-            assert supported_wholly(CLAIMS[row.claim_id], parts) == [], row.claim_id
+            for part, by, found in zip(own.part, own.kind, own.verdict, strict=True):
+                parts.setdefault(str(part), set()).add((str(by), str(found)))
+            assert supported_wholly(CLAIMS[name], parts) == [], name
     facts = frame[frame.kind == Kind.FACT.value]
     assert set(facts.verdict) <= {Verdict.FACT.value}
 

@@ -7,6 +7,7 @@ import http.server
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 if "--version" in sys.argv:
     print("TensorFlow ModelServer: stand-in")
@@ -40,7 +41,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def doubled(value: object) -> object:
+def doubled(value: Any) -> Any:
     return [doubled(one) for one in value] if isinstance(value, list) else 2 * value
 
 
