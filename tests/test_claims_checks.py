@@ -144,6 +144,9 @@ def test_times_of_two_machines_are_no_ratio_of_two_targets() -> None:
     assert "times of two machines are no ratio of two targets" in finding.reason.en
     assert "--targets cpu,cuda" in finding.reason.en
     assert finding.rows
+    untimed = cell("onnx", run_id="second", machine=GPU_MACHINE)
+    (finding,) = ask(check, results(reference(), alone, untimed))
+    assert finding.verdict is Verdict.INCONCLUSIVE, "what was tried and gave no figure"
     beside = cell("onnx", target="cuda", ratio=(9.0, 8.0, 10.0))
     (finding,) = ask(check, results(reference(), cell("onnx", ratio=(2.0, 1.9, 2.1)), beside))
     assert finding.verdict is Verdict.SUPPORTED

@@ -148,7 +148,15 @@ def _alone(tables: Tables, params: OnTarget, answered: Sequence[Finding], option
     """
     if answered or tables.origin == "published":
         return
-    timed = [row for row in select(tables.cells, params.scope, options, [params.target]) if pd.notna(row.latency_ratio)]
+    beside = {
+        (*same_point(row, but=("target",)), row.option)
+        for row in select(tables.cells, params.scope, options, [params.baseline_target])
+    }
+    timed = [
+        row
+        for row in select(tables.cells, params.scope, options, [params.target])
+        if pd.notna(row.latency_ratio) and (*same_point(row, but=("target",)), row.option) not in beside
+    ]
     where = tables.target_name(params.target), tables.target_name(params.baseline_target)
     for option in sorted({row.option for row in timed}):
         own = [row for row in timed if row.option == option]
