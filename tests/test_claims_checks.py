@@ -14,6 +14,7 @@ from bench.decide.claims.statements import Parameters
 from bench.decide.claims.synthetic import Results, cell, fact, probe, reference, results, timed
 from bench.decide.claims.verdicts import Finding, Verdict
 from bench.decide.claims.whole import over_scopes
+from bench.words.locale import LANGUAGES, texts
 
 NAMES = {
     "faster_than", "not_slower_than", "ranks_first", "some_option_faster", "depends_on_runtime", "steady", "scales",
@@ -29,8 +30,11 @@ def ask(check: Registered, rows: Results, *, reverse: bool = False) -> list[Find
     return check.function(rows.tables(reverse=reverse), claim, parameters(claim.checks[0], check.parameters))
 
 
-def test_every_check_of_the_vocabulary_is_there() -> None:
+def test_every_check_of_the_vocabulary_is_there_and_the_site_has_a_name_for_each() -> None:
     assert set(CHECKS) == NAMES
+    for language in LANGUAGES:
+        named = {key.removeprefix("check.") for key in texts("site", language).strings if key.startswith("check.")}
+        assert named >= NAMES, language
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
