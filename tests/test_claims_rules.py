@@ -323,18 +323,21 @@ def test_thirteen_options_equal_to_pytorch_are_seldom_said_to_hold_a_faster_one(
 def test_a_check_that_picks_from_many_needs_more_than_one_that_has_no_choice(name: str) -> None:
     """An interval that ends half a per cent above 1 decides alone, and is luck as the largest of thirteen."""
     others = [f"option{n}" for n in range(12)]
-    close, equal = (1.1, 1.005, 1.204), (1.0, 0.9, 1.11)
+    close, exact = (1.1, 1.005, 1.204), (1.0, 1.0, 1.0)
     first = {"some_option_faster": "pytorch", "ranks_first": "onnx", "depends_on_runtime": ""}[name]
 
-    def found(many: list[str]) -> Verdict:
-        options = ["onnx", *many] if name == "depends_on_runtime" else many
-        scope = {"options": ["pytorch", *options] if name == "depends_on_runtime" else []}
+    def found(many: list[str]) -> tuple[Verdict, float]:
+        scope = {"options": ["pytorch", "onnx", *many] if name == "depends_on_runtime" else []}
         asked = claim(check(name, threshold=1.0, scope=scope), option=first)
-        rows = [reference(), cell("onnx", ratio=close), *(cell(other, ratio=equal) for other in many)]
-        return judged(asked, *rows).verdict.verdict
+        rows = [reference(), cell("onnx", ratio=close), *(cell(other, ratio=exact) for other in many)]
+        one = judged(asked, *rows).verdict
+        assert one.low is not None
+        return one.verdict, one.low
 
-    assert found([]) is S
-    assert found(others) is N
+    assert found([]) == (S, pytest.approx(1.005, abs=0.001))
+    verdict, low = found(others)
+    assert verdict is N
+    assert low < 1.0, "the interval that is shown is that of all of them at once"
 
 
 @pytest.mark.parametrize("freedom", [2, 5, math.inf])
@@ -380,6 +383,7 @@ def test_one_reading_of_memory_close_to_a_half_decides_nothing() -> None:
         return judged(asked, *rows).verdict.verdict
 
     assert found(4_994) is N
+    assert found(4_600) is N, "two readings good for a tenth each are not surely below a half at 0.46"
     assert found(2_000) is S
     assert found(9_000) is R
     over_launches: dict[str, Any] = {"peak_rss_bytes_low": 4_900, "peak_rss_bytes_high": 4_960, "latency_launches": 8}
