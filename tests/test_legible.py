@@ -98,8 +98,10 @@ def test_words_at_the_end_of_a_line_go_where_nothing_crosses_them() -> None:
     FigureCanvasAgg(figure)
     for crossing, align in (([0.95, 0.95], "left"), ([0.5, 0.5], "right")):
         axes = figure.add_subplot()
-        end = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        words = axes.annotate("a tenth below", (1, 0.5), xytext=(-2, -3), ha="right", va="top", **end)
+        words = axes.annotate(
+            "a tenth below", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-2, -3),
+            textcoords="offset points", ha="right", va="top",
+        )  # fmt: skip
         upright = np.array([crossing, [0.0, 1.0]]).T
         labels.place(axes, [labels.Named(0.5, 0.9, 3, "mark")], [upright], 9, words=[words])
         assert words.get_ha() == align

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -92,7 +93,8 @@ def place(
 def _settled(text: Annotation, renderer: RendererBase, taken: _Taken) -> _Floats:
     """The box of words at the end of a line where they cross nothing, else at its right end."""
     right, away = text.xy, text.get_position()[0]
-    for end, align, offset in ((0.0, "left", -away), (right[0], "right", away)):
+    ends: tuple[tuple[float, Literal["left", "right"], float], ...] = ((0, "left", -away), (right[0], "right", away))
+    for end, align, offset in ends:
         if taken.leaves(np.asarray(Text.get_window_extent(text, renderer).extents)):
             break
         text.xy = (end, right[1])
