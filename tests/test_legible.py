@@ -99,7 +99,7 @@ def test_words_at_the_end_of_a_line_go_where_nothing_crosses_them() -> None:
     for crossing, align in (([0.95, 0.95], "left"), ([0.5, 0.5], "right")):
         axes = figure.add_subplot()
         words = axes.annotate(
-            "a tenth below", (1, 0.5), xytext=(-2, -3), xycoords=("axes fraction", "data"),
+            "a tenth below", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-2, -3),
             textcoords="offset points", ha="right", va="top",
         )  # fmt: skip
         upright = np.array([crossing, [0.0, 1.0]]).T

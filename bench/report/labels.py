@@ -93,7 +93,7 @@ def place(
 def _settled(text: Annotation, renderer: RendererBase, taken: _Taken) -> _Floats:
     """The box of words at the end of a line where they cross nothing, else at its right end."""
     right, away = text.xy, text.get_position()[0]
-    ends: tuple[tuple[float, Literal["left", "right"], float], ...] = ((0.0, "left", -away), (right[0], "right", away))
+    ends: tuple[tuple[float, Literal["left", "right"], float], ...] = ((0, "left", -away), (right[0], "right", away))
     for end, align, offset in ends:
         if taken.leaves(np.asarray(Text.get_window_extent(text, renderer).extents)):
             break
