@@ -151,16 +151,57 @@ def test_a_machine_that_the_project_has_not_is_recorded(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     signs = 'cpu_bound = true\ndetect.machine = ["aarch64", "arm64"]'
     machine.change("matrices/targets.toml", signs, f'cpu_bound = true\ndetect.machine = ["{platform.machine()}"]')
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "python")], check=True)
-    path = f"{tmp_path / 'python' / 'bin'}:{machine.variables['PATH']}"
-    night = machine.run("record.yml", "record", {"machine": "arm64", "sweep": "quick"}, PATH=path)
-    assert not night.failed, night.said
-    (run,) = (machine.temp / "runs").iterdir()
+    run = recorded(machine, tmp_path, {"machine": "arm64", "sweep": "quick"})
     assert run.name.endswith("-arm64")
     cells = pd.read_parquet(run / "cells.parquet").set_index("cell_id")
     measured = set(cells.index[cells.status == "measured"])
     assert {cell for cell in measured if "arm-cpu" in cell} == {"pytorch-fp32-arm-cpu-320", "onnx-fp32-arm-cpu-320"}
     assert (run / "report.html").is_file()
+
+
+STAND_IN = (
+    ("matrices/targets.toml", 'macOS 13 或更高版本的 Mac"\ndetect.system = ["Darwin"]',
+     f'Mac"\ndetect.system = ["{platform.system()}"]'),
+    ("matrices/options/coreml.toml", 'environment = "coreml"\nruntime = "coreml"',
+     'environment = "coreml-mil"\nruntime = "coreml_mil"'),
+    ("bench/guest/runtimes/coreml_mil.py", 'TARGET = "coreml-mil"', 'TARGET = "coreml"'),
+    ("bench/guest/runtimes/coreml_mil.py", '"device": "mil-reference"', '"device": "coreml"'),
+    ("matrices/sweeps/nightly-macos.toml", '"pytorch", "torchscript", "onnx", "openvino", "coreml"', '"coreml"'),
+    ("matrices/sweeps/nightly-macos.toml", ', "saved_model", "graphdef", "tflite", "ncnn", "mnn"', ""),
+    ("matrices/sweeps/nightly-macos.toml", "imgsz = [640]", "imgsz = [160]\nimages = 8"),
+    ("matrices/sweeps/nightly-macos.toml", "budget_s = 900", "budget_s = 1"),
+    ("matrices/sweeps/nightly-macos.toml", "samples = 10", "samples = 1"),
+    ("matrices/sweeps/nightly-macos.toml", "min_launches = 8\nmax_launches = 16", "min_launches = 3\nmax_launches = 3"),
+)  # fmt: skip
+"""This machine in the place of a Mac: the interpreter of packages in Core ML's, on a part of the sweep."""
+
+
+def test_a_mac_that_the_project_has_not_is_recorded_with_each_of_core_mls_compute_units(tmp_path: Path) -> None:
+    """The sweep is that of a Mac's nights, since none is named; its cells of Core ML are all there, and each ran."""
+    machine = Machine(tmp_path)
+    for change in STAND_IN:
+        machine.change(*change)
+    run = recorded(machine, tmp_path, {"machine": "macos", "sweep": ""})
+    assert run.name.endswith("-macos")
+    cells = pd.read_parquet(run / "cells.parquet")
+    cells = cells[cells.target == "coreml"].set_index("precision")
+    units = {"fp16", "fp16-cpu", "fp16-gpu", "fp16-ne"}
+    assert set(cells.index) == {"fp32", "int8", "palette8"} | units
+    assert (cells.status == "measured").all(), cells.reason.tolist()
+    assert {json.loads(said)["compute"] for said in cells.attested[list(units)]} == {"f16"}
+    assert len(set(cells.artifact_key[list(units)])) == 1
+    assert cells.map50_95.gt(0).all()
+    assert (run / "report.html").is_file()
+
+
+def recorded(machine: Machine, folder: Path, inputs: Mapping[str, str]) -> Path:
+    """The run that `record` leaves when it is started by hand with these inputs."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "python")], check=True)
+    path = f"{folder / 'python' / 'bin'}:{machine.variables['PATH']}"
+    night = machine.run("record.yml", "record", inputs, PATH=path)
+    assert not night.failed, night.said
+    (run,) = (machine.temp / "runs").iterdir()
+    return run
 
 
 def test_a_pull_request_that_changes_no_cell_is_checked_without_a_clock(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ COMPUTE = {"float32": "f32", "fp32": "f32", "float16": "f16", "fp16": "f16"}
 class Model:
     """A package that Core ML compiled for its compute units."""
 
-    package: Any
-    units: Any
+    package: ct.models.MLModel
+    units: ct.ComputeUnit
     input: str
     output: str
     input_shape: tuple[int, ...]
@@ -92,8 +92,10 @@ def _devices(model: Model) -> dict[str, int]:
     if version < (14, 4):
         return {}
     plan = MLComputePlan.load_from_path(path=model.package.get_compiled_model_path(), compute_units=model.units)
+    program = plan.model_structure.program
+    assert program is not None, "a package of the exporter's is an ML program"
     found: Counter[str] = Counter()
-    for operation in plan.model_structure.program.functions["main"].block.operations:
+    for operation in program.functions["main"].block.operations:
         usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
         if operation.operator_name.endswith("conv") and usage is not None:
             found[type(usage.preferred_compute_device).__name__] += 1
