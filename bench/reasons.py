@@ -37,6 +37,7 @@ class Reason(StrEnum):
     OK = ""
     NOT_SELECTED = "not_selected"
     TARGET_ABSENT = "target_absent"
+    FORMAT_ABSENT = "format_absent"
     TARGET_UNSUPPORTED = "target_unsupported"
     PRECISION_UNSUPPORTED = "precision_unsupported"
     BATCH_UNSUPPORTED = "batch_unsupported"

@@ -21,6 +21,7 @@ from bench.reasons import UsageError
         ("list format=engine device=mps", "list --options engine --targets coreml"),
         ("run format=litert quantize=8", "run --options litert --precisions int8"),
         ("run quantize=w16a16", "run --precisions fp16"),
+        ("run format=tflite quantize=w8a32", "run --options tflite --precisions dynamic"),
         ("run --model=best.pt --options onnx", "run --model=best.pt --options onnx"),
         ("baseline promote x --why model=n", "baseline promote x --why model=n"),
         ("show odd=run", "show odd=run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bench.grid.request import Request, expand
 from bench.grid.schema import Signs, Target
 from bench.places import MATRICES
 from bench.reasons import UsageError
+from bench.words.messages import messages
 
 
 @pytest.fixture
@@ -78,6 +80,9 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("options/onnx.toml", 'environment = "onnx"', 'environment = "x"', ["environment", "envs/x.txt", "openvino"]),
         ("options/onnx.toml", 'format = "onnx"', 'format = "engine"', ["'onnx' is called engine too", "aliases"]),
         ("options/openvino.toml", 'artifact = "fp32"', 'artifact = "fp31"', ["bf16", "fp31", "allowed", "fp16"]),
+        ("options/onnx.toml", 'environment = "onnx"\n', "", ["options/onnx.toml", "needs environment", "lacks"]),
+        ("options/hailo.toml", "targets", 'environment = "onnx"\ntargets', ["hailo.toml", "lacks", "environment"]),
+        ("options/hailo.toml", "lacks =", "#", ["hailo.toml", "needs environment, runtime, export; or lacks"]),
         ("options/graphdef.toml", "sources", 'source = "onnx"\nsources', ["source and source_environment", "both"]),
         ("options/graphdef.toml", ":export-tf", ":x", ["export, before it saved_model", "envs/x.txt is missing"]),
         ("options/onnx.toml", "order = 3", "order = ", ["options/onnx.toml", "not valid TOML", "line"]),
@@ -112,11 +117,45 @@ def test_unknown_names_on_the_command_line_list_what_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("litert", "tflite"), ("tflite", "tflite"), ("TRT", "tensorrt"), ("engine", "tensorrt"), ("pb", "graphdef"),
-     ("mlpackage", "coreml"), ("onxx", "onxx"), ("*", "*")],
+     ("mlpackage", "coreml"), ("onxx", "onxx"), ("*", "*"), ("", ""), ("TF Lite", "tflite"), ("tf-lite", "tflite"),
+     ("TensorFlow Lite", "tflite"), ("LiteRT.js", "litert-js"), ("saved-model", "saved_model"), (".engine", "tensorrt"),
+     ("SavedModel", "saved_model"), ("tensorrt_rtx", "tensorrt-rtx"), ("ONNXRuntime", "onnx"), ("TF.js", "tfjs"),
+     ("PaddlePaddle", "paddle"), ("Coral", "edgetpu"), ("Core AI", "coreai"), ("huawei", "ascend"), ("om", "ascend"),
+     ("vitis", "xilinx"), ("imx500", "imx"), ("rockchip", "rknn"), ("qualcomm", "qnn")],
 )  # fmt: skip
 def test_options_are_known_by_the_names_that_people_have_for_them(written: str, meant: str) -> None:
-    """TF Lite is LiteRT to the newest Ultralytics, whose own other names for TensorRT and Core ML are understood."""
+    """TF Lite is LiteRT to the newest Ultralytics, whose own other names are understood; so are the names in tables."""
     assert matrix.load().named([written]) == [meant]
+
+
+ULTRALYTICS = [
+    "torchscript", "onnx", "openvino", "engine", "coreml", "coreai", "saved_model", "pb", "edgetpu", "litert", "paddle",
+    "mnn", "ncnn", "imx", "rknn", "executorch", "axelera", "deepx", "qnn", "hailo", "ascend", "xilinx", "tflite",
+    "tfjs", "tensorrt", "trt", "mlmodel", "mlpackage", "mlprogram", "apple", "ios", "huawei", "cann", "om", "vitis",
+    "vitisai", "versal",
+]  # fmt: skip
+"""What Ultralytics 8.4.190 takes for `format`, what it renamed and other names of its own among them."""
+
+
+@pytest.mark.parametrize("name", ULTRALYTICS)
+def test_what_ultralytics_takes_for_a_format_is_an_option_that_list_shows(name: str) -> None:
+    read = expand(Request({"sweep": "all", "options": name}))
+    (option,) = read.matrix.named([name])
+    assert any(cell.option.id == option for cell in read.cells)
+
+
+def test_a_format_that_nothing_here_makes_is_rows_with_a_reason_in_both_languages() -> None:
+    read = matrix.load()
+    lacking = [option for option in read.options.values() if option.lacks]
+    assert {option.id for option in lacking} >= {"axelera", "deepx", "hailo", "ascend", "xilinx", "coreai"}
+    for option in lacking:
+        assert not option.in_guide
+        text = matrix.not_benched(option)
+        assert text.startswith(f"{option.name} is not benched: ")
+        assert option.lacks.endswith(".")
+        assert messages("zh")(text) == f"{option.name} 未评测：{option.lacks_zh}"
+        assert re.search("[\u4e00-\u9fff]", option.lacks_zh)
+    assert not any(matrix.not_benched(option) for option in read.options.values() if option.export is not None)
 
 
 def test_another_name_of_an_option_selects_its_cells() -> None:

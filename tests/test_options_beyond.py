@@ -1,12 +1,15 @@
 """Options that the guide does not name, for real on the demo checkpoint.
 
-ExecuTorch, LiteRT.js in a browser, and TensorRT for RTX as far as a machine without such a card goes.
+ExecuTorch, LiteRT.js in a browser, RKNN in its maker's simulator, and TensorRT for RTX as far as a machine without such
+a card goes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,9 @@ pytestmark = [
 ]
 in_browser = pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="needs Chromium or Chrome, and npm")
 GPU = machine.detect(matrix.load().targets["cuda"])
+simulated = pytest.mark.skipif(
+    not machine.detect(matrix.load().targets["rknn-simulator"]).found, reason="RKNN-Toolkit2 is for x86-64 Linux"
+)
 two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
 
 
@@ -96,8 +102,23 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
-    outside = {name for name, option in OPTIONS.items() if not option.in_guide}
-    assert outside == {"executorch", "litert-js", "ort-web", "tensorrt-rtx"}
+    outside = {name for name, option in OPTIONS.items() if not option.in_guide and not option.lacks}
+    assert outside == {"executorch", "litert-js", "ort-web", "rknn", "tensorrt-rtx"}
+
+
+def test_every_format_of_the_locked_ultralytics_is_known_by_both_names_that_it_has_there(
+    environments: Environments,
+) -> None:
+    """A release that adds a format or renames one fails here: "LiteRT" and `litert` took TF Lite's place in one."""
+    code = "import json; from ultralytics.engine.exporter import export_formats as f; print(json.dumps(f()))"
+    python = environments.ensure("export-torch").python
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    formats = json.loads(done.stdout.splitlines()[-1])
+    named = matrix.load().named
+    assert formats["Argument"][0] == "-"  # of PyTorch, which is not exported
+    titles, arguments = named(formats["Format"]), named(["pytorch", *formats["Argument"][1:]])
+    assert titles == arguments
+    assert set(titles) <= set(OPTIONS)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -286,3 +307,55 @@ def test_without_a_card_the_runtime_for_rtx_says_what_is_missing(
         with pytest.raises(CellProblem, match="CUDA finds no device") as problem:
             worker.load(spec_for(artifact, "cuda"))
     assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)
+
+
+# -- RKNN, in the simulator of its toolkit --------------------------------------------------------------------------
+
+
+@simulated
+@pytest.mark.parametrize(("precision", "compute"), [("fp16", "f16"), ("int8", "i8")])
+def test_rknns_simulator_agrees_with_pytorch_and_says_what_is_only_declared(
+    precision: str,
+    compute: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "rknn", precision, calibration)
+    with guest(environments, "rknn") as worker:
+        worker.load(spec_for(artifact, "rknn-simulator"))
+        outputs = [worker.infer(x) for x in inputs]
+        again = worker.infer(inputs[0])
+        attested = worker.stats(attest=True).attested
+    assert np.array_equal(again, outputs[0])
+    assert (attested["device"], attested["compute"]) == ("rknn-simulator", compute)
+    assert attested["declared"] == ["device", "provider", "compute"]
+    assert attested["version"] == artifact.manifest["versions"]["rknn-toolkit2"]
+    assert bool(attested["quantised_tensors"]) == (precision == "int8")
+    for output, expected in zip(outputs, reference, strict=True):
+        best = np.argsort(expected[0, 4:].max(axis=0))[-20:]
+        difference = np.abs(output - expected)[0][:, best]
+        # Half precision has 11 bits; int8 of this network is a few px off, and its scores some hundredths.
+        assert difference[:4].max() < (1.5 if precision == "fp16" else 8)
+        assert difference[4:].max() < (0.02 if precision == "fp16" else 0.3)
+        assert difference.max() > 1e-5, "float32, and not what was asked for"
+        assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
+
+
+@simulated
+def test_rknn_is_made_for_a_board_and_run_by_nothing_but_the_simulator(
+    artifacts: Artifacts, environments: Environments
+) -> None:
+    artifact = exported(artifacts, "rknn", "fp16")
+    assert (artifact.directory / "model.rknn").stat().st_size > 1e6
+    with guest(environments, "rknn") as worker:
+        for target in ("cpu", "rockchip-npu"):
+            with pytest.raises(CellProblem, match=f"run by its simulator, .* not on {target}") as problem:
+                worker.load(spec_for(artifact, target))
+            assert (problem.value.reason, problem.value.status) == (Reason.TARGET_UNSUPPORTED, Status.SKIPPED)
+        worker.load(spec_for(artifact, "rknn-simulator"))
+        with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
+            worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
+    assert problem.value.reason is Reason.BATCH_UNSUPPORTED

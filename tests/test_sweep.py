@@ -200,6 +200,20 @@ def test_pytest_users_get_what_they_expect(
     assert "target_absent: Intel GPU not found" in skipped.stdout.str()
 
 
+def test_a_format_that_nothing_here_makes_is_a_row_with_its_reason(matrices: Path, tmp_path: Path) -> None:
+    asked = ("--options", "Hailo", "--precisions", "int8", "--targets", "hailo", "-k", "hailo")
+    code, said, directory = run(matrices, tmp_path, *asked)
+    assert code == 2, said  # as where every device is absent: nothing was measured
+    row = store.read_table(directory, "cells").set_index("option").loc["hailo"]
+    assert (row.status, row.reason_code) == ("skipped", "format_absent")
+    assert row.reason.startswith("format_absent: Hailo is not benched: what makes its files, Hailo's Dataflow Compiler")
+    assert "Hailo is not benched" in (directory / "report.html").read_text(encoding="utf-8")
+    done = bench("ab", "--matrices", matrices, "--options", "hailo", "--precisions", "int8", "--sweep", "tiny",
+                 "--targets", "hailo", "--base", "current", "--candidate", "current")  # fmt: skip
+    assert done.code == 2
+    assert "Hailo is not benched" in done.said
+
+
 def test_a_selection_leaves_the_other_cells_in_the_grid(matrices: Path, tmp_path: Path) -> None:
     code, said, directory = run(matrices, tmp_path, "--precisions", "fp32,fp16", "-k", "fp16 and export")
     assert code == 0, said

@@ -138,7 +138,7 @@ def _state(
 def _identities(grid: Grid, outfit: Outfit) -> dict[str, Identity]:
     """Identities of the cells that can run here."""
     here = {name for name, target in grid.matrix.targets.items() if machine.detect(target).found}
-    cells = [cell for cell in grid.cells if cell.target in here]
+    cells = [cell for cell in grid.cells if cell.target in here and not cell.option.lacks]
     return {cell.cell_id: identity(outfit, cell, outfit.artifact_key(cell)) for cell in cells}
 
 

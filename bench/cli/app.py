@@ -112,7 +112,7 @@ def run(
     if swept.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not swept.failed and not _anything_measured(swept.directory):
-        raise UsageError("nothing was measured: this machine has none of the targets asked for (reasons above)")
+        raise UsageError("nothing was measured: no cell that was asked for can run on this machine (reasons above)")
     raise typer.Exit(FAILED if swept.failed else 0)
 
 
@@ -150,13 +150,19 @@ def _anything_measured(directory: Path) -> bool:
 def list_cells(request: Request, lang: Lang = "auto") -> None:
     """Show a sweep's cells and which can run here."""
     from bench.grid import machine
-    from bench.grid.matrix import Cell
+    from bench.grid.matrix import Cell, not_benched
     from bench.words.fitted import MARK, Column, print_fitted
     from bench.words.messages import messages
 
     grid, t = expand(request), words(lang)
     say = messages(t.language)
     found = {name: machine.detect(target) for name, target in grid.matrix.targets.items()}
+
+    def here(cell: Cell) -> str:
+        if cell.option.lacks:
+            return t("list.lacking")
+        return t("list.can") if found[cell.target].found else t("list.skipped", target=cell.target)
+
     console = Console()
     about = (t.language == "zh" and grid.sweep.description_zh) or grid.sweep.description
     console.print(Text(t("list.title", sweep=request.sweep_name, description=about), style="italic"))
@@ -165,11 +171,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
         Column[Cell](
             t("list.option"), lambda cell: cell.option.name + MARK * (not cell.option.in_guide), 1, right=False
         ),
-        Column[Cell](
-            t("list.here"),
-            lambda cell: t("list.can") if found[cell.target].found else t("list.skipped", target=cell.target),
-            right=False,
-        ),
+        Column[Cell](t("list.here"), here, right=False),
     ]
     print_fitted(
         grid.cells,
@@ -180,12 +182,14 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
     )
     if not all(cell.option.in_guide for cell in grid.cells):
         console.print(Text(f"{MARK} {t('outside')}", style="dim"))
-    runnable = sum(found[cell.target].found for cell in grid.cells)
+    made = [cell for cell in grid.cells if not cell.option.lacks]
+    runnable = sum(found[cell.target].found for cell in made)
     sweeps = t("separator").join(grid.matrix.sweeps)
     console.print(escape(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps)))
-    for name, presence in found.items():
-        if not presence.found and any(cell.target == name for cell in grid.cells):
-            console.print(escape(say(presence.text)), style="dim")
+    absent = [found[name].text for name in found if any(cell.target == name for cell in made) and not found[name].found]
+    lacking = dict.fromkeys(not_benched(cell.option) for cell in grid.cells if cell.option.lacks)
+    for text in (*absent, *lacking):
+        console.print(escape(say(text)), style="dim")
 
 
 @app.command()

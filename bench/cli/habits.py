@@ -14,6 +14,7 @@ _QUANTIZE = {
     **dict.fromkeys(("8", "int8", "w8a8"), "int8"),
     **dict.fromkeys(("16", "fp16", "w16a16"), "fp16"),
     **dict.fromkeys(("32", "fp32", "w32a32"), "fp32"),
+    "w8a32": "dynamic",
 }
 """What has taken the place of `half` and `int8` there."""
 _PRECISIONS = {"half": "fp16", "int8": "int8"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.grid import entries, outside
-from bench.grid.schema import Compute, Option, ParityLimit, Precision, Sweep, Target
+from bench.grid.schema import Compute, Option, ParityLimit, Precision, Sweep, Target, spelt
 from bench.places import GUEST, MATRICES
 from bench.reasons import UsageError, did_you_mean
 
@@ -168,7 +168,7 @@ class Matrix:
     def named(self, names: Sequence[str]) -> list[str]:
         """Ids of the options that are asked for, by whatever they are called; a name of none stays as it is."""
         ids = {name: option.id for option in self.options.values() for name in option.called}
-        return [ids.get(name.lower(), name) for name in names]
+        return [ids.get(spelt(name), name) for name in names]
 
     def runtime(self, cell: Cell) -> Path:
         """The adapter that runs a cell.  Raises UsageError when there is no such module."""
@@ -200,6 +200,11 @@ class Matrix:
         option = self.options[REFERENCE_OPTION]
         target = self.reference_target(cell.target)
         return replace(cell, option=option, precision=REFERENCE_PRECISION, target=target)
+
+
+def not_benched(option: Option) -> str:
+    """In words, why nothing here makes or runs an option; empty for one that is."""
+    return f"{option.name} is not benched: {option.lacks}" if option.lacks else ""
 
 
 def load(directory: Path = MATRICES) -> Matrix:
@@ -246,8 +251,8 @@ def _require_other_names(path: Path, option: Option, others: Iterable[Option]) -
     for other in others:
         if shared := option.called & other.called:
             raise UsageError(
-                f"{path}: the option {other.id!r} is called {', '.join(sorted(shared))} too; take that out of format "
-                "or aliases of one of them"
+                f"{path}: the option {other.id!r} is called {', '.join(sorted(shared))} too; take that out of name, "
+                "format or aliases of one of them"
             )
 
 
@@ -281,6 +286,8 @@ def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option
     if option.id != path.stem:
         raise UsageError(f"{path}: id is {option.id!r}; it must equal the file's name, {path.stem!r}")
     _pick("targets", option.targets, targets, path)
+    if option.export is None:
+        return option
     if option.export.device is not None:
         _pick("export.device", [option.export.device], targets, path)
     families = {"environment": option.environment, "export.environment": option.export.environment}
@@ -299,6 +306,8 @@ def _option(path: Path, targets: Sequence[str], locks: Sequence[Path]) -> Option
 
 def _require_modules(matrix: Matrix, option: Option) -> None:
     """Raise UsageError when an adapter or exporter that an option names is not there."""
+    if option.export is None:
+        return
     for name in (option.runtime, *option.runtimes.values()):
         matrix.module(option, "runtimes", name)
     for name in (option.export.exporter, *(exporter for exporter, _ in option.export.chain)):

@@ -14,10 +14,16 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from bench.grid.entries import Entry
 
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]  # many name a file
+MaybeIdentifier = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9_-]*)?$", max_length=100)]
 LARGEST = 65_536
 """No side of an input, batch or number of threads is larger: far beyond any of them, and the tables hold it."""
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Compute = Literal["f32", "tf32", "f16", "bf16", "i8"]
+
+
+def spelt(name: str) -> str:
+    """A name without what people write differently: `TF.js`, `tf-js` and `tfjs` are one."""
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 class Precision(Entry):
@@ -79,8 +85,14 @@ class Option(Entry):
     name: str
     order: int = Field(description="position in tables; the guide's own order")
     in_guide: bool = Field(default=True, description="whether the guide names it; tables mark what it does not")
-    environment: Identifier = Field(description="run-only environment family")
-    runtime: Identifier = Field(description="module bench/guest/runtimes/<runtime>.py")
+    lacks: str = Field(
+        default="",
+        description="why nothing here makes or runs it: what is missing, and where that is to be had; then its cells "
+        "are rows that say so, and environment, runtime and export are left out",
+    )
+    lacks_zh: str = Field(default="", description="the same in Chinese; empty: as it is")
+    environment: MaybeIdentifier = Field(default="", description="run-only environment family")
+    runtime: MaybeIdentifier = Field(default="", description="module bench/guest/runtimes/<runtime>.py")
     targets: list[Identifier]
     runtimes: dict[Identifier, Identifier] = Field(default_factory=dict, description="runtime, where a target differs")
     environments: dict[Identifier, Identifier] = Field(
@@ -92,13 +104,23 @@ class Option(Entry):
     format: str = Field(default="", description="what `yolo export format=` calls it; empty: it has no name there")
     aliases: list[Identifier] = Field(default_factory=list, description="what else people call it when they ask for it")
     batch_max: PositiveInt | None = Field(default=None, description="largest batch the option takes; absent: any")
-    export: Export
+    export: Export | None = Field(default=None, description="how its artifact is made")
     precisions: dict[Identifier, Precision]
 
     @property
     def called(self) -> set[str]:
-        """All names that it can be asked for by."""
-        return {self.id, *self.aliases, *([self.format] if self.format else [])}
+        """All names that it can be asked for by, `spelt` alike."""
+        return {spelt(name) for name in (self.id, self.name, self.format, *self.aliases) if name}
+
+    @model_validator(mode="after")
+    def _is_made_or_says_why_not(self) -> Option:
+        given = {"environment": self.environment, "runtime": self.runtime, "export": self.export}
+        if self.lacks and any(given.values()):
+            raise ValueError(f"lacks belongs to what nothing here makes: leave out {', '.join(given)}, or lacks")
+        absent = [key for key, value in given.items() if not value]
+        if not self.lacks and absent:
+            raise ValueError(f"needs {', '.join(absent)}; or lacks, where nothing here can make or run it")
+        return self
 
     @model_validator(mode="after")
     def _shared_artifacts_exist(self) -> Option:

@@ -200,7 +200,7 @@ def _moved(one: Series, step: Step, facts: Facts, grid: Matrix) -> Moved:
 def _families(one: Series, grid: Matrix) -> set[str] | None:
     """Environments that a cell's figures may depend on; None where that is not known, and then all may be."""
     option = grid.options.get(one.option)
-    if option is None:
+    if option is None or option.export is None:
         return None
     own = {option.environment, *option.environments.values(), option.export.environment}
     return own | {family for _, family in option.export.chain} | ({option.javascript} if option.javascript else set())

@@ -192,7 +192,9 @@ def _packages(
 
 
 def _carried(cell: Cell, grid: Grid, progress: Reporter) -> bool:
-    """Whether a cell's environment is carried: not where a browser or an emulator would have to be, too."""
+    """Whether a cell's environment is carried: not of one that is never run, or needs a browser or an emulator too."""
+    if cell.option.lacks:  # its row says the same there
+        return False
     whole = cell.option.javascript is None and not grid.matrix.targets[cell.target].emulator
     if not whole:
         progress.message(f"{cell.id} needs a browser or an emulator, which are not packed: it will fail there.")
@@ -209,7 +211,7 @@ def _artifacts(given: Ingredients, grid: Grid, cache: Path, progress: Reporter) 
     problems: dict[str, tuple[str, str, str]] = {}
     for model in given.checkpoints.values():
         checkpoint.carry(model.sha256, given.environments, given.cache, cache)
-    for cell in grid.cells:
+    for cell in (one for one in grid.cells if not one.option.lacks):
         made = None
         images = exporting.calibration(cell, given.dataset, grid.sweep)
         for first in exporting.stages(cell, grid.matrix, given.checkpoints[cell.model].path, images):

@@ -102,6 +102,8 @@ def _guests() -> Check:
 def _environments(read: Matrix, cache: Path) -> Iterator[EnvironmentState]:
     users: dict[str, list[str]] = {}
     for option in read.options.values():
+        if option.export is None:
+            continue
         for family in dict.fromkeys((option.environment, *option.environments.values())):
             users.setdefault(family, []).append(f"{option.name} (run)")
         users.setdefault(option.export.environment, []).append(f"{option.name} (export)")

@@ -27,7 +27,7 @@ from bench.environments import houses
 from bench.environments.pinned import PinnedEnvironments, pins
 from bench.files import exists
 from bench.grid import machine
-from bench.grid.matrix import Cell
+from bench.grid.matrix import Cell, not_benched
 from bench.grid.request import Grid, Request, expand
 from bench.measure.contest import SEED, Contest, Setting
 from bench.measure.outfit import Outfit
@@ -134,8 +134,10 @@ def conditions(outfit: Outfit, cell: Cell, log: Path, inferences: int | None = N
 
 
 def require_timed(grid: Grid, cell: Cell) -> None:
-    """Raise UsageError for a cell whose target is not here, or is one on which no latency is taken."""
+    """Raise UsageError for a cell that nothing here makes, or whose target is not here or times nothing."""
     target = grid.matrix.targets[cell.target]
+    if why_not := not_benched(cell.option):
+        raise UsageError(why_not)
     presence = machine.detect(target)
     if not presence.found:
         raise UsageError(presence.text)

@@ -26,6 +26,7 @@ def calibration(cell: Cell, dataset: Dataset, sweep: Sweep) -> tuple[Path, ...]:
 def stages(cell: Cell, matrix: Matrix, weights: Path, images: Sequence[Path]) -> list[ExportRequest]:
     """What is exported of a cell, in order; each but the first is converted from the one before."""
     spec = cell.option.export
+    assert spec is not None, "a cell of an option that nothing here makes is not measured"
     last = ExportRequest(
         weights=weights,
         option=spec.exporter,  # not the option's id: options that run the same artifact share it

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from bench.environments import houses
 from bench.grid import machine
-from bench.grid.matrix import Cell
+from bench.grid.matrix import Cell, not_benched
 from bench.measure.identity import identity
 from bench.measure.instruments.instrument import RunInstrument, Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
@@ -183,6 +183,8 @@ class Session:
 
         It is skipped, or exported only where the option's artifact can be made without its target.
         """
+        if cell.option.export is None:
+            raise CellProblem(Reason.FORMAT_ABSENT, not_benched(cell.option), Status.SKIPPED)
         presence = self._presence[cell.target]
         if not presence.found:
             if not cell.option.export.without_target:

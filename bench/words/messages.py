@@ -127,8 +127,9 @@ def _fits(name: str, value: str) -> bool:
 
 
 def _names() -> dict[str, str]:
-    """What the project's matrices say in both languages: targets, what they need."""
+    """What the project's matrices say in both languages: targets, what they need, what an option lacks."""
     found: dict[str, str] = {}
     for target in matrix.load_targets().values():
         found |= {target.name: target.name_zh, target.needs: target.needs_zh}
+    found |= {option.lacks: option.lacks_zh for option in matrix.load_options()}
     return {english: other for english, other in found.items() if other}
