@@ -45,7 +45,8 @@ def complaints(environments: Environments, folder: Path, known: Path, old: str =
     assert old in text
     adapter.write_text(text.replace(old, new), encoding="utf-8")
     python = environments.ensure("coreml").python
-    command = [sys.executable, "-m", "mypy", "--cache-dir", known, "--python-executable", python, ADAPTER]
+    mypy = [sys.executable, "-m", "mypy"]
+    command = [*mypy, "--cache-dir", str(known), "--python-executable", str(python), str(ADAPTER)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert not done.stderr
     assert "Found" in done.stdout or "Success" in done.stdout

@@ -206,7 +206,7 @@ def test_a_format_that_nothing_here_makes_is_a_row_with_its_reason(matrices: Pat
     assert code == 2, said  # as where every device is absent: nothing was measured
     row = store.read_table(directory, "cells").set_index("option").loc["hailo"]
     assert (row.status, row.reason_code) == ("skipped", "format_absent")
-    assert row.reason.startswith("format_absent: Hailo is not benched: what makes its files, Hailo's Dataflow Compiler")
+    assert row.reason.startswith("Hailo is not benched: what makes its files, Hailo's Dataflow Compiler")
     assert "Hailo is not benched" in (directory / "report.html").read_text(encoding="utf-8")
     done = bench("ab", "--matrices", matrices, "--options", "hailo", "--precisions", "int8", "--sweep", "tiny",
                  "--targets", "hailo", "--base", "current", "--candidate", "current")  # fmt: skip
