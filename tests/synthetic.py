@@ -79,6 +79,8 @@ class Fleet:
     start: datetime = NEW_YEAR
     planted: tuple[Planted, ...] = ()
     pace: float = PACE
+    names: tuple[str, ...] = ()
+    """What users call the first of the machines, which then are all of one kind."""
 
     def write(self, folder: Path, night: int, machine: int = 0) -> Path:
         """Write the run of a machine's night, of nights from 1 on; returns its folder."""
@@ -116,9 +118,11 @@ class Fleet:
         replaced = {
             ("run", "started"): began.strftime("%Y-%m-%dT%H:%M:%SZ"),
             ("run", "sweep"): "nightly",
-            ("machine", "cpu"): f"Invented processor {machine}",
+            ("machine", "cpu"): "Invented processor" if self.names else f"Invented processor {machine}",
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
+        if machine < len(self.names):
+            rows.append({"scope": "machine", "key": "name", "value": self.names[machine]})
         for row in self.source.environment:
             value = replaced.get((row["scope"], row["key"]), row["value"])
             for one in self.planted:

@@ -295,7 +295,7 @@ def test_every_string_is_used_and_every_check_has_words(found: Evidence, monkeyp
     assert rules <= keys
     # Likewise what is said only of nothing measured, nothing found, the document at hand, or a stale statement.
     # And what is said of a history, or of several models, which this site has none of.
-    of_history = {key for key in keys if key.startswith(("nav.trends", "trends.", "metric."))}
+    of_history = {key for key in keys if key.startswith(("nav.trends", "trends.", "metric.", "nav.fleet", "fleet."))}
     depends = {key for key in keys if key.startswith("figure.")} | checks | rules | of_history | {
         "and_more", "measurements.none", "measurements.outside_guide", "published.no_lints", "method.document_compared",
         "statement.verdict", "measurements.untimed", "home.none",
@@ -341,8 +341,8 @@ def test_gaps_are_filled_and_never_shown(files: dict[str, str], locales: dict[st
 
 
 def test_without_a_history_there_are_no_nights(files: dict[str, str]) -> None:
-    assert not [name for name in files if "trend" in name or "night" in name]
-    assert "trends.html" not in files["en/index.html"]
+    assert not [name for name in files if "trend" in name or "night" in name or "fleet" in name]
+    assert not re.search(r"(trends|fleet)\.html", files["en/index.html"])
 
 
 def test_every_link_leads_to_a_file_and_an_anchor_that_are_there(files: dict[str, str]) -> None:

@@ -66,6 +66,25 @@ def test_a_drift_from_night_40_is_found_within_two_nights_and_in_that_cell_alone
         assert np.exp(step.after - step.before) == pytest.approx(1.1, abs=0.03)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_so_it_is_through_runs_and_their_history(tmp_path: Path, seed: int) -> None:
+    """Eighty nights raise nothing; with one drift from night 40 on, that one is told once night 41 was merged."""
+    source = Source.of(cells=5)  # the cell, three others that are its yardstick, and the reference
+    runs = [Fleet(source, seed=seed).write(tmp_path / "runs", night) for night in range(1, NIGHTS + 1)]
+    merging.add(tmp_path / "still", runs)
+    found = drift.load(tmp_path / "still", MATRICES)
+    assert {len(trend.series.runs) for trend in found.trends} == {NIGHTS}
+    assert not any(trend.moved for trend in found.trends)
+    slower = Fleet(source, seed=seed, planted=(Planted(40, ONNX, 1.1),))
+    merging.add(tmp_path / "moved", [*runs[:39], *(slower.write(tmp_path / "slower", night) for night in (40, 41))])
+    told = [
+        (trend.series.place.cell, trend.series.metric, moved.after, moved.worse)
+        for trend in drift.load(tmp_path / "moved", MATRICES).trends
+        for moved in trend.moved
+    ]
+    assert told == [(ONNX, "latency", runs[39].name, True)]
+
+
 def test_one_night_that_is_far_out_of_line_is_no_step() -> None:
     draw = np.random.default_rng(5)
     for size in (0.1, 1.0, 100.0):

@@ -293,13 +293,98 @@ def test_what_lies_within_a_run_or_a_history_is_no_run(tmp_path: Path, nights: l
         merging.add(root, [tmp_path / "empty"])
 
 
-def test_a_damaged_run_adds_nothing(tmp_path: Path, nights: list[Path]) -> None:
+def cut(path: Path) -> None:
+    """A download that broke off."""
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    """A bit that fell over in the rows: the file's end, which tells what is in it, is whole."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(bytes(data))
+
+
+def newer(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"schema_version": b"99"}), path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda run: cut(run / "samples.parquet"),
+    "flipped": lambda run: flip(run / "samples.parquet"),
+    "no environment": lambda run: (run / "environment.parquet").unlink(),
+    "another table": lambda run: shutil.copy(run / "environment.parquet", run / "cells.parquet"),
+    "empty": lambda run: (run / "cells.parquet").write_bytes(b""),
+    "of a newer bench": lambda run: newer(run / "cells.parquet"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_named_and_all_others_are_added(tmp_path: Path, nights: list[Path], damage: str) -> None:
+    root, damaged = tmp_path / "history", tmp_path / "damaged"
+    shutil.copytree(nights[0], damaged)
+    DAMAGES[damage](damaged)
+    done = merging.add(root, [damaged, *nights[1:3]])
+    assert done.added == tuple(sorted(folder.name for folder in nights[1:3]))
+    ((folder, why),) = done.refused.items()
+    assert folder == damaged
+    assert str(damaged) in why
+    assert counted(root)["runs"] == 2
+    again = merging.add(root, [nights[0], *nights[1:3]])
+    assert (again.added, again.refused) == ((nights[0].name,), {})
+    merging.add(tmp_path / "whole", nights[:3])
+    same(everything(root), everything(tmp_path / "whole"))
+
+
+def test_of_two_copies_the_whole_one_is_taken_whichever_comes_first(tmp_path: Path, nights: list[Path]) -> None:
+    for order in (1, -1):
+        folder = tmp_path / str(order)
+        copies = [folder / name for name in ("a", "b")[::order]]
+        for copy in copies:
+            shutil.copytree(nights[0], copy)
+        flip(copies[0] / "samples.parquet")
+        done = merging.add(folder / "history", copies)
+        assert done.added == (nights[0].name,)
+        assert set(done.refused) <= {copies[0]}, "what was not needed was perhaps not looked at"
+        assert counted(folder / "history")["samples"] == len(read_table(nights[0], "samples"))
+
+
+def test_a_fuller_state_that_is_damaged_does_not_replace_the_former(tmp_path: Path, nights: list[Path]) -> None:
+    root, partial = tmp_path / "history", tmp_path / "partial"
+    shutil.copytree(nights[0], partial)
+    change_cells(partial, 1, status="failed")
+    merging.add(root, [partial])
+    before, fuller = everything(root), tmp_path / "fuller"
+    shutil.copytree(nights[0], fuller)
+    flip(fuller / "samples.parquet")
+    done = merging.add(root, [fuller])
+    assert (done.added, done.replaced, done.known, list(done.refused)) == ((), (), (nights[0].name,), [fuller])
+    same(everything(root), before)
+
+
+def test_nothing_but_damage_makes_no_history(tmp_path: Path, nights: list[Path]) -> None:
     shutil.copytree(nights[0], tmp_path / "damaged")
-    (tmp_path / "damaged" / "samples.parquet").write_bytes(b"PAR1")
-    with pytest.raises(StoreError, match=r"samples\.parquet"):
-        merging.add(tmp_path / "history", [nights[1], tmp_path / "damaged"])
+    flip(tmp_path / "damaged" / "samples.parquet")
+    assert merging.add(tmp_path / "history", [tmp_path / "damaged"]).added == ()
     with pytest.raises(UsageError, match="no history"):
         merging.require(tmp_path / "history")
+    assert not (tmp_path / "history" / commits.STAGED).exists()
+
+
+@pytest.mark.parametrize(("language", "told"), [("en", "left out"), ("zh", "未加入")])
+def test_the_command_names_the_damaged_run_and_ends_with_1(
+    tmp_path: Path, nights: list[Path], language: str, told: str
+) -> None:
+    shutil.copytree(nights[0], tmp_path / "damaged")
+    cut(tmp_path / "damaged" / "cells.parquet")
+    words = ["history", "add", tmp_path / "damaged", nights[1], "--history", tmp_path / "history"]
+    done = command(*words, "--lang", language)
+    assert done.code == 1, done.said
+    assert told in done.said
+    assert str(tmp_path / "damaged" / "cells.parquet") in done.said
+    assert nights[1].name in done.said
+    assert "Traceback" not in done.said
 
 
 FACTS = {
@@ -318,10 +403,22 @@ FACTS = {
         ({"cpu_flags": "avx avx2 avx512f fpu"}, True),
         ({"cpu_cores_logical": "4"}, True),
         ({"accelerators": "Tesla V100, driver 535.161.08"}, True),
+        ({"name": "rack-3"}, True),
     ],
 )
 def test_updates_leave_a_machine_what_it_is(changed: dict[str, str], *, is_another: bool) -> None:
     assert (layout.machine_of(FACTS | changed) != layout.machine_of(FACTS)) is is_another
+
+
+def test_two_boards_of_one_kind_are_two_machines_once_they_have_names() -> None:
+    """And a name in letters that no folder should have is one all the same."""
+    found = [layout.machine_of(FACTS | {"name": name}) for name in ("rack-3", "rack-4", "厨房的板子", "车库的板子")]
+    assert len({one.key for one in found}) == 4
+    assert found[0].key.startswith("rack-3-")
+    assert found[2].key.startswith("intel-r-xeon-r-processor-2-50ghz-")
+    assert found[2].name == "Intel(R) Xeon(R) Processor @ 2.50GHz, 2 CPUs, 24 GB, Tesla T4, Linux (厨房的板子)"
+    strange = layout.machine_of({**FACTS, "name": "../../x\n" + 100 * "y"})
+    assert set(strange.key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 @pytest.fixture(scope="module")

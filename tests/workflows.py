@@ -1,8 +1,8 @@
 """Runs the `run` steps of a workflow's job on this machine, in order and as they stand, as a runner of GitHub's does.
 
 Of its expressions it knows what the project's workflows use in steps: names of contexts, texts in quotes, `==`, `!=`,
-`&&` and `!cancelled()`.  Whatever else stands there raises KeyError.  Steps that use an action are left out: the
-checkout is the folder, and there is nowhere to upload to.
+`&&` and `!cancelled()`.  Whatever else stands there raises KeyError.  Of a step that uses an action is told that its
+turn came, and with what: the checkout is the folder, and there is nowhere to upload to.
 """
 
 from __future__ import annotations
@@ -65,10 +65,14 @@ def _value(term: str, contexts: Mapping[str, Any]) -> str:
 
 @dataclass
 class Night:
-    """What one run of a job left: whether it failed, the steps that ran, its summary, what they printed."""
+    """What one run of a job left: whether it failed, the steps that ran, its summary, what they printed.
+
+    `used` are the actions whose turn came, by name without owner and version, each with what it was given.
+    """
 
     failed: bool = False
     ran: list[str] = field(default_factory=list)
+    used: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     summary: str = ""
     said: str = ""
 
@@ -92,16 +96,25 @@ class Runner:
         known = {**contexts, "steps": outputs, "runner": {"temp": str(self.temp)}}
         for step in job["steps"]:
             condition = str(step.get("if", ""))
-            if "run" not in step or not wanted(step["run"]) or (night.failed and _UNLESS_CANCELLED not in condition):
+            if night.failed and _UNLESS_CANCELLED not in condition:
                 continue
             if condition and not holds(condition, known):
+                continue
+            if "uses" in step:
+                named = re.fullmatch(r"[\w-]+/([\w-]+)@.*", step["uses"])
+                here = {**known, "env": {**job.get("env", {}), **_pairs(files["env"])}}
+                given = {name: expanded(value, here) for name, value in step.get("with", {}).items()}
+                night.used.append((named[1] if named else step["uses"], given))
+                continue
+            if not wanted(step["run"]):
                 continue
             files["output"].write_text("", encoding="utf-8")
             done = self._step(step, {**job.get("env", {}), **step.get("env", {})}, known, files)
             night.failed |= done.returncode != 0
             night.ran.append(step.get("name", step["run"]))
             night.said += done.stdout
-            outputs[step.get("id", "")] = {"outputs": _pairs(files["output"])}
+            outcome = "failure" if done.returncode else "success"
+            outputs[step.get("id", "")] = {"outputs": _pairs(files["output"]), "outcome": outcome}
         night.summary = files["summary"].read_text(encoding="utf-8")
         return night
 
@@ -114,7 +127,7 @@ class Runner:
             **self.variables,
             "GITHUB_SHA": known["github"]["sha"],
             "GITHUB_REF_NAME": "main",
-            "GITHUB_RUN_ID": "5",
+            "GITHUB_RUN_ID": known["github"].get("run_id", ""),
             "RUNNER_TEMP": str(self.temp),
             "GITHUB_ENV": str(files["env"]),
             "GITHUB_PATH": str(files["path"]),

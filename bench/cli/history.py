@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench.cli.options import Lang, short, words
+from bench.cli.options import FAILED, Lang, short, words
 from bench.grid.request import listed
 from bench.reasons import UsageError
 
@@ -57,11 +57,14 @@ def add_command(
     the order. Of a run that went on after it was added the fuller state stays. Two different runs of one name are an
     error, and nothing is added then. Runs of older benches are brought to the present schema.
 
+    A run that is damaged is named and left out, the others are added, and the exit code is 1.
+
     Predictions are not taken along: they are most of a run's bytes, and stay where the run is.
 
     Example: yolo11-bench history add results/runs
     """
     from bench.history import merging
+    from bench.words.messages import messages
 
     done, t = merging.add(history.resolve(), folders, link), words(lang)
     for run_id in done.added:
@@ -70,6 +73,11 @@ def add_command(
         _say(t("history.replaced", run=run_id))
     counts = {"added": len(done.added), "replaced": len(done.replaced), "known": len(done.known)}
     _say(t("history.counts", **counts, folder=short(history)))
+    for folder, why in done.refused.items():
+        text = t("history.refused", folder=short(folder), why=messages(t.language)(why))
+        Console(stderr=True).print(escape(text), style="red", highlight=False, soft_wrap=True)
+    if done.refused:
+        raise typer.Exit(FAILED)
 
 
 @app.command("compact")

@@ -183,10 +183,11 @@ def machine_id() -> str:
     return f"{word or platform.machine()}-{psutil.cpu_count() or 1}cpu-{memory}gb-{digest}"
 
 
-def fingerprint(targets: Iterable[Target]) -> dict[str, str]:
+def fingerprint(targets: Iterable[Target], name: str = "") -> dict[str, str]:
     """Facts about the machine that a latency depends on, as text.
 
-    `targets` are those of the matrix; which of them are devices of this machine is one of the facts.
+    `targets` are those of the matrix; which of them are devices of this machine is one of the facts.  `name` is what
+    its user calls it; nothing else here tells one machine of a kind from another, neither host nor serial number.
     """
     frequency = psutil.cpu_freq()
     return {
@@ -202,25 +203,28 @@ def fingerprint(targets: Iterable[Target]) -> dict[str, str]:
         "python": sys.version.split()[0],
         "virtual_machine": str("hypervisor" in cpu_flags()).lower(),
         "accelerators": accelerators(targets),
+        **({"name": name} if name else {}),
     }
 
 
-NAMING = ("cpu", "cpu_cores_logical", "memory_bytes", "accelerators", "system")
+NAMING = ("cpu", "cpu_cores_logical", "memory_bytes", "accelerators", "system", "name")
 """Those of the facts that a machine is named by."""
 
 
 def short_name(facts: Mapping[str, str]) -> str:
     """What a machine is called: processor, logical CPUs, memory in GB, accelerators with their drivers, system.
 
-    So two machines with the same processor are two, unless nothing else tells them apart either.  `facts` are those of
-    `fingerprint`, of which an older run may lack some; what is not told is left out of the name.
+    And in brackets what its user calls it.  So two machines with the same processor are two, unless nothing else tells
+    them apart either.  `facts` are those of `fingerprint`, of which an older run may lack some; what is not told is
+    left out of the name.
     """
-    cpu, cores, memory, devices, system = (facts.get(name, "") for name in NAMING)
+    cpu, cores, memory, devices, system, own = (facts.get(name, "") for name in NAMING)
     words = [cpu or "unknown processor"]
     words += [f"{cores} CPU{'s' * (cores != '1')}"] if cores else []
     words += [f"{round(int(memory) / 1e9)} GB"] if memory.isdecimal() else []
     words += [devices] if devices else []
-    return ", ".join([*words, system.partition("-")[0] or "unknown system"])
+    told = ", ".join([*words, system.partition("-")[0] or "unknown system"])
+    return f"{told} ({own})" if own else told
 
 
 _UNNAMED = ("machine", "cpu_flags", "cpu_cores_physical")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SWEEP = "smoke"
 CACHE_VARIABLE = "YOLO11_BENCH_CACHE"
+MACHINE_VARIABLE = "YOLO11_BENCH_MACHINE"
+LONGEST_MACHINE_NAME = 60
+"""In characters."""
 LONGEST_RUN_ID = 200
 """In bytes: file systems take names of 255, of which a file that is being written adds some to its own."""
 
@@ -89,6 +92,14 @@ class RunOptions(TypedDict, total=False):
     ]
     matrices: Annotated[
         Location, RunOption("DIR", "folder of options, targets, sweeps and locks (default: the project's)")
+    ]
+    machine_name: Annotated[
+        Name,
+        RunOption(
+            "NAME",
+            "what you call this machine, to tell it from others of its kind in a history "
+            f"(default: ${MACHINE_VARIABLE}; else it has none)",
+        ),
     ]
     run_id: Annotated[Name, RunOption("ID", "name of the run (default: date, time and sweep)")]
 
@@ -203,6 +214,25 @@ class Request:
         import platformdirs  # for the few who ask
 
         return platformdirs.user_cache_path("yolo11-bench")
+
+    @property
+    def machine_name(self) -> str:
+        """What the user calls this machine: the option, else the environment variable; empty where there is neither.
+
+        Raises UsageError for a name that cannot stand in a table.
+        """
+        given, source = self.text("machine-name"), "--machine-name"
+        if given is None:
+            given, source = os.environ.get(MACHINE_VARIABLE, ""), MACHINE_VARIABLE
+            if not given.strip():
+                return ""
+        name = " ".join(given.split())
+        if not name or not name.isprintable() or len(name) > LONGEST_MACHINE_NAME:
+            raise UsageError(
+                f"{source} {given[:LONGEST_MACHINE_NAME]!r}: give 1 to {LONGEST_MACHINE_NAME} characters that can be "
+                "printed, such as rack-3; it is written into every run and shown on every page about it"
+            )
+        return name
 
     @property
     def results(self) -> Path:

@@ -51,8 +51,11 @@ def publish(root: Path, folders: Iterable[Written], gone: Iterable[Partition] = 
             for name, table in written.items():
                 layout.write(staged / _NEW / partition.path, name, table)
             places.append(str(partition.path))
+        listed = {_NEW: places, "gone": [str(one.path) for one in gone]}
+        if not any(listed.values()):
+            return
         with replacing(staged / _COMMIT) as sink:
-            sink.write(json.dumps({_NEW: places, "gone": [str(one.path) for one in gone]}).encode())
+            sink.write(json.dumps(listed).encode())
     except BaseException:  # Ctrl-C too
         shutil.rmtree(staged, ignore_errors=True)
         raise

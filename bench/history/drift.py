@@ -28,6 +28,8 @@ PACE_MARGIN = 0.1
 """Of the pace of a machine smaller steps are not told: its hours differ by as much."""
 _VOLATILE = {("machine", "cpu_mhz"), ("machine", "cpu_affinity"), ("machine", "cpu_flags"), ("machine", "memory_bytes")}
 """Facts of a machine that differ from one run to the next, or are a list of no use to a reader."""
+_INSTALLED = ("env:", "js:")
+"""What the scopes of packages begin with: of Python, and of a page."""
 _OF_THE_RUN = ("commit", "model_sha256", "data_sha256", "images")
 """Facts of a run that a figure may depend on."""
 
@@ -105,15 +107,19 @@ class Drift:
 
 def load(root: Path, matrices: Path) -> Drift:
     """Look at the whole history.  Raises UsageError and StoreError as `bench.history.reading.opened` does."""
-    grid, margins = matrix.load(matrices), tolerances.load(matrices)
     with reading.opened(root) as base:
-        nights, undated = _nights(base)
-        found = series.load(base, list(margins), {night.run_id: night.started for night in nights})
-        stepped = [(one, _steps(one, {name: entry.margin for name, entry in margins.items()})) for one in found]
-        facts = _facts(base, {run for one, all_steps in stepped for step in all_steps for run in _sides(one, step)})
-        gone = _gone(base, nights)
-    trends = (Trend(one, tuple(_moved(one, step, facts, grid) for step in all_steps)) for one, all_steps in stepped)
-    return Drift(nights, tuple(trends), gone, undated)
+        return look(base, matrices)
+
+
+def look(base: duckdb.DuckDBPyConnection, matrices: Path) -> Drift:
+    """The same of a history that is open.  Raises UsageError for matrices that cannot be read."""
+    grid, margins = matrix.load(matrices), tolerances.load(matrices)
+    nights, undated = _nights(base)
+    found = series.load(base, list(margins), {night.run_id: night.started for night in nights})
+    stepped = [(one, _steps(one, {name: entry.margin for name, entry in margins.items()})) for one in found]
+    told = facts(base, {run for one, all_steps in stepped for step in all_steps for run in _sides(one, step)})
+    trends = (Trend(one, tuple(_moved(one, step, told, grid) for step in all_steps)) for one, all_steps in stepped)
+    return Drift(nights, tuple(trends), _gone(base, nights), undated)
 
 
 def is_relative(metric: str) -> bool:
@@ -170,11 +176,12 @@ Facts = Mapping[str, Mapping[tuple[str, str], str]]
 """Facts of runs, by the name of the run, then by scope and key."""
 
 
-def _facts(base: duckdb.DuckDBPyConnection, runs: AbstractSet[str]) -> Facts:
+def facts(base: duckdb.DuckDBPyConnection, runs: AbstractSet[str]) -> Facts:
+    """What runs recorded of their machines, the core, their environments, and what a figure of theirs rests on."""
     query = """
         select run_id, scope, "key", "value" from environment
         where list_contains(?, run_id)
-          and (scope in ('machine', 'core') or starts_with(scope, 'env:')
+          and (scope in ('machine', 'core') or starts_with(scope, 'env:') or starts_with(scope, 'js:')
                or (scope = 'run' and list_contains(?, "key")))
     """
     found: dict[str, dict[tuple[str, str], str]] = {}
@@ -185,25 +192,26 @@ def _facts(base: duckdb.DuckDBPyConnection, runs: AbstractSet[str]) -> Facts:
     return found
 
 
-def _moved(one: Series, step: Step, facts: Facts, grid: Matrix) -> Moved:
+def _moved(one: Series, step: Step, told: Facts, grid: Matrix) -> Moved:
     before, after = _sides(one, step)
-    families = _families(one, grid)
+    own = scopes(one.option, grid)
     changed = tuple(
         version
-        for version in versions(facts.get(before, {}), facts.get(after, {}))
-        if families is None or not version.scope.startswith("env:") or version.scope.removeprefix("env:") in families
+        for version in versions(told.get(before, {}), told.get(after, {}))
+        if own is None or not version.scope.startswith(_INSTALLED) or version.scope in own
     )
     worse = (step.after > step.before) == (one.better == "lower")
     return Moved(step, before, after, worse, changed)
 
 
-def _families(one: Series, grid: Matrix) -> set[str] | None:
-    """Environments that a cell's figures may depend on; None where that is not known, and then all may be."""
-    option = grid.options.get(one.option)
+def scopes(name: str, grid: Matrix) -> set[str] | None:
+    """Where runs record the packages that an option's figures may depend on; None where that is not known."""
+    option = grid.options.get(name)
     if option is None:
         return None
-    own = {option.environment, *option.environments.values(), option.export.environment}
-    return own | {family for _, family in option.export.chain} | ({option.javascript} if option.javascript else set())
+    families = {option.environment, *option.environments.values(), option.export.environment}
+    families |= {family for _, family in option.export.chain}
+    return {f"env:{family}" for family in families} | ({f"js:{option.javascript}"} if option.javascript else set())
 
 
 def _named(facts: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
@@ -212,20 +220,21 @@ def _named(facts: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
     for (scope, key), value in facts.items():
         if (scope, key) in _VOLATILE or key == "bytes":
             continue
-        pins = _pins(value) if key == "packages" else None
-        found |= {(scope, key): value} if pins is None else {(scope, name): version for name, version in pins}
+        listed = pins(value) if key == "packages" else None
+        found |= {(scope, key): value} if listed is None else {(scope, name): version for name, version in listed}
     return found
 
 
-def _pins(text: str) -> list[tuple[str, str]] | None:
-    """Name and version of each package of a list; None where it is none."""
+def pins(text: str) -> list[tuple[str, str]] | None:
+    """Name and version of each package of a list, of Python's (`a==1`) or npm's (`a@1`); None where it is none."""
     try:
         listed = json.loads(text)
     except ValueError:
         return None
     if not isinstance(listed, list):
         return None
-    return [(name, version) for name, _, version in (str(pin).partition("==") for pin in listed)]
+    parts = (str(pin).partition("==") if "==" in str(pin) else str(pin).rpartition("@") for pin in listed)
+    return [(name.strip(), version.strip()) for name, _, version in parts]
 
 
 def _gone(base: duckdb.DuckDBPyConnection, nights: Sequence[Night]) -> dict[str, tuple[Gone, ...]]:

@@ -89,14 +89,20 @@ class Machine:
 def machine_of(facts: Mapping[str, str]) -> Machine:
     """The machine that a run was made on, from what it recorded of it.
 
-    Machines of one kind are one.  Drivers and the kernel are left out, since they are what changes on a machine, and of
-    the processor's features all but the arithmetic ones: updates of a kernel bring new ones that are no instructions.
+    Machines of one kind are one, unless their users call them by different names.  Drivers and the kernel are left out,
+    since they are what changes on a machine, and of the processor's features all but the arithmetic ones: updates of a
+    kernel bring new ones that are no instructions.
     """
     name = machine.short_name({**facts, "accelerators": _DRIVER.sub("", facts.get("accelerators", ""))})
     features = [flag for flag in facts.get("cpu_flags", "").split() if _ARITHMETIC.match(flag)]
     told = "\n".join([name, facts.get("machine", ""), *sorted(features)])
-    word = re.sub(r"[^a-z0-9]+", "-", machine.processor_of(name).lower()).strip("-")
-    return Machine(f"{word[:60]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}", name)
+    words = (_word(facts.get("name", "")), _word(machine.processor_of(name)), "machine")
+    return Machine(f"{next(filter(None, words))}-{hashlib.sha256(told.encode()).hexdigest()[:8]}", name)
+
+
+def _word(text: str) -> str:
+    """A text as a part of a folder's name; empty where it has no letter that every file system takes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
 def partitions(root: Path) -> list[Partition]:

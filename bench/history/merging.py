@@ -28,11 +28,15 @@ Rows = Mapping[str, tuple[Partition, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Added:
-    """What became of runs that were to be added, by name: new, in place of an earlier state, there already."""
+    """What became of runs that were to be added, by name: new, in place of an earlier state, there already.
+
+    `refused` are folders whose run cannot be read, each with the reason; all others are in the history.
+    """
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
     known: tuple[str, ...]
+    refused: Mapping[Path, str]
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,23 @@ def add(root: Path, folders: Iterable[Path], link: str = "") -> Added:
     """Merge every run in `folders` into the history at `root`, which is made where there is none.
 
     A run that was added before is left as it is.  Of two states of one run (it was stopped, and taken up again) the one
-    with more in it stays, whichever comes first.  `link` is where the runs are kept.
-    Raises UsageError for folders without runs and for different runs of one name, StoreError for what cannot be read or
-    written; nothing is added then.
+    with more in it stays, whichever comes first.  One that cannot be read is left out.  `link` is where the runs are
+    kept.
+    Raises UsageError for folders without runs and for different runs of one name, StoreError for a history that cannot
+    be read or written; nothing is added then.
     """
-    arrived = [arrivals.introduce(path, link) for path in arrivals.find(folders)]
+    refused: dict[Path, str] = {}
+    arrived = list(_introduced(arrivals.find(folders), link, refused))
     with held(root):
         known = _known(root)
         fresh = _chosen(arrived, known)
         if fresh:
-            publish(root, _merged(root, fresh, known))
-    names = {one.run_id for one in arrived}
-    replaced = {one.run_id for one in fresh if one.run_id in known}
-    added = {one.run_id for one in fresh} - replaced
-    return Added(*(tuple(sorted(some)) for some in (added, replaced, names - added - replaced)))
+            publish(root, _merged(root, fresh, known, refused))
+    whole = {one.run_id for states in fresh for one in states if one.directory not in refused}
+    lost = {states[0].run_id for states in fresh} - whole
+    replaced = {run_id for run_id in whole if run_id in known}
+    there = {one.run_id for one in arrived} - whole - (lost - known.keys())
+    return Added(*(tuple(sorted(some)) for some in (whole - replaced, replaced, there)), refused)
 
 
 def compact(root: Path) -> Compacted:
@@ -145,26 +152,34 @@ def _known(root: Path) -> dict[str, tuple[Partition, Mapping[str, Any]]]:
     }
 
 
-def _chosen(arrived: Sequence[Arrival], known: Rows) -> list[Arrival]:
-    """Of each run the state that is to be written: none where the history holds it, or more of it.
+def _introduced(folders: Iterable[Path], link: str, refused: dict[Path, str]) -> Iterator[Arrival]:
+    for path in folders:
+        try:
+            yield arrivals.introduce(path, link)
+        except StoreError as error:
+            refused[path] = str(error)
+
+
+def _chosen(arrived: Sequence[Arrival], known: Rows) -> list[list[Arrival]]:
+    """Of each run its states, fullest first, of which one is to be written: none where the history holds as much.
 
     Raises UsageError where one name stands for two runs.
     """
-    best: dict[str, Arrival] = {}
+    states: dict[str, list[Arrival]] = {}
     for one in sorted(arrived, key=lambda one: str(one.directory)):
-        other = best.get(one.run_id)
-        if other is not None:
-            _require_same(one, other.machine, other.row, str(other.directory))
-        if other is None or _weight(one.row) > _weight(other.row):
-            best[one.run_id] = one
+        others = states.setdefault(one.run_id, [])
+        if others:
+            _require_same(one, others[0].machine, others[0].row, str(others[0].directory))
+        others.append(one)
     fresh = []
-    for one in best.values():
-        if one.run_id in known:
-            partition, row = known[one.run_id]
-            _require_same(one, partition.machine, row, "the history")
-            if _weight(one.row) <= _weight(row):
-                continue
-        fresh.append(one)
+    for run_id, found in states.items():
+        fuller = sorted(found, key=lambda one: _weight(one.row), reverse=True)
+        if run_id in known:
+            partition, row = known[run_id]
+            _require_same(found[0], partition.machine, row, "the history")
+            fuller = [one for one in fuller if _weight(one.row) > _weight(row)]
+        if fuller:
+            fresh.append(fuller)
     return fresh
 
 
@@ -181,15 +196,30 @@ def _weight(row: Mapping[str, Any]) -> tuple[int, int, str]:
     return row["measured"], row["samples"], row["digest"]
 
 
-def _merged(root: Path, fresh: Sequence[Arrival], known: Rows) -> Iterator[Written]:
-    """Each folder that runs go into, with what it held and the runs; one folder at a time."""
+def _merged(root: Path, fresh: Sequence[Sequence[Arrival]], known: Rows, refused: dict[Path, str]) -> Iterator[Written]:
+    """Each folder that runs go into, with what it held and the runs; one folder at a time.
+
+    What shows to be damaged only now joins the `refused`.
+    """
     there = set(layout.partitions(root))
-    into: dict[Partition, list[Arrival]] = {}
-    for one in fresh:
-        into.setdefault(_place(one, known, there), []).append(one)
+    into: dict[Partition, list[Sequence[Arrival]]] = {}
+    for states in fresh:
+        into.setdefault(_place(states[0], known, there), []).append(states)
     for partition, runs in sorted(into.items()):
-        held_now = [_without(present(root, partition), {run.run_id for run in runs})] if partition in there else []
-        yield partition, _joined([*held_now, *map(arrivals.read, runs)])
+        whole = {states[0].run_id: read for states in runs if (read := _read(states, refused)) is not None}
+        if whole:
+            held_now = [_without(present(root, partition), set(whole))] if partition in there else []
+            yield partition, _joined([*held_now, *whole.values()])
+
+
+def _read(states: Sequence[Arrival], refused: dict[Path, str]) -> dict[str, pa.Table] | None:
+    """The tables of the first state of a run that can be read; None where none can."""
+    for one in states:
+        try:
+            return arrivals.read(one)
+        except StoreError as error:
+            refused[one.directory] = str(error)
+    return None
 
 
 def _place(run: Arrival, known: Rows, there: set[Partition]) -> Partition:

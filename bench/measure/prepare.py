@@ -22,10 +22,11 @@ from bench.tasks.registry import TASKS
 def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
     """Everything a run needs before its first cell: its folder, checkpoints, images, environments folder, store.
 
-    Raises UsageError for a folder that another run has or that cannot be made, and for a checkpoint or data file that
-    cannot be used, CellProblem when the environment that reads checkpoints cannot be built, StoreError when the results
-    folder cannot be written.
+    Raises UsageError for a folder that another run has or that cannot be made, for a name that no machine can have, and
+    for a checkpoint or data file that cannot be used, CellProblem when the environment that reads checkpoints cannot be
+    built, StoreError when the results folder cannot be written.
     """
+    name = request.machine_name  # a wrong one is told before anything is looked at
     with _taken(request.results / request.run_id) as directory:
         given = ingredients(request, wanted, progress)
         settings = Settings(
@@ -34,6 +35,7 @@ def prepare(request: Request, wanted: Grid, progress: Reporter) -> Session:
             run_id=request.run_id,
             models=wanted.models if request.models else {},
             reproduce=request.again(),
+            machine_name=name,
         )
         references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
         store = RunStore(directory, request.run_id, wanted.cells, references)

@@ -249,7 +249,9 @@ class Session:
                 "option_names": {name: option.name for name, option in options.items()},
             },
         )
-        workshop.store.add_environment("machine", machine.fingerprint(workshop.matrix.targets.values()))
+        workshop.store.add_environment(
+            "machine", machine.fingerprint(workshop.matrix.targets.values(), settings.machine_name)
+        )
         workshop.store.add_environment("core", machine.core_versions())
         found = {name: presence.text for name, presence in self._presence.items()}
         workshop.store.add_environment("targets", found)

@@ -38,6 +38,8 @@ class Settings:
     """Paths or official names of checkpoints, as given, by the names of their models; none of the embedded one."""
     reproduce: str = ""
     """Command-line options that ask for this data again."""
+    machine_name: str = ""
+    """What the user calls this machine."""
 
 
 @dataclass

@@ -17,14 +17,15 @@ from markupsafe import Markup
 from bench.decide.claims.evaluate import counts
 from bench.decide.claims.statements import GENERAL, Claim
 from bench.decide.claims.verdicts import DECIDED, GROUPS, KINDS, NAMES, Finding, Kind, Verdict
-from bench.history import drift
+from bench.history import drift, machines, reading
+from bench.history.machines import Machine
 from bench.places import MATRICES, REPORTS
 from bench.reasons import UsageError
 from bench.report import marks
 from bench.report.page import vendored
 from bench.report.recommendation import words
 from bench.site import evidence as sources
-from bench.site import home, measurements, panel, wording
+from bench.site import fleet, home, measurements, panel, wording
 from bench.site.evidence import Evidence
 from bench.site.home import Decided
 from bench.site.trends import Trends, night_path, trend_path, versions_of
@@ -39,6 +40,7 @@ NAVIGATION = (
     ("general", "general.html"),
     ("measurements", "measurements.html"),
     ("trends", "trends.html"),
+    ("fleet", "fleet.html"),
     ("recommend", "recommend.html"),
     ("published", "published.html"),
     ("method", "method.html"),
@@ -87,20 +89,26 @@ def build(
     """Write the site of the runs in `directories` into the folder `out` and return its first page.
 
     `guide` is the document itself, against which the statements are held; `history` is the folder of a history, whose
-    trends and nights get pages of their own.  The folder is replaced as a whole; one that holds something else than a
-    site is left alone.  Equal tables give equal files.
+    trends, nights and machines get pages of their own.  The folder is replaced as a whole; one that holds something
+    else than a site is left alone.  Equal tables give equal files.
     Raises bench.reasons.UsageError for wrong data or a folder that cannot be written, bench.reasons.StoreError for
     tables that cannot be read.
     """
     _check_replaceable(out)
-    trends = None if history is None else Trends(drift.load(history.resolve(), matrices))
-    files = render(sources.load(directories, matrices, guide), trends)
+    past = () if history is None else _past(history.resolve(), matrices)
+    files = render(sources.load(directories, matrices, guide), *past)
     _replace(out, files)
     return out / "index.html"
 
 
-def render(evidence: Evidence, trends: Trends | None = None) -> dict[str, str]:
-    """Every file of the site by its path."""
+def _past(history: Path, matrices: Path) -> tuple[Trends, tuple[Machine, ...]]:
+    with reading.opened(history) as base:
+        found = drift.look(base, matrices)
+        return Trends(found), machines.load(base, found, matrices)
+
+
+def render(evidence: Evidence, trends: Trends | None = None, past: Sequence[Machine] = ()) -> dict[str, str]:
+    """Every file of the site by its path; `trends` and machines are those of a history."""
     texts = locales.load(REPORTS / "locale" / "site")
     styles, scripts = vendored("style"), vendored("script")
     files = {f"assets/{name}": text for name, text in (styles | scripts).items()}
@@ -113,7 +121,7 @@ def render(evidence: Evidence, trends: Trends | None = None) -> dict[str, str]:
     look = {"styles": [*styles, "report.css", "site.css"], "scripts": [*scripts, "report.js"]}
     decided = home.decide(evidence.runs)
     for language in LANGUAGES:
-        for path, html in _language(evidence, texts[language], look, decided, trends):
+        for path, html in _language(evidence, texts[language], look, decided, trends, past):
             files[f"{language}/{path}"] = html
     environment = _environment()
     gate = environment.get_template("site/gate.html.j2")
@@ -128,13 +136,18 @@ def other_language(language: str) -> str:
 
 
 def _language(
-    evidence: Evidence, t: Locale, look: dict[str, list[str]], places: Sequence[Decided], trends: Trends | None
+    evidence: Evidence,
+    t: Locale,
+    look: dict[str, list[str]],
+    places: Sequence[Decided],
+    trends: Trends | None,
+    past: Sequence[Machine],
 ) -> Iterator[tuple[str, str]]:
     environment = _environment()
     language: Language = "zh" if t.language == "zh" else "en"
     alone = [(one.run, one.field) for one in places if not one.field.several]
     chooser = panel.build(alone, language, several=len(evidence.runs) > 1)
-    there = {"recommend": bool(chooser), "trends": trends is not None}
+    there = {"recommend": bool(chooser), "trends": trends is not None, "fleet": bool(past)}
     navigation = [entry for entry in NAVIGATION if there.get(entry[0], True)]
     environment.globals |= {**_helpers(evidence, t), **look, "navigation": navigation}
     about_options, general = evidence.about_options, evidence.general
@@ -179,6 +192,8 @@ def _language(
         yield page("recommend.html", "recommend", panel=chooser, styles=styles, scripts=scripts)
     for path, template, values in trends.pages(t) if trends else ():
         yield page(path, template, **values)
+    if past:
+        yield page("fleet.html", "fleet", **fleet.values(past, t))
     yield page("published.html", "published", lints=_by_rule(evidence), counts=_counts(evidence.published))
     yield page("method.html", "method", counts=_counts(evidence.judged))
 
