@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -109,23 +110,14 @@ class Machine:
 
 def load(base: duckdb.DuckDBPyConnection, found: Drift, matrices: Path) -> tuple[Machine, ...]:
     """Every machine of the history with a run that says when it began, in order of their keys."""
-    grid = matrix.load(matrices)
-    rows = _newest(base)
-    by_run = {night.run_id: night for night in found.nights}
-    last = {night.machine: night for night in found.nights}
-    wanted = {row.run_id for row in rows} | {night.run_id for night in last.values()}
-    facts = drift.facts(base, wanted)
-    habits: dict[str, list[Habit]] = {}
-    for habit in _habits(found):
-        habits.setdefault(habit.newest.machine, []).append(habit)
-    newest_runs = {habit.newest.run_id for each in habits.values() for habit in each}
+    grid, rows = matrix.load(matrices), _newest(base)
+    by_run, last = {night.run_id: night for night in found.nights}, {night.machine: night for night in found.nights}
+    facts = drift.facts(base, {row.run_id for row in rows} | {night.run_id for night in last.values()})
+    habits = _habits(found)
+    newest = {habit.newest.run_id for each in habits.values() for habit in each}
     measured: dict[str, list[Measured]] = {}
     for row in rows:
-        option = grid.options.get(row.option)
-        family = "" if option is None else option.environments.get(row.target, option.environment)
-        night, is_gone = by_run[row.run_id], row.run_id not in newest_runs
-        one = Measured(row.target, row.option, row.precisions, row.cells, night, row.version, family, is_gone)
-        measured.setdefault(row.machine, []).append(one)
+        measured.setdefault(row.machine, []).append(_measured(row, by_run[row.run_id], newest, grid))
     return tuple(
         Machine(
             key,
@@ -151,20 +143,18 @@ def rhythm(began: Sequence[datetime]) -> float | None:
     return max(1.0, median(gaps[-RECENT:]))
 
 
-def _habits(found: Drift) -> Iterator[Habit]:
+def _habits(found: Drift) -> dict[str, list[Habit]]:
+    """The sweeps of each machine, by its key."""
     groups: dict[tuple[str, str], list[Night]] = {}
     for night in found.nights:
         groups.setdefault((night.machine, night.sweep), []).append(night)
-    for _, nights in sorted(groups.items()):
-        newest = nights[-1]
-        yield Habit(
-            newest,
-            len(nights),
-            nights[0].day,
-            rhythm([night.started for night in nights]),
-            (found.nights[-1].started - newest.started).total_seconds() / _DAY,
-            found.gone[newest.run_id],
-        )
+    habits: dict[str, list[Habit]] = {}
+    for (key, _), nights in sorted(groups.items()):
+        every, silent = rhythm([night.started for night in nights]), found.nights[-1].started - nights[-1].started
+        gone = found.gone[nights[-1].run_id]
+        habit = Habit(nights[-1], len(nights), nights[0].day, every, silent.total_seconds() / _DAY, gone)
+        habits.setdefault(key, []).append(habit)
+    return habits
 
 
 @dataclass(frozen=True)
@@ -207,6 +197,13 @@ def _newest(base: duckdb.DuckDBPyConnection) -> list[_Row]:
 def _version(attested: str | None) -> str:
     """The version that a runtime attested of itself; empty where it says none."""
     return str(json.loads(attested or "{}").get("version") or "")
+
+
+def _measured(row: _Row, night: Night, newest: AbstractSet[str], grid: Matrix) -> Measured:
+    option = grid.options.get(row.option)
+    family = "" if option is None else option.environments.get(row.target, option.environment)
+    is_gone = night.run_id not in newest
+    return Measured(row.target, row.option, row.precisions, row.cells, night, row.version, family, is_gone)
 
 
 def _place(one: Measured, grid: Matrix) -> tuple[str, int, str]:
