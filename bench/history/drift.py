@@ -180,7 +180,7 @@ def facts(base: duckdb.DuckDBPyConnection, runs: AbstractSet[str]) -> Facts:
     """What runs recorded of their machines, the core, their environments, and what a figure of theirs rests on."""
     query = """
         select run_id, scope, "key", "value" from environment
-        where list_contains(?, run_id)
+        where run_id in (select unnest(?::varchar[]))
           and (scope in ('machine', 'core') or starts_with(scope, 'env:') or starts_with(scope, 'js:')
                or (scope = 'run' and list_contains(?, "key")))
     """

@@ -12,6 +12,7 @@ brought to the present one as they are read (`bench/store/migration.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -382,7 +383,8 @@ def _damage_told(path: Path, name: str) -> Iterator[None]:
 
 def fitted(table: pa.Table, columns: Iterable[pa.Field]) -> pa.Table:
     """A table with these columns in their types, in order; null throughout what it has none of."""
-    return pa.table({column.name: _column(table, column) for column in columns})
+    known = frozenset(table.column_names)  # made anew at each look, which many columns would pay for squared
+    return pa.table({column.name: _column(table, column, known) for column in columns})
 
 
 def _wanted(name: str, columns: Sequence[str] | None) -> list[pa.Field]:
@@ -395,15 +397,15 @@ def _large(path: Path, table_name: str, wanted: Sequence[pa.Field]) -> pd.DataFr
     for name, table in parquet.by_column(path, [column.name for column in wanted]):
         migration.version_of(path, table)
         (column,) = (column for column in wanted if column.name == name)
-        values = _column(table, column)
+        values = _column(table, column, frozenset(table.column_names))
         sound.require(path, table_name, pa.table({name: values}))
         found[name] = values.to_pandas(use_threads=False)
     return pd.DataFrame(found, columns=[column.name for column in wanted], copy=False)
 
 
-def _column(table: pa.Table, column: pa.Field) -> pa.ChunkedArray:
-    """A column in its type; null throughout where the table has none of the name."""
-    if column.name not in table.column_names:
+def _column(table: pa.Table, column: pa.Field, known: AbstractSet[str]) -> pa.ChunkedArray:
+    """A column in its type; null throughout where the table, which has the `known` ones, has none of the name."""
+    if column.name not in known:
         return pa.chunked_array([pa.nulls(len(table), column.type)])
     values = table[column.name]
     # Arrow has no cast between the maps that it writes and those that it reads.
