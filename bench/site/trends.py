@@ -121,9 +121,6 @@ class Trends:
         by_day: dict[str, list[Night]] = {}
         for night in self.drift.nights:
             by_day.setdefault(night.day, []).append(night)
-        told: dict[str, list[Told]] = {}
-        for one in self._told:
-            told.setdefault(one.day, []).append(one)
         for place_in_time, day in enumerate(days):
             yield (
                 night_path(day),
@@ -131,7 +128,7 @@ class Trends:
                 {
                     "day": day,
                     "nights": [(night, self._newly_gone(night)) for night in by_day[day]],
-                    "told": told.get(day, []),
+                    "told": [one for one in self._told if one.day == day],
                     "before": days[place_in_time + 1] if place_in_time + 1 < len(days) else "",
                     "after": days[place_in_time - 1] if place_in_time else "",
                 },
