@@ -65,9 +65,9 @@ def add(root: Path, folders: Iterable[Path], link: str = "") -> Added:
             publish(root, _merged(root, fresh, known, refused))
     whole = {one.run_id for states in fresh for one in states if one.directory not in refused}
     lost = {states[0].run_id for states in fresh} - whole
-    replaced = {run_id for run_id in whole if run_id in known}
+    replaced = whole & known.keys()
     there = {one.run_id for one in arrived} - whole - (lost - known.keys())
-    return Added(*(tuple(sorted(some)) for some in (whole - replaced, replaced, there)), refused)
+    return Added(tuple(sorted(whole - replaced)), tuple(sorted(replaced)), tuple(sorted(there)), refused)
 
 
 def compact(root: Path) -> Compacted:
