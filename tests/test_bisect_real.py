@@ -56,8 +56,8 @@ def test_of_two_updates_the_one_that_made_it_faster_is_named(tmp_path: Path) -> 
 
 
 def test_the_release_whose_packages_grew_is_found_by_a_sweep_of_each(tmp_path: Path) -> None:
-    # matrices/tolerances.toml: from 1.26.0 to 1.32.0 ONNX Runtime itself grew by 46 %, from 51.6 to 75.6 MB by the sizes
-    # of its files without byte code; numpy and the others beside it, 59.4 MB, stayed.
+    # matrices/tolerances.toml: from 1.26.0 to 1.32.0 ONNX Runtime itself grew by 46 %, from 51.6 to 75.6 MB (its files
+    # without byte code); numpy and the others beside it, 59.4 MB, stayed.
     words = ("--package", "onnxruntime", "--good", "1.26.0", "--bad", "1.32.0", "--versions", "1.31.1")
     code, found, said = bisect(tmp_path, "--metric", "env_bytes", *words)
     assert code == 0, said
