@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -24,6 +25,13 @@ GUEST_TOOLS = GUEST / "tools"
 """Programs that time a runtime outside the worker protocol."""
 SUITES = PACKAGE / "suites"
 DEMO_CHECKPOINT = PACKAGE / "demo" / "yolo11n-demo.pt"
+
+
+def browsers() -> Path:
+    """Where playwright keeps the browsers that a user has it fetch, unless it is told otherwise."""
+    import platformdirs  # for the few who ask
+
+    return Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or platformdirs.user_cache_path("ms-playwright"))
 
 
 def lacking() -> list[Path]:

@@ -29,6 +29,7 @@ from bench.environments.installers import PYTHON_VERSION, TORCH_PIN, OnOutput, i
 from bench.environments.locks import EXACT, no_deps
 from bench.files import locked, replacing
 from bench.grid import outside
+from bench.places import browsers
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
@@ -243,7 +244,7 @@ class Environments:
         return {
             **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             "HOME": str(home),
-            "PLAYWRIGHT_BROWSERS_PATH": os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or str(_browsers()),
+            "PLAYWRIGHT_BROWSERS_PATH": str(browsers()),
             "PATH": os.pathsep.join([str(refusing), "/usr/local/bin", "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # GPUs are counted as their driver counts them, not the fastest first
@@ -277,13 +278,6 @@ class Environments:
             with replacing(declined) as sink:
                 sink.write(b"0")
         return home
-
-
-def _browsers() -> Path:
-    """Where playwright keeps the browsers that a user has it fetch, unless it is told otherwise."""
-    import platformdirs  # for the few who ask
-
-    return platformdirs.user_cache_path("ms-playwright")
 
 
 def _ignore(_line: str) -> None:

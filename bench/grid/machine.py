@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from bench import places
 from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
@@ -60,7 +61,11 @@ def _executable(signs: Signs) -> str:
     if not signs.executable:
         return ""
     found = next((path for name in signs.executable if (path := shutil.which(name))), None)
-    return found or f"!none of {', '.join(signs.executable)} is on PATH"
+    if found is None and signs.fetched:  # the newest, and only what was fetched to its end
+        marks = sorted(places.browsers().glob(f"{signs.fetched}-*/INSTALLATION_COMPLETE"))
+        found = next((str(mark.parent) for mark in reversed(marks)), None)
+    fetched = f", and playwright has fetched no {signs.fetched}" if signs.fetched else ""
+    return found or f"!none of {', '.join(signs.executable)} is on PATH{fetched}"
 
 
 def _command(signs: Signs) -> str:

@@ -127,6 +127,7 @@ class Signs(Entry):
     machine: list[str] = Field(default_factory=list, description="platform.machine() is one of these, any case")
     system: list[str] = Field(default_factory=list, description="platform.system() is one of these")
     executable: list[str] = Field(default_factory=list, description="one of these is on PATH")
+    fetched: str = Field(default="", description="or playwright has fetched this browser, where the executable is not")
     command: list[str] = Field(default_factory=list, description="this command exits with 0 ...")
     prints: str = Field(default="", description="... and its output matches this pattern; the match is recorded")
     files: list[str] = Field(default_factory=list, description="one of these glob patterns matches a file ...")
@@ -144,6 +145,12 @@ class Signs(Entry):
         except (re.error, RecursionError, OverflowError) as error:
             raise ValueError(f"{prints!r} is no regular expression: {error}") from error
         return prints
+
+    @model_validator(mode="after")
+    def _fetched_stands_for_an_executable(self) -> Signs:
+        if self.fetched and not self.executable:
+            raise ValueError("fetched belongs with executable, which it stands in for")
+        return self
 
     @model_validator(mode="after")
     def _some_condition(self) -> Signs:

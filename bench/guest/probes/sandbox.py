@@ -76,7 +76,7 @@ def visit(arguments: dict[str, Any]) -> dict[str, Any]:
     elsewhere: set[str] = set()
     try:
         browser = _browser.driver().chromium.launch(
-            executable_path=_browser.find_browser(),
+            executable_path=_browser.find_browser()[0],
             args=[*_browser.QUIET, *_browser.FLAGS[arguments["target"]][-1]],
             chromium_sandbox=bool(arguments["sandbox"]),
             headless=True,

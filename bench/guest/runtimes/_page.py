@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..refusals import TargetUnsupported
-from . import _browser
+from ..refusals import PrecisionUnsupported, TargetUnsupported
+from . import _processes
 from ._browser import Page, is_software, open_page
 
-WASM = "browser-wasm"
+BACKENDS = {
+    "browser-cpu": "cpu",
+    "browser-wasm": "wasm",
+    "browser-webgl": "webgl",
+    "browser-webgpu": "webgpu",
+    "firefox-wasm": "wasm",
+    "webkit-wasm": "wasm",
+}
+"""What computes in the page, by target."""
 COMPUTE = {"float32": "f32", "float16": "f16"}  # by the type of a model's input
 
 
 @dataclass(frozen=True)
 class Model:
-    """A page with the model loaded; `layout` of its input, `renderer` is what draws, empty where nothing is drawn."""
+    """A page with the model loaded; `layout` of its input, `adapter` is what draws, None where nothing is drawn."""
 
     page: Page
     layout: str
-    renderer: str = ""
+    adapter: Mapping[str, Any] | None = None
 
 
-def load_wasm(spec: dict[str, Any], name: str, script: str) -> Model:
-    """The model in a page of its own, for a runtime that is run in WebAssembly alone; `script` is the page's part.
+def load(
+    spec: Mapping[str, Any], name: str, script: str, backends: Collection[str], *, half: Collection[str] = ()
+) -> Model:
+    """The model in a page of its own; `script` is the page's part of a runtime that has these backends.
 
-    Raises TargetAbsent, TargetUnsupported, and playwright's Error.
+    With one of the backends `half` its FP16 is computed in half precision, which a GPU need not have.  Raises
+    TargetAbsent, TargetUnsupported, PrecisionUnsupported, and the browser driver's error.
     """
-    if spec["target"] != WASM:
-        raise TargetUnsupported(f"{name} is run on {WASM} here, not on {spec['target']}.")
+    target, threads = spec["target"], int(spec["threads"])
+    backend = BACKENDS.get(target, "")
+    if backend not in backends:
+        able = ", ".join(name for name, backend in BACKENDS.items() if backend in backends)
+        raise TargetUnsupported(f"{name} is run on {able} here, not on {target}.")
     folders = {"js": Path(spec["javascript_dir"]), "model": Path(spec["artifact_dir"])}
-    asked = {"threads": int(spec["threads"])}
-    page, _ = open_page(WASM, folders, script, asked, processors=2 * asked["threads"])
+    asked = {"backend": backend, "threads": threads, "half": backend in half and spec["precision"] == "fp16"}
+    page, found = open_page(target, folders, script, asked, processors=2 * threads)
+    refusal = _refusal(name, asked, found)
+    if refusal is not None:
+        page.close()
+        raise refusal
     manifest = spec["manifest"]
     page.ask("load", {"url": f"/model/{manifest['entry']}", "input": manifest["input"]["shape"]})
-    return Model(page, manifest["input"]["layout"])
+    return Model(page, manifest["input"]["layout"], found.get("adapter"))
 
 
-def require_threads(page: Page, name: str, found: int, asked: int) -> None:
-    """Close the page and raise TargetUnsupported unless the runtime uses as many threads as it was asked for."""
-    if found != asked:
-        page.close()
-        raise TargetUnsupported(f"{name} was asked for {asked} threads and says that it uses {found}.")
+def _refusal(name: str, asked: Mapping[str, Any], found: Mapping[str, Any]) -> Exception | None:
+    """Why a runtime that has started cannot do as it was asked; None where it can."""
+    used = found.get("threads", asked["threads"])
+    if asked["backend"] == "wasm" and used != asked["threads"]:
+        return TargetUnsupported(f"{name} was asked for {asked['threads']} threads and says that it uses {used}.")
+    if asked["half"] and not found["adapter"]["shader_f16"]:
+        renderer = found["adapter"]["renderer"]
+        return PrecisionUnsupported(
+            f"{renderer} has no half precision: its WebGPU adapter lacks the feature shader-f16."
+        )
+    return None
 
 
 def prepare(model: Model, x: np.ndarray) -> int:
@@ -74,23 +99,29 @@ def output(model: Model) -> np.ndarray:
 
 def cpu_ns(model: Model) -> int:
     """CPU time of the browser's processes; this process only drives them."""
-    return _browser.cpu_ns(model.page.processes())
+    return _processes.cpu_ns(model.page.processes())
 
 
 def footprint(model: Model) -> dict[str, int]:
     """Peak resident bytes and threads of the browser's processes."""
-    return _browser.footprint(model.page.processes())
+    return _processes.footprint(model.page.processes())
 
 
 def emulated(model: Model) -> str:
     """The renderer where it draws in software, else nothing."""
-    return model.renderer if is_software(model.renderer) else ""
+    return str(model.adapter["renderer"]) if model.adapter and is_software(model.adapter) else ""
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """What the runtime and the page say about themselves, and the browser that they are in."""
+    """What the runtime and the page say about themselves, the browser that they are in, and what draws in it.
+
+    The adapter that a library asked WebGPU for stands before the one that was looked at first.
+    """
+    facts = {"adapter": model.adapter, **model.page.ask("describe")}
     return {
-        **model.page.ask("describe"),
-        "browser": model.page.version,
+        **facts,
+        "browser": model.page.browser,
         "fetched_bytes": model.page.server.fetched_bytes("js"),
+        "renderer": facts["adapter"]["renderer"] if facts["adapter"] else "",
+        "software": is_software(facts["adapter"]),
     }

@@ -1,28 +1,37 @@
-// ONNX Runtime Web in the page: its WebAssembly build, float32 NCHW in and out.
+// ONNX Runtime Web in the page: its builds for WebAssembly and for WebGPU, float32 NCHW in and out.
 
-import * as ort from "/js/onnxruntime-web/dist/ort.wasm.min.mjs";
+import {hear, volume} from "/page/page.js";
+import {adapter, witnessed} from "/page/webgpu.js";
 
-const OPTIONS = {executionProviders: ["wasm"], graphOptimizationLevel: "all"};
+const LIBRARY = "/js/onnxruntime-web/dist/";
+const BUILDS = {wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs"};
 
+let ort = null;
+let options = null;
 let session = null;
 let shape = null;
 let address = null;
 
-export async function start({threads}) {
-  ort.env.wasm.wasmPaths = "/js/onnxruntime-web/dist/";
+// Loads one build.  `active` is false where the browser has no adapter for it.
+export async function start({backend, threads}) {
+  const drawn = backend === "webgpu" ? await adapter() : undefined;
+  if (drawn === null) return {active: false};
+  ort = await import(LIBRARY + BUILDS[backend]);
+  ort.env.wasm.wasmPaths = LIBRARY;
   ort.env.wasm.numThreads = threads;
-  return {active: true, renderer: ""};
+  options = {executionProviders: [backend], graphOptimizationLevel: "all"};
+  return {active: true, adapter: drawn};
 }
 
 export async function load({url, input}) {
   address = url;
-  session = await create(OPTIONS);
+  session = await create(options);
   shape = input;
 }
 
-async function create(options) {
+async function create(chosen) {
   const model = new Uint8Array(await (await fetch(address)).arrayBuffer());
-  return ort.InferenceSession.create(model, options);
+  return ort.InferenceSession.create(model, chosen);
 }
 
 export async function run(input) {
@@ -36,11 +45,14 @@ async function infer(chosen, input) {
 }
 
 // One inference in a profiled session of its own; the library writes the profile to the console, a line per event.
-export async function kernels() {
-  const profiled = await create({...OPTIONS, enableProfiling: true});
-  await infer(profiled, new Float32Array(shape.reduce((product, side) => product * side, 1)));
-  profiled.endProfiling();
+export async function profile() {
+  const profiled = await create({...options, enableProfiling: true});
+  const lines = await hear(async () => {
+    await infer(profiled, new Float32Array(volume(shape)));
+    profiled.endProfiling();
+  });
   await profiled.release();
+  return lines;
 }
 
 export async function describe() {
@@ -52,5 +64,6 @@ export async function describe() {
     threads: ort.env.wasm.numThreads,
     simd: ort.env.wasm.simd,
     proxy: ort.env.wasm.proxy,
+    ...await witnessed(() => run(new Float32Array(volume(shape)))),
   };
 }

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web in a headless Chromium: its WebAssembly build on the ONNX option's own file.  Not in the guide."""
+"""ONNX Runtime Web in a headless browser: WebAssembly or WebGPU, on the ONNX option's own file.  Not in the guide."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 from collections import Counter
 from typing import Any
 
+from . import _page
 from ._ort_nodes import COMPUTE, convolutions, executed, named
-from ._page import Model, cpu_ns, describe, emulated, footprint, infer, load_wasm, output, prepare, time_inside
+from ._page import Model, cpu_ns, describe, emulated, footprint, infer, output, prepare, time_inside
 from ._told import arithmetic, places
 
 __all__ = ["attest", "cpu_ns", "emulated", "footprint", "infer", "load", "output", "prepare", "time_inside"]
 
-# What the WebAssembly build calls its processor.
-DEVICES = {"CPUExecutionProvider": "wasm"}
+DEVICES = {"CPUExecutionProvider": "wasm", "WebGpuExecutionProvider": "webgpu"}
+"""Of its providers in a page: the processor is WebAssembly's."""
 
 
 def load(spec: dict[str, Any]) -> Model:
-    """The model in a page of its own.  Raises TargetAbsent, TargetUnsupported, and playwright's Error."""
-    return load_wasm(spec, "ONNX Runtime Web", "/page/ort_web.js")
+    """The model in a page of its own.  Raises as `_page.load`."""
+    return _page.load(spec, "ONNX Runtime Web", "/page/ort_web.js", ("wasm", "webgpu"), half=("webgpu",))
 
 
 def attest(model: Model) -> dict[str, Any]:
@@ -27,9 +28,7 @@ def attest(model: Model) -> dict[str, Any]:
     Threads are the page and its workers.
     """
     facts = describe(model)
-    workers = model.page.workers
-    with model.page.listening() as said:
-        model.page.ask("kernels")
+    said = model.page.ask("profile")
     events = [json.loads(line.rstrip(",")) for line in said if line.startswith('{"cat"')]
     kernels = [event["args"] for event in executed(events)]
     ran = convolutions(kernels)
@@ -43,9 +42,8 @@ def attest(model: Model) -> dict[str, Any]:
         "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
         "provider": max(by_provider, key=by_provider.__getitem__, default=""),
         "compute": arithmetic(by_compute),
-        "threads": 1 + workers,
+        "threads": 1 + facts["workers"],
         "declared": [],
         "convolutions": named(ran),
         "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
-        "software": False,
     }

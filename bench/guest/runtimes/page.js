@@ -1,5 +1,31 @@
 // What the page does whatever the runtime: take the input, time inferences, hand the output back.
 
+// A library takes the console and the class of workers as it finds them, so both are watched before any is loaded.
+let heard = null;
+let workers = 0;
+const log = console.log;
+console.log = (...words) => {
+  if (heard) heard.push(words.join(" "));
+  else log.apply(console, words);
+};
+globalThis.Worker = class extends Worker {
+  constructor(...given) {
+    super(...given);
+    workers += 1;
+  }
+};
+
+// The lines that are written to the console during `action`, which are then not written to it.
+export async function hear(action) {
+  heard = [];
+  try {
+    await action();
+    return heard;
+  } finally {
+    heard = null;
+  }
+}
+
 // Adds to a runtime's own `start`, `load`, `run` and `describe` what the guest asks for besides them.
 // `run(input)` takes the typed array that `put` fetched and resolves to a typed array on the host.
 export function wrap(runtime) {
@@ -37,6 +63,7 @@ export function wrap(runtime) {
         cross_origin_isolated: crossOriginIsolated,
         clock_resolution_us: clockResolution(),
         logical_processors: navigator.hardwareConcurrency,
+        workers,
       };
     },
   };
@@ -53,15 +80,9 @@ export function script(url) {
   });
 }
 
-// What draws: the name that WebGL or WebGPU gives its renderer, empty where there is none.
-export async function renderer(api) {
-  if (api === "webgl") {
-    const context = new OffscreenCanvas(1, 1).getContext("webgl2");
-    const names = context?.getExtension("WEBGL_debug_renderer_info");
-    return names ? context.getParameter(names.UNMASKED_RENDERER_WEBGL) : "";
-  }
-  const info = (await navigator.gpu?.requestAdapter())?.info;
-  return info ? [info.vendor, info.architecture, info.device, info.description].filter(Boolean).join(" ") : "";
+// How many elements a tensor of a shape has.
+export function volume(shape) {
+  return shape.reduce((product, side) => product * side, 1);
 }
 
 // The smallest step of the page's clock, in microseconds.

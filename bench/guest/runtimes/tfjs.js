@@ -1,9 +1,10 @@
 // TensorFlow.js in the page: one backend, one graph model, float32 NHWC in and out.
 
-import {renderer, script} from "/page/page.js";
+import {script, volume} from "/page/page.js";
+import {adapter, witnessed} from "/page/webgpu.js";
 
 const LIBRARY = "/js/@tensorflow";
-const DRAWN = ["webgl", "webgpu"];
+const DRAWN = {webgl, webgpu: adapter};
 
 let model = null;
 let shape = null;
@@ -17,10 +18,21 @@ export async function start({backend, threads}) {
     tf.wasm.setWasmPaths(`${LIBRARY}/tfjs-backend-wasm/dist/`);
     tf.wasm.setThreadsCount(threads);
   }
-  const drawn = DRAWN.includes(backend) ? await renderer(backend) : "";
-  const possible = drawn !== "" || !DRAWN.includes(backend);
-  const active = possible && await tf.setBackend(backend);  // false where the backend refuses
-  return {active, renderer: drawn, threads: active ? threadsOf(backend) : 0};
+  const drawn = await DRAWN[backend]?.();
+  const active = drawn !== null && await tf.setBackend(backend);  // false where the backend refuses
+  return {active, adapter: drawn, threads: active ? threadsOf(backend) : 0};
+}
+
+// What WebGL says of the renderer behind it; null where there is none.
+function webgl() {
+  const context = new OffscreenCanvas(1, 1).getContext("webgl2");
+  const names = context?.getExtension("WEBGL_debug_renderer_info");
+  return names && {
+    api: "webgl",
+    renderer: context.getParameter(names.UNMASKED_RENDERER_WEBGL),
+    vendor: context.getParameter(names.UNMASKED_VENDOR_WEBGL),
+    version: context.getParameter(context.VERSION),
+  };
 }
 
 function threadsOf(backend) {
@@ -63,6 +75,7 @@ export async function describe() {
     threads: threadsOf(backend),
     simd: backend === "wasm" ? await tf.env().getAsync("WASM_HAS_SIMD_SUPPORT") : null,
     multithread: backend === "wasm" ? await tf.env().getAsync("WASM_HAS_MULTITHREAD_SUPPORT") : null,
+    ...await witnessed(() => run(new Float32Array(volume(shape)))),
     half_textures: backend === "webgl" ? !tf.env().getBool("WEBGL_RENDER_FLOAT32_ENABLED") : null,
   };
 }
