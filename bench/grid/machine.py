@@ -130,11 +130,17 @@ def device(target: Target) -> str:
 
 
 def _described(target: Target) -> tuple[str, ...]:
-    """Each kind of device once, in the words of the program that finds it; nothing where it does not answer."""
+    """Each kind of device once, in the words of the program that finds it; nothing where it does not answer.
+
+    A program that is itself what is looked for, and does not say which version it is, is told by the hash of its file.
+    """
     signs = target.detect
     names = signs.command[:1] or signs.executable
     found = next((path for name in names if (path := shutil.which(name))), None)
-    return _answered((found, *target.describe)) if found and target.describe else ()
+    if not found or not target.describe:
+        return ()
+    told = _answered((found, *target.describe))
+    return told if told or signs.command else (f"sha256 {hashlib.sha256(Path(found).read_bytes()).hexdigest()}",)
 
 
 def program(name: str) -> str:

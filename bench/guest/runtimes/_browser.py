@@ -1,7 +1,7 @@
 """Browsers without a window: how each is found and started, and the page in it that a runtime works in.
 
 The page is `page.html` beside this file and one script per runtime; `_page_server.py` serves it.  Playwright drives
-Chromium and Firefox, the system's or its own, and its own WebKit; `_webdriver.py` drives the system's WebKit.
+Chromium, and a Firefox or WebKit that it fetched; `_webdriver.py` drives those of the system.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import functools
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,28 @@ from ._page_server import Server
 
 @dataclass(frozen=True)
 class Engine:
-    """A browser engine: its name, as playwright calls it, programs of it, and the packages that bring those."""
+    """A browser engine: its name, as playwright calls it, programs of it, and the packages that bring those.
+
+    A program that can be started at all answers what is `asked`.  `system` drives what a program of the system starts; without it playwright does.
+    """
 
     name: str
     key: str
     programs: tuple[str, ...]
     packages: str
+    asked: str = "--version"
+    system: Callable[[Path], _webdriver.Session] | None = None
 
 
 CHROMIUM = Engine(
     "Chromium", "chromium", ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "Chromium"
 )
-FIREFOX = Engine("Firefox", "firefox", ("firefox", "firefox-esr"), "Firefox")
-WEBKIT = Engine("WebKit", "webkit", _webdriver.PROGRAMS, "webkit2gtk-driver and weston")
-ENGINES = {"firefox-wasm": FIREFOX, "webkit-wasm": WEBKIT}
+ENGINES = {
+    "firefox-wasm": Engine("Firefox", "firefox", ("firefox", "firefox-esr"), "Firefox", system=_webdriver.Firefox),
+    "webkit-wasm": Engine(
+        "WebKit", "webkit", (_webdriver.PROGRAM,), "webkit2gtk-driver and weston", "--help", _webdriver.WebKit
+    ),
+}
 """Of the targets that are not Chromium's."""
 QUIET = (
     "--disable-background-networking",
@@ -125,7 +133,7 @@ class Page:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # a helper that ended meanwhile
                 program = Path(process.exe())
-                if "playwright" not in program.parts and program.name not in _webdriver.PROGRAMS:
+                if "playwright" not in program.parts and not program.name.startswith(_webdriver.BESIDE):
                     found.append(process)
         return found
 
@@ -164,15 +172,13 @@ def open_page(
 def _start(engine: Engine, flags: Sequence[str]) -> Tab | _webdriver.Session:
     """The browser with an empty page.  Raises TargetAbsent where there is none that can be started, else Error."""
     executable, own = find_browser(engine)
-    if engine is WEBKIT and not own:
-        return _webdriver.Session(executable)
-    given: dict[str, Any] = {"args": [*QUIET, *flags]} if engine is CHROMIUM else {}
-    if engine is FIREFOX and not own:  # as Mozilla builds it it speaks another protocol than playwright's own
-        given["channel"] = "moz-firefox"
+    arguments = [*QUIET, *flags] if engine is CHROMIUM else []
     try:
-        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, headless=True, **given))
-    except Error as error:
-        if _works(executable):  # something ended it, of which playwright's words tell what is known
+        if engine.system is not None and not own:
+            return engine.system(executable)
+        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, args=arguments, headless=True))
+    except (Error, _webdriver.PageError) as error:
+        if _works(executable, engine.asked):  # something ended it, of which the error's words tell what is known
             raise
         raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
 
@@ -191,10 +197,10 @@ def find_browser(engine: Engine = CHROMIUM) -> tuple[Path, bool]:
     return own, True
 
 
-def _works(executable: Path) -> bool:
-    """Whether a browser can be started at all: it says its version."""
+def _works(executable: Path, asked: str) -> bool:
+    """Whether a browser can be started at all: it answers the simplest question."""
     try:
-        done = subprocess.run([executable, "--version"], capture_output=True, timeout=_VERSION_S, check=False)
+        done = subprocess.run([executable, asked], capture_output=True, timeout=_VERSION_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -1,6 +1,8 @@
-"""The system's WebKit, driven by W3C WebDriver: WebKitGTK's MiniBrowser, on a display that nobody sees.
+"""The system's Firefox and WebKit, driven by W3C WebDriver (https://www.w3.org/TR/webdriver2) without a screen.
 
-The protocol is JSON over HTTP (https://www.w3.org/TR/webdriver2); of its commands four are needed.
+Of its commands four are needed.  WebKitGTK's driver takes them as JSON over HTTP and needs a display for its browser;
+Firefox takes them itself, as JSON with its length before it over TCP, which is what it calls Marionette
+(https://firefox-source-docs.mozilla.org/testing/marionette/Protocol.html).
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from typing import Any
 
 from ..refusals import TargetAbsent
 
-PROGRAMS = ("WebKitWebDriver",)
 COMPOSITOR = "weston"
-_START_S = 30.0
+PROGRAM = "WebKitWebDriver"
+BESIDE = (PROGRAM, COMPOSITOR)
+"""What the names of programs begin with that are no part of a browser."""
+_START_S = 60.0
 _RETRY_S = 0.05
 # The last argument of an asynchronous script is what it answers through.
 _CALL = """
@@ -35,57 +39,74 @@ Promise.resolve((FUNCTION)(argument)).then(
 
 
 class PageError(RuntimeError):
-    """The driver refused a command, or a script in the page failed."""
+    """A command was refused, or a script in the page failed."""
 
 
 class Session:
-    """A browser with one page, like `_browser.Tab`."""
+    """A browser with one page, like `_browser.Tab`; a kind of browser says how it is started and told."""
+
+    version: str
 
     def __init__(self, program: Path) -> None:
-        """Start a compositor without a screen, the driver, and the browser.  Raises TargetAbsent, PageError."""
-        compositor = shutil.which(COMPOSITOR)
-        if compositor is None:
-            raise TargetAbsent(f"{program.name} needs a display, and there is no {COMPOSITOR} on PATH. Install it.")
+        """Start the browser.  Raises TargetAbsent, PageError."""
         with contextlib.ExitStack() as started:
-            folder = started.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd()))  # 0700, as Wayland asks
-            display = Path(folder, "wayland")
-            variables = {"XDG_RUNTIME_DIR": folder, "WAYLAND_DISPLAY": display.name, "GDK_BACKEND": "wayland"}
-            arguments = ["--backend=headless-backend.so", f"--socket={display.name}", "--idle-time=0"]
-            _start(started, [compositor, *arguments], variables, display.exists)
-            self._port = _free_port()
-            _start(started, [str(program), f"--port={self._port}"], variables, self._answers)
-            told = self._command("POST", "", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
-            self._session = told["sessionId"]
-            self.version: str = told["capabilities"]["browserVersion"]
+            folder = Path(
+                started.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), ignore_cleanup_errors=True))
+            )
+            self._open(program, folder, started)
             self._started = started.pop_all()
 
     def visit(self, address: str) -> None:
         """Load a page."""
-        self._command("POST", f"/{self._session}/url", {"url": address})
+        self._command("url", {"url": address})
 
     def evaluate(self, function: str, argument: Any) -> Any:
         """What a function of JavaScript resolves to.  Raises PageError."""
         script = {"script": _CALL.replace("FUNCTION", function), "args": [argument]}
-        answer = self._command("POST", f"/{self._session}/execute/async", script)
+        answer = self._command("execute/async", script)
         if "error" in answer:
             raise PageError(answer["error"])
         return answer.get("value")
 
     def close(self) -> None:
-        """End the browser, the driver and the compositor."""
-        self._command("DELETE", f"/{self._session}")
+        """End the browser, and what was started for it."""
+        self._command("close")
         self._started.close()
 
-    def _answers(self) -> bool:
-        """Whether the driver takes connections by now."""
-        with socket.socket() as asking:
-            return asking.connect_ex(("127.0.0.1", self._port)) == 0
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        """Start all that belongs to `started`, with a `folder` for what it writes, and set `version`."""
+        raise NotImplementedError
 
-    def _command(self, method: str, path: str, given: Any = None) -> Any:
-        """The value that the driver answers a command about sessions with.  Raises PageError."""
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        """The value that a command is answered with.  Raises PageError."""
+        raise NotImplementedError
+
+
+class WebKit(Session):
+    """WebKitGTK's MiniBrowser on a Wayland compositor that draws to nowhere."""
+
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        compositor = shutil.which(COMPOSITOR)
+        if compositor is None:
+            raise TargetAbsent(f"{program.name} needs a display, and there is no {COMPOSITOR} on PATH. Install it.")
+        display = folder / "wayland"
+        variables = {"XDG_RUNTIME_DIR": str(folder), "WAYLAND_DISPLAY": display.name, "GDK_BACKEND": "wayland"}
+        arguments = ["--backend=headless-backend.so", "--shell=kiosk-shell.so", "--no-config", "--idle-time=0"]
+        try:
+            _start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
+        except PageError as error:
+            raise TargetAbsent(str(error)) from error
+        self._port, self._session = _free_port(), ""
+        _start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
+        told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
+        self._session = f"/{told['sessionId']}"
+        self.version = told["capabilities"]["browserVersion"]
+
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        method, path = ("DELETE", "") if name == "close" else ("POST", f"/{name}" if name else "")
         body = None if given is None else json.dumps(given)
-        connection.request(method, f"/session{path}", body, {"Content-Type": "application/json"})
+        connection.request(method, f"/session{self._session}{path}", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         value = json.loads(response.read())["value"]
         connection.close()
@@ -94,10 +115,52 @@ class Session:
         return value
 
 
+class Firefox(Session):
+    """Firefox as Mozilla or a distribution builds it."""
+
+    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        (folder / "user.js").write_text('user_pref("marionette.port", 0);\n', encoding="ascii")
+        arguments = ["--marionette", "--headless", "--no-remote", "--profile", str(folder)]
+        told = folder / "MarionetteActivePort"
+        _start(
+            started, [str(program), *arguments], {}, lambda: told.is_file() and bool(told.read_text("ascii").strip())
+        )
+        connection = socket.create_connection(("127.0.0.1", int(told.read_text("ascii"))))
+        started.callback(connection.close)
+        self._stream = connection.makefile("rwb")
+        self._receive()  # it says what it is
+        self.version = self._ask("WebDriver:NewSession", {})["capabilities"]["browserVersion"]
+        self._ask("WebDriver:SetTimeouts", {"script": None})
+
+    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        if name == "close":
+            return self._ask("Marionette:Quit", {"flags": ["eForceQuit"]})
+        called = {"url": "Navigate", "execute/async": "ExecuteAsyncScript"}[name]
+        return self._ask(f"WebDriver:{called}", given or {})["value"]
+
+    def _ask(self, name: str, given: Mapping[str, Any]) -> Any:
+        message = json.dumps([0, 1, name, given]).encode()
+        self._stream.write(b"%d:%s" % (len(message), message))
+        self._stream.flush()
+        _, _, error, result = self._receive()
+        if error is not None:
+            raise PageError(f"{error['error']}: {error['message']}")
+        return result
+
+    def _receive(self) -> Any:
+        length = b""
+        while not length.endswith(b":"):
+            byte = self._stream.read(1)
+            if not byte:
+                raise PageError("Firefox has ended.")
+            length += byte
+        return json.loads(self._stream.read(int(length[:-1])))
+
+
 def _start(
     stack: contextlib.ExitStack, command: Sequence[str], variables: Mapping[str, str], ready: Callable[[], bool]
 ) -> None:
-    """Start a program that ends with the stack, and wait until it is of use.  Raises TargetAbsent."""
+    """Start a program that ends with the stack, and wait until it is of use.  Raises PageError."""
     process = subprocess.Popen(command, env={**os.environ, **variables})
     stack.callback(process.wait)
     stack.callback(process.terminate)
@@ -106,8 +169,14 @@ def _start(
         if process.poll() is not None or time.monotonic() > deadline:
             code = process.poll()
             why = "it does not answer" if code is None else f"it ended with {code}"
-            raise TargetAbsent(f"{command[0]} cannot be started: {why}")
+            raise PageError(f"{command[0]} cannot be started: {why}")
         time.sleep(_RETRY_S)
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody on this machine takes connections at a port."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:
