@@ -152,8 +152,8 @@ def test_half_precision_is_computed_in_it_or_refused_with_what_the_adapter_lacks
         assert 0.01 < difference[:, :4].max() < 16  # a mantissa of 10 bits moves boxes, by pixels and not by objects
     else:
         assert (refused.reason, refused.status) == (Reason.PRECISION_UNSUPPORTED, Status.SKIPPED)
-        assert str(refused).endswith("its WebGPU adapter lacks the feature shader-f16.")
-        assert messages("zh").knows(str(refused))
+        assert refused.text.endswith("its WebGPU adapter lacks the feature shader-f16.")
+        assert messages("zh").knows(refused.text)
 
 
 DISPATCHING = """
@@ -256,7 +256,7 @@ def test_an_absent_browser_is_a_skip_with_how_to_get_it(
     with guest(environments, "ort-web", **nowhere) as worker, pytest.raises(CellProblem, match=told) as problem:
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", target, cache))
     assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)
-    assert messages("zh").knows(str(problem.value))
+    assert messages("zh").knows(problem.value.text)
 
 
 def test_a_webkit_without_a_display_says_what_makes_one(
@@ -272,7 +272,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "webkit-wasm", cache))
     assert problem.value.reason is Reason.TARGET_ABSENT
-    assert messages("zh").knows(str(problem.value))
+    assert messages("zh").knows(problem.value.text)
     (tmp_path / "weston").symlink_to("/bin/false")
     told = "weston cannot be started: it ended with 1"
     with (

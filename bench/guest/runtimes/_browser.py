@@ -27,7 +27,8 @@ from ._page_server import Server
 class Engine:
     """A browser engine: its name, as playwright calls it, programs of it, and the packages that bring those.
 
-    A program that can be started at all answers what is `asked`.  `system` drives what a program of the system starts; without it playwright does.
+    A program that can be started at all answers what is `asked`.  `system` drives those of the system where playwright
+    does not.
     """
 
     name: str

@@ -131,6 +131,8 @@ class Firefox(Session):
         self._receive()  # it says what it is
         self.version = self._ask("WebDriver:NewSession", {})["capabilities"]["browserVersion"]
         self._ask("WebDriver:SetTimeouts", {"script": None})
+        # The first tab is still on its way to the page that the browser begins with.
+        self._ask("WebDriver:SwitchToWindow", {"handle": self._ask("WebDriver:NewWindow", {"type": "tab"})["handle"]})
 
     def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
         if name == "close":
