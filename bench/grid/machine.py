@@ -61,11 +61,15 @@ def _executable(signs: Signs) -> str:
     if not signs.executable:
         return ""
     found = next((path for name in signs.executable if (path := shutil.which(name))), None)
-    if found is None and signs.fetched:  # the newest, and only what was fetched to its end
-        marks = sorted(places.browsers().glob(f"{signs.fetched}-*/INSTALLATION_COMPLETE"))
-        found = next((str(mark.parent) for mark in reversed(marks)), None)
-    fetched = f", and playwright has fetched no {signs.fetched}" if signs.fetched else ""
-    return found or f"!none of {', '.join(signs.executable)} is on PATH{fetched}"
+    if found is not None:
+        return found
+    named = ", ".join(signs.executable)
+    if not signs.fetched:
+        return f"!none of {named} is on PATH"
+    # Of what was fetched to its end the newest.
+    marks = sorted(places.browsers().glob(f"{signs.fetched}-*/INSTALLATION_COMPLETE"))
+    missing = f"!none of {named} is on PATH, and playwright has fetched no {signs.fetched}"
+    return str(marks[-1].parent) if marks else missing
 
 
 def _command(signs: Signs) -> str:
