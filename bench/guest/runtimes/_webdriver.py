@@ -26,6 +26,8 @@ COMPOSITOR = "weston"
 PROGRAM = "WebKitWebDriver"
 BESIDE = (PROGRAM, COMPOSITOR)
 """What the names of programs begin with that are no part of a browser."""
+# Firefox takes any free port, and begins with an empty page.
+_PREFERENCES = {"marionette.port": "0", "browser.startup.page": "0", "browser.aboutwelcome.enabled": "false"}
 _START_S = 60.0
 _RETRY_S = 0.05
 # The last argument of an asynchronous script is what it answers through.
@@ -119,7 +121,8 @@ class Firefox(Session):
     """Firefox as Mozilla or a distribution builds it."""
 
     def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
-        (folder / "user.js").write_text('user_pref("marionette.port", 0);\n', encoding="ascii")
+        preferences = "".join(f'user_pref("{name}", {value});\n' for name, value in _PREFERENCES.items())
+        (folder / "user.js").write_text(preferences, encoding="ascii")
         arguments = ["--marionette", "--headless", "--no-remote", "--profile", str(folder)]
         told = folder / "MarionetteActivePort"
         _start(
