@@ -25,6 +25,8 @@ from ._told import arithmetic
 
 TARGETS = ("cpu", "arm-cpu", "edgetpu-proxy")
 BUILT_IN, XNNPACK = "built-in", "XNNPACK"
+_SAID: list[str] = []
+"""What the library has logged in this process: a delegate is named by the first interpreter that has one."""
 # (activations, weights) of a convolution to its arithmetic. Float activations before int8 weights are quantised on
 # the fly, by XNNPACK as by the built-in "hybrid" kernels, and multiplied as integers.
 COMPUTE = {("float32", "float32"): "f32", ("float32", "int8"): "i8", ("int8", "int8"): "i8", ("uint8", "uint8"): "i8"}
@@ -32,7 +34,7 @@ COMPUTE = {("float32", "float32"): "f32", ("float32", "int8"): "i8", ("int8", "i
 
 @dataclass(frozen=True)
 class Model:
-    """An interpreter with its only input and output, and what building it said.
+    """An interpreter with its only input and output, and what the library had said in this process by then.
 
     `pool` is how many threads were started for it; None where that cannot be told.
     """
@@ -63,7 +65,8 @@ def load(
         made = interpreter(model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None)
         made.allocate_tensors()
     source, target = made.get_input_details()[0], made.get_output_details()[0]
-    return Model(made, source, target, threads, started(before, tasks()), "".join(said))
+    _SAID.extend(said)
+    return Model(made, source, target, threads, started(before, tasks()), "".join(_SAID))
 
 
 def prepare(model: Model, x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ NCNN's own defaults ask for half precision, which its Arm kernels honour and its
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class Model:
     sink: str
     imgsz: int
     before: int
-    """Threads of this process before anything of the network was there."""
+    """Threads of this process before any network was there."""
     gpu: Any = None
 
 
@@ -48,7 +49,7 @@ def load(spec: Mapping[str, Any]) -> Model:
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"NCNN is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
-    gpu, before = _gpu() if spec["target"] == "vulkan" else None, tasks()
+    gpu, before = _gpu() if spec["target"] == "vulkan" else None, _before()
     network = ncnn.Net()
     network.opt.use_vulkan_compute = gpu is not None
     network.opt.num_threads = int(spec["threads"])
@@ -161,6 +162,12 @@ def profile(model: Model, prepared: tuple[np.ndarray, Any], n: int) -> list[dict
             times[place] = time.perf_counter_ns() - started
     usual = np.median(ns[1:], axis=0) / 1e6
     return [{"name": name, "type": kind, "ms": float(ms)} for (name, kind, _), ms in zip(layers, usual, strict=True)]
+
+
+@functools.cache
+def _before() -> int:
+    """Threads of this process when the first network was loaded: OpenMP starts its own once, for all that follow."""
+    return tasks()
 
 
 def _gpu() -> Any:

@@ -1,4 +1,4 @@
-"""TensorRT, and TensorRT for RTX: one engine, one execution context, one CUDA stream.
+"""TensorRT, its lean runtime, and TensorRT for RTX: one engine, one execution context, one CUDA stream.
 
 Input and output are copied from and to the host.
 """
