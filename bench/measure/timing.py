@@ -131,6 +131,8 @@ class Campaign:
         wanted = self._unscored.intersection(names)
         bound = {name: BUSY_THREADS for name in names if workshop.matrix.targets[self._cells[name].target].cpu_bound}
         watches = {name: gpu.watch for name in names if (gpu := workshop.gpu(self._cells[name])) is not None}
+        metered = [name for name in names if workshop.matrix.targets[self._cells[name].target].is_processor]
+        meters = dict.fromkeys(metered, workshop.packages.watch) if workshop.packages is not None else {}
         with ExitStack() as stack:
             running: dict[str, _Launched] = {}
 
@@ -149,7 +151,7 @@ class Campaign:
 
             evaluation = Evaluation(workshop, self._inferring(references, wanted), wanted, guest_of)
             plan, inputs = workshop.sweep.latency, evaluation if wanted else None
-            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs)
+            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs, meters)
             try:
                 self._rounds(window)
                 for name in sorted(wanted, key=lambda name: (references[name] != name, names.index(name))):
@@ -372,7 +374,7 @@ def _columns(summary: Summary) -> dict[str, float | int | None]:
 
 
 def _energy_columns(turns: Sequence[Turn], batch: int) -> dict[str, float | None]:
-    """What an image took on the GPU, in the columns of `cells`; none where it told too little."""
+    """What an image took, in the columns of `cells`; none where GPU or processor told too little."""
     found = energies(turns)
     if not found:
         return {}

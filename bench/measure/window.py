@@ -41,6 +41,8 @@ LONGEST_TURN = 2
 
 Watch = Callable[[], Callable[[int], OnGpu]]
 """Begins to watch the GPU that a turn is on, and ends that, as bench.measure.gpu.Gpu.watch does."""
+Meter = Callable[[], Callable[[int], float | None]]
+"""Begins to meter the processor that a turn is on, and ends that, as bench.measure.rapl.Packages.watch does."""
 
 
 class TimedGuest(Protocol):
@@ -89,13 +91,15 @@ class Window:
         keep: Callable[[Sequence[Turn]], None] | None = None,
         watches: Mapping[str, Watch] | None = None,
         inputs: Inputs | None = None,
+        meters: Mapping[str, Meter] | None = None,
     ) -> None:
         """Start with no turn taken and no number of launches fixed.
 
         `reference_of` maps every cell of the window to its reference, which is among them.  `launch` ends the guest
         of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
         `Turn`, for those cells that have it.  `keep` is given the turns of each round, also of one that is cut short.
-        `watches` has a watch for those cells whose GPU tells of itself.  `inputs` are dealt out to the rounds; without
+        `watches` has a watch for those cells whose GPU tells of itself, and `meters` a meter for those whose processor
+        tells what it takes.  `inputs` are dealt out to the rounds; without
         any, every inference is of what `launch` left in its guest.
         """
         self.number = number
@@ -110,6 +114,7 @@ class Window:
         self._cpu_due = cpu_due or {}
         self._keep = keep
         self._watches = watches or {}
+        self._meters = meters or {}
         self._inputs = inputs
         self._rounds_taken = 0
         self._seconds = dict.fromkeys(reference_of, 0.0)
@@ -256,7 +261,9 @@ class Window:
         timed, untimed = self._inferences(name, guest, share)
         take: Callable[[int, int], Timing] = guest.time if self._inputs is None else partial(self._inputs.infer, name)
         watch = self._watches.get(name)
+        meter = self._meters.get(name)
         end = None if watch is None else watch()
+        metered = None if meter is None else meter()
         started, before = time.monotonic(), _cpu_times(self._cpus)
         try:
             timing = take(timed, untimed)
@@ -277,6 +284,7 @@ class Window:
             (after[1] - before[1]) / total if total else 0.0,
             self._cpu_due.get(name),
             None if end is None else end(len(timing.samples_ms) + untimed),
+            None if metered is None else metered(len(timing.samples_ms) + untimed),
         )
         self.turns[name].append(turn)
         return [turn]

@@ -19,6 +19,7 @@ from bench.grid.matrix import Cell
 from bench.measure.expectation import expected
 from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
+from bench.measure.rapl import Packages, packages
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
 from bench.store.writing import RunStore
@@ -94,6 +95,11 @@ class Workshop(Outfit):
     def gpu(self, cell: Cell) -> Gpu | None:
         """The GPU that a cell runs on, where it is one that tells of itself."""
         return self._gpu if self.matrix.targets[cell.target].device == "cuda" else None
+
+    @cached_property
+    def packages(self) -> Packages | None:
+        """The packages of this machine's processor, where they tell what they take."""
+        return packages()
 
     @cached_property
     def _gpu(self) -> Gpu | None:

@@ -178,7 +178,7 @@ def latency_detail(run: Run, t: Locale) -> Table:
             lambda cell: messages(t.language)(cell.latency_stop),
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
-        *(_on_gpu() if any(cell.gpu_bytes is not None for cell in run.measured) else []),
+        *_told_by_hardware(run),
     ]
     return _table(columns, run.measured, t)
 
@@ -325,12 +325,18 @@ def _per_image(group: str) -> Column:
     return _figure(group, "p50", "ms per image", "The same over the images of a call", per_image_ms, 2)
 
 
-def _on_gpu() -> list[Column]:
-    """What NVIDIA's library tells of the cells of a run that had such a GPU."""
-    return [
-        _figure("", "GPU memory", "MB", "Memory of the GPU that the guest held", _mb("gpu_bytes"), 0),
-        _figure("", "Energy", "J per image", "Energy of the whole GPU board", lambda cell: cell.energy_image_j, 3),
+_ENERGY = "Energy of the whole GPU board, on a processor of its packages"
+
+
+def _told_by_hardware(run: Run) -> list[Column]:
+    """What GPU or processor tell themselves of the cells of a run; nothing that neither told of any."""
+    gpu = _figure("", "GPU memory", "MB", "Memory of the GPU that the guest held", _mb("gpu_bytes"), 0)
+    energy = _figure("", "Energy", "J per image", _ENERGY, lambda cell: cell.energy_image_j, 3)
+    told = [
+        (gpu, any(cell.gpu_bytes is not None for cell in run.measured)),
+        (energy, any(cell.energy_image_j is not None for cell in run.measured)),
     ]
+    return [column for column, there in told if there]
 
 
 def _delta(cell: StoredCell, t: Locale) -> Value:

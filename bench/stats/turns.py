@@ -42,7 +42,8 @@ class Turn:
     `round` counts on through the launches of a window; `order` is the turn's place in its round.  A reference may have
     several turns in a round.  `cpu_due` is the CPU time over wall time that nothing but a disturbance can take from a
     guest, None where an inference may well wait for something else, and in runs from before it was stored.  `gpu` is
-    None where the turn was not on a GPU that tells of itself.
+    None where the turn was not on a GPU that tells of itself; `package_j` is what the processor's packages took from
+    beginning to end, over the inferences of the turn, untimed ones too, None where they do not tell it.
     """
 
     cell_id: str
@@ -55,6 +56,7 @@ class Turn:
     steal: float
     cpu_due: float | None = None
     gpu: OnGpu | None = None
+    package_j: float | None = None
 
 
 def contaminated(turns: Sequence[Turn]) -> list[bool]:
@@ -80,11 +82,15 @@ def clean(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def energies(turns: Sequence[Turn]) -> list[float]:
-    """What an inference of one cell took on the GPU in each launch, J: the mean of its clean turns that tell it."""
+    """What an inference of one cell took in each launch, J: the mean of its clean turns that tell it.
+
+    That of the GPU's board where it ran on one that tells of itself, else of the processor's packages.
+    """
     launches: dict[int, list[float]] = {}
     for turn in clean(turns):
-        if turn.gpu is not None and turn.gpu.energy_j is not None:
-            launches.setdefault(turn.launch, []).append(turn.gpu.energy_j)
+        taken = turn.package_j if turn.gpu is None else turn.gpu.energy_j
+        if taken is not None:
+            launches.setdefault(turn.launch, []).append(taken)
     return [float(np.mean(values)) for values in launches.values()]
 
 

@@ -143,7 +143,12 @@ CELLS = pa.schema(
         field("rss_after_load_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after loading", "lower"),
         *_over_launches("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory of the guest after inference"),
         field("gpu_bytes", pa.int64(), "bytes", "Memory of the NVIDIA GPU that the guest held after it", "lower"),
-        *_over_launches("energy_image_j", pa.float64(), "J", "Energy of the whole GPU board per image, clean rounds"),
+        *_over_launches(
+            "energy_image_j",
+            pa.float64(),
+            "J",
+            "Energy per image of the whole GPU board, of cells on a processor of its packages; clean rounds",
+        ),
         field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
         field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
@@ -217,6 +222,13 @@ SAMPLES = pa.schema(
         field("gpu_energy_j", pa.float32(), "J", "What it took per inference of the turn; null of turns under 0.3 s"),
         field("gpu_slowed", pa.bool_(), "", "Whether heat or the hardware's protection held the GPU back then"),
         field("gpu_others", pa.float32(), "", "Share of the time for which others' processes kept the GPU busy"),
+        field(
+            "package_energy_j",
+            pa.float32(),
+            "J",
+            "What the processor's packages took per inference of the turn; null of turns under 0.1 s, and where "
+            "they do not tell it",
+        ),
         field("contaminated", pa.bool_(), "", "The turn was disturbed (see docs/method.md) and its round left out"),
     ]
 )

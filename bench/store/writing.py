@@ -197,6 +197,7 @@ def _samples(turn: Turn, *, bad: bool) -> list[dict[str, Any]]:
             "cpu_due": turn.cpu_due,
             "steal": turn.steal,
             **gpu,
+            "package_energy_j": turn.package_j,
             "contaminated": bad,
         }
         for index, sample in enumerate(turn.samples_ms)
