@@ -97,7 +97,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide}
-    assert outside == {"executorch", "litert-js", "ort-web", "tensorrt-rtx"}
+    assert outside == {"executorch", "litert-js", "ort-web", "tensorrt-lean", "tensorrt-rtx"}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

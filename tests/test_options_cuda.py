@@ -144,7 +144,24 @@ def test_an_engines_convolutions_are_read_from_its_description(described: dict[s
     other = layer("Reformat", "Row major linear FP32")
     answer = json.dumps({"Layers": [other, described, other], "Bindings": ["images", "output0"]})
     assert trt_layers.convolutions(answer) == {arithmetic: 1}
-    assert trt_layers.layer_kinds(answer)["Reformat"] == 2
+    assert trt_layers.layer_kinds(answer)["Reformat f32"] == 2
+
+
+def test_every_layer_is_told_with_the_type_that_it_works_on() -> None:
+    """What is no convolution may be computed in another type, and what lies between two types is told by both."""
+    half = {"Name": "out", "Format/Datatype": "Channel major FP16 format where C % 8 == 0"}
+    layers: list[dict[str, Any]] = [
+        layer("CaskConvolution", "Half", "Half"),
+        layer("PointWiseV2", "Row major linear FP32"),
+        layer("Reformat", "Row major linear FP32") | {"Outputs": [half]},
+        {"LayerType": "Constant", "Inputs": [], "Outputs": [half]},
+        {"LayerType": "Signal"},
+        layer("NoOp", "Row major linear Int64"),
+    ]
+    assert trt_layers.layer_kinds(json.dumps({"Layers": layers})) == {
+        "CaskConvolution f16": 1, "Constant f16": 1, "NoOp ?": 1, "PointWiseV2 f32": 1, "Reformat f32-f16": 1,
+        "Signal": 1,
+    }  # fmt: skip
 
 
 def test_an_engine_with_one_layer_in_tf32_is_not_float32() -> None:

@@ -1,7 +1,8 @@
 """Which TensorRT a guest's environment holds.
 
-There are two, with one interface: TensorRT itself, and TensorRT for RTX, whose engines are built without a GPU and
-compiled on the card that runs them.  Exporter and runtime are the same for both.
+There are three, with one interface: TensorRT itself; its lean runtime, which builds nothing and runs engines that were
+built to work with later releases too; and TensorRT for RTX, whose engines are built without a GPU and compiled on the
+card that runs them.  Exporter and runtime are the same for all.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import importlib.util
 from typing import Any
 
 RTX = "tensorrt_rtx_bindings"
-PACKAGES = {"tensorrt": "tensorrt-cu13", RTX: "tensorrt-rtx-cu13-bindings"}
+LEAN = "tensorrt_lean_bindings"
+PACKAGES = {"tensorrt": "tensorrt-cu13", RTX: "tensorrt-rtx-cu13-bindings", LEAN: "tensorrt-lean-cu13-bindings"}
 """The module of each, and the package that its version is told by."""
-NAMES = {"tensorrt": "TensorRT", RTX: "TensorRT for RTX"}
+NAMES = {"tensorrt": "TensorRT", RTX: "TensorRT for RTX", LEAN: "TensorRT lean runtime"}
 
 
 def module() -> str:

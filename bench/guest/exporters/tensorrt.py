@@ -4,7 +4,8 @@ TensorRT 11 builds strongly typed networks only, and 10 can: what each layer com
 So the precision is put into the graph, on the processor, by `typed_graph`, and the builder chooses kernels, not types.
 int8 is explicit quantisation: pairs of QuantizeLinear and DequantizeLinear around the convolutions, symmetric and
 signed, weights per channel, since TensorRT takes no other.  An engine of TensorRT works with the release and the kind
-of GPU it was built with.  One of TensorRT for RTX is built without a GPU and compiled on the one that runs it.
+of GPU it was built with; `version_compatible` makes one that later releases and the lean runtime take as well, and may
+be slower.  One of TensorRT for RTX is built without a GPU and compiled on the one that runs it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class EngineRefused(RuntimeError):
     """TensorRT cannot parse or build the graph; the message is its own."""
 
 
-def export(request: dict[str, Any]) -> dict[str, Any]:
+def export(request: dict[str, Any], *, version_compatible: bool = False) -> dict[str, Any]:
     """Write model.engine in fp32, tf32, fp16 or int8.  Raises PrecisionUnsupported, ExportRefused or EngineRefused."""
     output = Path(request["output_dir"])
     graph = typed_graph({**request, "output": str(output / "typed.onnx")})
-    plan, parsed = _build(Path(graph["path"]), tf32=request["precision"] == "tf32")
+    tf32 = request["precision"] == "tf32"
+    plan, parsed = _build(Path(graph["path"]), tf32=tf32, version_compatible=version_compatible)
     (output / "model.engine").write_bytes(plan)
     Path(graph["path"]).unlink()
     source = request["source"]["manifest"]
@@ -111,10 +113,12 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # the core has no o
         return None if batch is None else {self._name: np.ascontiguousarray(batch.transpose(0, 3, 1, 2))}
 
 
-def _build(graph: Path, *, tf32: bool) -> tuple[bytes, dict[str, int]]:
+def _build(graph: Path, *, tf32: bool, version_compatible: bool) -> tuple[bytes, dict[str, int]]:
     """The engine of a typed graph, with the details its inspector is asked for, and the convolutions that were parsed.
 
-    Where the graph says float32, `tf32` lets kernels round to that.  Raises PrecisionUnsupported or EngineRefused.
+    Where the graph says float32, `tf32` lets kernels round to that.  A version-compatible engine would hold the lean
+    runtime itself, were it not left out: whoever deploys it has that once.  Raises PrecisionUnsupported or
+    EngineRefused.
     """
     # Here and not above: what comes before it needs neither TensorRT nor a GPU, and is tested without them.
     trt, name = tensorrts.library(), tensorrts.name()
@@ -135,6 +139,9 @@ def _build(graph: Path, *, tf32: bool) -> tuple[bytes, dict[str, int]]:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and its 10-bit mantissa is not FP32
+    if version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineRefused(f"{name} {trt.__version__} built no engine; the log says why.")

@@ -47,10 +47,20 @@ def convolutions(answer: str) -> Counter[str]:
 
 
 def layer_kinds(answer: str) -> dict[str, int]:
-    """How many layers of each LayerType an engine has."""
+    """How many layers an engine has of each LayerType and the type it works on, as "CaskConvolution f16".
+
+    Two types, as in "Reformat f32-f16", are those of its first input and its first output where they differ; "?" is one
+    that no words tell.
+    """
     layers = json.loads(answer)["Layers"]
-    kinds = Counter(str(layer.get("LayerType", "?")) for layer in layers if isinstance(layer, dict))
+    kinds = Counter(_kind(layer) for layer in layers if isinstance(layer, dict))
     return dict(sorted(kinds.items()))
+
+
+def _kind(layer: dict[str, Any]) -> str:
+    ends = [(layer.get(name) or [{}])[0] for name in ("Inputs", "Outputs")]
+    types = dict.fromkeys(_of_tensor(tensor) or "?" for tensor in ends if tensor)
+    return f"{layer.get('LayerType', '?')} {'-'.join(types)}".strip()
 
 
 def _is_convolution(layer: dict[str, Any]) -> bool:
