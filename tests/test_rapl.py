@@ -169,4 +169,4 @@ def test_the_report_shows_energy_where_a_processor_told_it_and_no_gpu(tmp_path: 
     titles = [column.title for column in table.columns]
     assert titles[-1] == "Energy"
     assert "GPU memory" not in titles
-    assert {cell.cell_id: values[-1].text for cell, values in table.rows}[one] == "2.12"
+    assert {cell.cell_id: values[-1].text for cell, values in table.rows}[one] == "2.125"
