@@ -290,6 +290,7 @@ def _detection(identity: str, image: int, category: int, score: float, box: Any,
         "w": w,
         "h": h,
         "matched": matched,
+        "ignored": 0,
     }
 
 
