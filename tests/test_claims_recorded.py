@@ -17,7 +17,13 @@ from bench.places import MATRICES, ROOT
 REFERENCE = ROOT / "results" / "reference"
 RUNS = sorted(path.parent for path in REFERENCE.glob("*/cells.parquet"))
 STORED = sorted(path.parent for path in REFERENCE.glob("*/claims.parquet"))
-TOGETHER = ("coco128-320-arm-emulated", "coco128-640-scaling", "coco128-640-cuda", "coco128-640-guide")
+TOGETHER = (
+    "coco128-320-arm-emulated",
+    "coco128-640-scaling",
+    "coco128-640-cuda",
+    "coco128-640-intel",
+    "coco128-640-guide",
+)
 """The runs that the guide is judged by, as results/README.md gives them; the verdicts are kept in the last."""
 CLAIMS = {one.id: one for one in load_claims()}
 
