@@ -11,7 +11,7 @@ import itertools
 import math
 import platform
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -169,6 +169,14 @@ class Matrix:
         """Ids of the options that are asked for, by whatever they are called; a name of none stays as it is."""
         ids = {name: option.id for option in self.options.values() for name in option.called}
         return [ids.get(spelt(name), name) for name in names]
+
+    def left_out(self, sweep: Sweep, asked: Collection[str]) -> list[str]:
+        """What a sweep leaves out of a grid in which options are `asked` for: none of those that it has nothing of."""
+        meant = set[str]()
+        for option in filter(None, map(self.options.get, asked)):
+            every = {f"{option.id}-{precision}" for precision in option.precisions}
+            meant |= every if every <= set(sweep.exclude) else set()
+        return [name for name in sweep.exclude if name not in meant]
 
     def runtime(self, cell: Cell) -> Path:
         """The adapter that runs a cell.  Raises UsageError when there is no such module."""

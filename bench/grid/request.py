@@ -334,19 +334,21 @@ def expand(request: Request) -> Grid:
     from bench.grid.models import named  # as above
 
     read = matrix.load(request.matrices)
-    counts, options = request.integers("images"), request.names("options")
+    counts, asked = request.integers("images"), request.names("options")
+    options = None if asked is None else read.named(asked)
+    swept = read.sweep(request.sweep_name)
     sweep = matrix.override(
-        read.sweep(request.sweep_name),
+        swept,
         "command line",
-        options=None if options is None else read.named(options),
+        options=options,
         precisions=request.names("precisions"),
         targets=_targets(request, read),
         imgsz=request.integers("imgsz"),
         batch=request.integers("batch"),
         threads=request.integers("threads"),
         images=counts[0] if counts else None,
-        # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose.
-        exclude=[] if request.text("precisions") else None,
+        # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose, and so is an option.
+        exclude=[] if request.text("precisions") else read.left_out(swept, options or []),
     )
     models = named(request.models or [str(DEMO_CHECKPOINT)])
     every = [cell for name in models for cell in read.cells(name, sweep)]

@@ -228,7 +228,8 @@ def machine_name(environment: pd.DataFrame) -> str:
 def _machine(environment: pd.DataFrame, scope: str = "machine") -> Thing:
     """A run's machine by its name, and the hash of what that leaves out; another scope is of one of its fleet."""
     facts = _facts(environment, scope)
-    return machine.short_name(facts), machine.unnamed(facts)
+    name = machine_name(environment) if scope == "machine" else machine.short_name(facts)
+    return name, machine.unnamed(facts)
 
 
 def _timed_on(cells: pd.DataFrame, environment: pd.DataFrame) -> list[Thing]:
