@@ -347,7 +347,7 @@ def expand(request: Request) -> Grid:
         batch=request.integers("batch"),
         threads=request.integers("threads"),
         images=counts[0] if counts else None,
-        # A precision asked for by name is meant, whatever the sweep leaves out for its own purpose, and so is an option.
+        # A precision or an option asked for by name is meant, whatever the sweep leaves out for its own purpose.
         exclude=[] if request.text("precisions") else read.left_out(swept, options or []),
     )
     models = named(request.models or [str(DEMO_CHECKPOINT)])
