@@ -157,7 +157,7 @@ def test_every_measured_place_is_two_choices_away_with_its_answer_command_and_ch
     watch = Watch(browser, whole / language / "index.html")
     page, words = watch.page, locale.load(REPORTS / "locale" / "site")[language]
     page.set_viewport_size({"width": 1400, "height": 900})
-    place, model = page.get_by_label(words("home.target")), page.get_by_label(words("home.model"))
+    place, model = (page.get_by_role("combobox", name=words(f"home.{one}")) for one in ("target", "model"))
     measured = place.locator("optgroup").first.locator("option").all_inner_texts()
     assert len(measured) >= 3
     unseen, looked_at = [], 0
