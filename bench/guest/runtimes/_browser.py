@@ -1,7 +1,7 @@
 """Browsers without a window: how each is found and started, and the page in it that a runtime works in.
 
 The page is `page.html` beside this file and one script per runtime; `_page_server.py` serves it.  Playwright drives
-Chromium, and a Firefox or WebKit that it fetched; `_webdriver.py` drives those of the system.
+Chromium, and a WebKit that it fetched; `_webdriver.py` drives that of the system.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ CHROMIUM = Engine(
     "Chromium", "chromium", ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "Chromium"
 )
 ENGINES = {
-    "firefox-wasm": Engine("Firefox", "firefox", ("firefox", "firefox-esr"), "Firefox", system=_webdriver.Firefox),
     "webkit-wasm": Engine(
         "WebKit", "webkit", (_webdriver.PROGRAM,), "webkit2gtk-driver and weston", "--help", _webdriver.WebKit
     ),

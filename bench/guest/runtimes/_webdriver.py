@@ -1,8 +1,6 @@
-"""The system's Firefox and WebKit, driven by W3C WebDriver (https://www.w3.org/TR/webdriver2) without a screen.
+"""The system's WebKit, driven by W3C WebDriver (https://www.w3.org/TR/webdriver2) without a screen.
 
-Of its commands four are needed.  WebKitGTK's driver takes them as JSON over HTTP and needs a display for its browser;
-Firefox takes them itself, as JSON with its length before it over TCP, which is what it calls Marionette
-(https://firefox-source-docs.mozilla.org/testing/marionette/Protocol.html).
+Of its commands four are needed.  WebKitGTK's driver takes them as JSON over HTTP and needs a display for its browser.
 """
 
 from __future__ import annotations
@@ -26,8 +24,6 @@ COMPOSITOR = "weston"
 PROGRAM = "WebKitWebDriver"
 BESIDE = (PROGRAM, COMPOSITOR)
 """What the names of programs begin with that are no part of a browser."""
-# Firefox takes any free port, and begins with an empty page.
-_PREFERENCES = {"marionette.port": "0", "browser.startup.page": "0", "browser.aboutwelcome.enabled": "false"}
 _START_S = 60.0
 _RETRY_S = 0.05
 # The last argument of an asynchronous script is what it answers through.
@@ -115,51 +111,6 @@ class WebKit(Session):
         if response.status != http.HTTPStatus.OK:
             raise PageError(f"{value['error']}: {value['message']}")
         return value
-
-
-class Firefox(Session):
-    """Firefox as Mozilla or a distribution builds it."""
-
-    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
-        preferences = "".join(f'user_pref("{name}", {value});\n' for name, value in _PREFERENCES.items())
-        (folder / "user.js").write_text(preferences, encoding="ascii")
-        arguments = ["--marionette", "--headless", "--no-remote", "--profile", str(folder)]
-        told = folder / "MarionetteActivePort"
-        _start(
-            started, [str(program), *arguments], {}, lambda: told.is_file() and bool(told.read_text("ascii").strip())
-        )
-        connection = socket.create_connection(("127.0.0.1", int(told.read_text("ascii"))))
-        started.callback(connection.close)
-        self._stream = connection.makefile("rwb")
-        self._receive()  # it says what it is
-        self.version = self._ask("WebDriver:NewSession", {})["capabilities"]["browserVersion"]
-        self._ask("WebDriver:SetTimeouts", {"script": None})
-        # The first tab is still on its way to the page that the browser begins with.
-        self._ask("WebDriver:SwitchToWindow", {"handle": self._ask("WebDriver:NewWindow", {"type": "tab"})["handle"]})
-
-    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
-        if name == "close":
-            return self._ask("Marionette:Quit", {"flags": ["eForceQuit"]})
-        called = {"url": "Navigate", "execute/async": "ExecuteAsyncScript"}[name]
-        return self._ask(f"WebDriver:{called}", given or {})["value"]
-
-    def _ask(self, name: str, given: Mapping[str, Any]) -> Any:
-        message = json.dumps([0, 1, name, given]).encode()
-        self._stream.write(b"%d:%s" % (len(message), message))
-        self._stream.flush()
-        _, _, error, result = self._receive()
-        if error is not None:
-            raise PageError(f"{error['error']}: {error['message']}")
-        return result
-
-    def _receive(self) -> Any:
-        length = b""
-        while not length.endswith(b":"):
-            byte = self._stream.read(1)
-            if not byte:
-                raise PageError("Firefox has ended.")
-            length += byte
-        return json.loads(self._stream.read(int(length[:-1])))
 
 
 def _start(
