@@ -111,7 +111,7 @@ def data_file(request: Request, environments: Environments, progress: Reporter) 
     if given is not None:
         path = datafile.locate(given)
         own = request.matrices / "data" / f"{Path(given).stem}.yaml"
-        if not exists(path) and Path(given).name == given and own.is_file():
+        if not exists(path) and Path(given).name == given and exists(own):
             return own
         if not exists(path) and Path(given).name == given:
             with progress.timed("", "looking for the data file", "data"):

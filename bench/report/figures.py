@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -36,6 +37,9 @@ _TICKS = (
     (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3),
     (0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.02, 1.04, 1.06, 1.08, 1.1),
 )
+
+_APART = 0.13
+"""Of the length of an axis, from one tick to the next at least: the words of a phone's figure need as much."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +304,8 @@ def _ratio_axis(axes: Axes, low: float, high: float, text: Callable[[float], str
     margin = max((high / low) ** 0.07, 1.02)
     low, high = low / margin, high * margin
     inside = [[tick for tick in ticks if low <= tick <= high] for ticks in _TICKS]
-    chosen = max((ticks for ticks in inside if len(ticks) <= 8), key=len)
+    apart = _APART * math.log(high / low)
+    chosen = max((ticks for ticks in inside if all(math.log(b / a) > apart for a, b in pairwise(ticks))), key=len)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(chosen))
