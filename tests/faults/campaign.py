@@ -67,13 +67,21 @@ def experiment(name: str, setting: Setting, seed: int) -> list[Outcome]:
         return [Outcome("raised", (traceback.format_exc()[-1500:],))]
 
 
+def _commit() -> str:
+    """The commit of the checkout, with `+changes` where the tree differs from it in more than a campaign's figures."""
+    commit = machine.git_commit(ROOT)
+    figures = f":!{RESULTS.relative_to(ROOT).as_posix()}"
+    changed = machine.git(ROOT, "status", "--porcelain", "--untracked-files=no", "--", ".", figures).stdout.strip()
+    return commit if changed else commit.removesuffix("+changes")
+
+
 class Campaign:
     """What was found so far, and where it is written."""
 
     def __init__(self, path: Path, *, anew: bool) -> None:
         """Go on from the figures that are there, if they are of this version and commit."""
         self.path = path
-        self.commit = machine.git_commit(ROOT)
+        self.commit = _commit()
         self.facts: dict[str, Any] = {
             "version": VERSION,
             "machine": machine.short_name(machine.fingerprint([])),
