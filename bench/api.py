@@ -230,7 +230,7 @@ def recommend(
     min_map: float | None = None,
     max_map_loss: float | None = None,
     max_size: float | None = None,
-    max_rss: float | None = None,
+    max_memory: float | None = None,
     max_env: float | None = None,
 ) -> pd.DataFrame:
     """What of a run to deploy under limits, best first, as `yolo11-bench recommend` says it: a row per candidate.
@@ -251,7 +251,7 @@ def recommend(
         map=min_map,
         loss=max_map_loss,
         size=max_size,
-        memory=max_rss,
+        memory=max_memory,
         packages=max_env,
     )
     data = reading.load(_find(run, results))

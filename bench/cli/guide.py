@@ -71,7 +71,7 @@ def recommend_command(
         float | None, _limit("loss of mAP50-95 against PyTorch FP32, at most; 0.01, one point, where none is given")
     ] = None,
     max_size: Annotated[float | None, _limit("artifact, at most MB of 10^6 bytes")] = None,
-    max_rss: Annotated[float | None, _limit("peak memory of the running process, at most MB")] = None,
+    max_memory: Annotated[float | None, _limit("peak memory of the running process, at most MB")] = None,
     max_env: Annotated[float | None, _limit("installed packages, at most MB")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="one of several models (default: all)")] = None,
     imgsz: Annotated[int | None, typer.Option(metavar="N", help="one of several sizes (default: all)")] = None,
@@ -108,7 +108,7 @@ def recommend_command(
         map=min_map,
         loss=max_map_loss,
         size=max_size,
-        memory=max_rss,
+        memory=max_memory,
         packages=max_env,
     )
     data = reading.load(find(run, request))

@@ -49,7 +49,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("map", "at_least", "--min-map", "", 4, 1.0),
         Quantity("loss", "at_most", "--max-map-loss", "", 4, 1.0, usual=0.01, slack=2.0),
         Quantity("size", "at_most", "--max-size", "MB", 2),
-        Quantity("memory", "at_most", "--max-rss", "MB", 2),
+        Quantity("memory", "at_most", "--max-memory", "MB", 2),
         Quantity("packages", "at_most", "--max-env", "MB", 2),
     )
 }
