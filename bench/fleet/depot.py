@@ -52,7 +52,10 @@ def cache() -> Path:
 
 def find(parcel: Parcel) -> Path | None:
     """A file of that content here, or None."""
-    return next((path for path in (parcel.path, _place(parcel)) if _sha256(path) == parcel.sha256), None)
+    if _sha256(parcel.path) == parcel.sha256:
+        return parcel.path
+    place = _place(parcel)
+    return place if _sha256(place) == parcel.sha256 else None
 
 
 def lacking(parcels: Sequence[Parcel]) -> tuple[Parcel, ...]:

@@ -30,7 +30,7 @@ from bench.measure import exporting
 from bench.measure.elsewhere import movable
 from bench.measure.evaluation import batches_of
 from bench.measure.instruments.parity import images_of
-from bench.measure.timing import MEMORY_SHARE, warn_of, without_reference
+from bench.measure.timing import memories, warn_of, without_reference
 from bench.measure.window import windows
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, UsageError
@@ -78,16 +78,13 @@ class Fleet:
         machines = {name: timekeeper(workers, self._asked, name) for name in references}
         for cell in cells:
             having = dict.fromkeys(tags.id_of(one) for one in workers if tags.of_target(cell.target) in one)
-            if not movable(matrix.targets[cell.target]):
-                place = ""
-            elif self.times:
-                place = machines[matrix.reference_target(cell.target)]
-                place = place if place in having else ""
-            elif cell.target in absent and cell.option.making.device is None:
-                place = next(iter(having), "")
-            else:
-                place = ""
-            self._places[cell.cell_id] = place
+            place = ""
+            if movable(matrix.targets[cell.target]):
+                if self.times:
+                    place = machines[matrix.reference_target(cell.target)]
+                elif cell.target in absent and cell.option.making.device is None:
+                    place = next(iter(having), "")
+            self._places[cell.cell_id] = place if place in having else ""
 
     def begin(self, cells: Sequence[Cell], wanted: Mapping[str, Collection[str]]) -> None:
         """Send the exports that are not in the cache, and the images of all cells whose artifact is."""
@@ -196,11 +193,7 @@ class Fleet:
         for place in dict.fromkeys(self._place(cell) for cell in cells):
             own = {cell.cell_id: cell for cell in cells if self._place(cell) == place}
             own = {name: cell for name, cell in own.items() if name not in problems}
-            memories = [
-                ({name: int(workshop.store.row(cell).get(column) or 0) for name, cell in own.items()}, there)
-                for column, there in self._free.get(place, {}).items()
-            ]
-            shares = [(needed, int(there * MEMORY_SHARE)) for needed, there in memories]
+            shares = memories(workshop, own, self._free.get(place, {}))
             for names in windows({name: references[name] for name in own}, *shares):
                 window = [own[name] for name in names]
                 sent[self._help.send(self._window(window, place), self._on(place, window))] = window

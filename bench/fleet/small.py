@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure.identity import identity
@@ -21,7 +19,7 @@ from bench.measure.instruments.instrument import Running, Subject
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells
 from bench.measure.outfit import Ingredients
 from bench.measure.session import beyond, take
-from bench.measure.timing import Campaign
+from bench.measure.timing import Campaign, free_bytes
 from bench.measure.workshop import Settings, Workshop
 from bench.reasons import CellProblem
 from bench.stats.launches import Launch
@@ -69,10 +67,7 @@ def look(given: Ingredients, cell: Cell, artifact: Artifact, wanted: Sequence[st
             subject = Subject(workshop, cell, artifact, Running(guest, env))
             for instrument in names:
                 take(instrument, subject, packages)
-        free = {"peak_rss_bytes": psutil.virtual_memory().available}
-        gpu = workshop.gpu(cell)
-        if gpu is not None and (told := gpu.free_bytes()) is not None:
-            free["gpu_bytes"] = told
+        free = free_bytes(workshop, [cell])
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, artifact.key)})
         emulated = workshop.emulated(cell)
         return _told(workshop, [cell], [one.name for one in names], emulated=emulated, free=free)

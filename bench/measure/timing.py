@@ -6,7 +6,7 @@ Cells that are evaluated as well are so by the inferences that are timed.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -110,21 +110,12 @@ class Campaign:
         self._problems |= without_reference(self._references)
         references = {name: other for name, other in self._references.items() if name not in self._problems}
         timed = {name: self._cells[name] for name in references}
-        parts = windows(references, *self._memories(timed))
+        free = free_bytes(self._workshop, timed.values())
+        parts = windows(references, *memories(self._workshop, timed, free))
         for number, names in enumerate(parts, self._workshop.store.next_window):
             with machine_lock(self._workshop.progress):
                 self._window(number, names)
         return self._problems, {name: self._problems[name] for name in self._unscored} | self._unscorable
-
-    def _memories(self, timed: Mapping[str, Cell]) -> Iterator[tuple[dict[str, int], int]]:
-        """What each cell's guest needs of the machine's memory and of the GPU's, with what it may have of either."""
-        free = {"peak_rss_bytes": psutil.virtual_memory().available}
-        gpu = next(filter(None, map(self._workshop.gpu, timed.values())), None)
-        if gpu is not None and (told := gpu.free_bytes()) is not None:
-            free["gpu_bytes"] = told
-        for column, there in free.items():
-            needed = {name: int(self._workshop.store.row(cell).get(column) or 0) for name, cell in timed.items()}
-            yield needed, int(there * MEMORY_SHARE)
 
     def _window(self, number: int, names: Sequence[str]) -> None:
         workshop = self._workshop
@@ -367,6 +358,27 @@ class Campaign:
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
                 store.update(cell, **_process_columns(self._launches[name]))
                 store.conclude(cell, _PARTLY_EVALUATED if kept else _UNSCORED if among_images else _CUT_SHORT)
+
+
+def free_bytes(workshop: Workshop, cells: Iterable[Cell]) -> dict[str, int]:
+    """Bytes that are free for the guests of some cells here, by the column that tells how many each needs of them."""
+    free = {"peak_rss_bytes": psutil.virtual_memory().available}
+    gpu = next(filter(None, map(workshop.gpu, cells)), None)
+    if gpu is not None and (told := gpu.free_bytes()) is not None:
+        free["gpu_bytes"] = told
+    return free
+
+
+def memories(
+    workshop: Workshop, cells: Mapping[str, Cell], free: Mapping[str, int]
+) -> Iterator[tuple[dict[str, int], int]]:
+    """What each cell's guest needs of each kind of memory, with what all may have of it; `free` as `free_bytes` says.
+
+    `cells` are by their ids.
+    """
+    for column, there in free.items():
+        needed = {name: int(workshop.store.row(cell).get(column) or 0) for name, cell in cells.items()}
+        yield needed, int(there * MEMORY_SHARE)
 
 
 def warn_of(workshop: Workshop, cells: Sequence[Cell], disturbed: Collection[str]) -> None:

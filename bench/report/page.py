@@ -28,7 +28,7 @@ from bench.store.baselines import IDENTITY
 from bench.store.reading import Point, Run, StoredCell
 from bench.words.locale import Language, Locale, texts
 from bench.words.messages import messages
-from bench.words.numbers import MISSING, interval, number, precision_name
+from bench.words.numbers import MISSING, gigabytes, interval, number, precision_name
 
 # The images folder is a path on the machine that measured; a report is made to be handed on.  Notes on the data stand
 # in its summary.
@@ -269,11 +269,11 @@ def _overall(data: Run, look: Mapping[str, Mark], errors: Own, t: Locale) -> tup
 def _machine(data: Run, t: Locale) -> tuple[str, ...]:
     """The machine in a few words: processor, logical CPUs, memory, accelerators, system."""
     cores = data.fact("cpu_cores_logical", scope="machine")
-    memory = data.fact("memory_bytes", scope="machine")
+    memory = gigabytes(data.fact("memory_bytes", scope="machine"))
     parts = [
         data.fact("cpu", scope="machine"),
         t.count("count.cpu", int(cores)) if cores.isdigit() else "",
-        t("machine.memory", gb=number(int(memory) / 1e9, 0)) if memory.isdigit() else "",
+        t("machine.memory", gb=memory) if memory else "",
         data.fact("accelerators", scope="machine"),
         data.fact("system", scope="machine"),
         t("machine.virtual") if data.fact("virtual_machine", scope="machine") == "true" else "",

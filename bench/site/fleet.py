@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.history.machines import Habit, Machine, Measured, State
 from bench.words.locale import Locale
-from bench.words.numbers import MISSING, number
+from bench.words.numbers import MISSING, gigabytes, number
 
 LATE = (State.OVERDUE, State.DISAPPEARED)
 SHOWN_FACTS = ("cpu", "cpu_cores_logical", "memory", "accelerators", "system", "python")
@@ -76,7 +76,7 @@ def _days(days: float, t: Locale) -> str:
 
 def _facts(machine: Machine) -> list[tuple[str, str]]:
     """What the newest run of a machine recorded of it, by the name of its text; without what it did not record."""
-    memory = machine.facts.get("memory_bytes", "")
-    known = {**machine.facts, "memory": f"{round(int(memory) / 1e9)} GB" if memory.isdecimal() else ""}
+    memory = gigabytes(machine.facts.get("memory_bytes", ""))
+    known = {**machine.facts, "memory": f"{memory} GB" if memory else ""}
     known["commit"] = machine.newest.commit[:12]
     return [(name, known[name]) for name in (*SHOWN_FACTS, "commit") if known.get(name)]

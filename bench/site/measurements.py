@@ -15,7 +15,7 @@ from bench.grid.matrix import Matrix
 from bench.reasons import Status
 from bench.report.views import Value
 from bench.words.locale import Locale
-from bench.words.numbers import MISSING, interval, megabytes, number, precision_name, significant, times
+from bench.words.numbers import MISSING, gigabytes, interval, megabytes, number, precision_name, significant, times
 
 
 @dataclass(frozen=True)
@@ -200,13 +200,13 @@ def _run(tables: Tables, run_id: str) -> RunFacts:
     measured = [row for row in rows if row.status == Status.MEASURED.value]
     images = [int(row.images) for row in measured if not pd.isna(row.images)]
     dates = [found for row in measured if (found := day(row.started)) is not None]
-    memory = facts.get("memory_bytes", "")
+    memory = gigabytes(facts.get("memory_bytes", ""))
     return RunFacts(
         run_id=run_id,
         machine=str(environment.machine.iloc[0]) if len(environment) else "",
         processor=facts.get("cpu", ""),
         processors=facts.get("cpu_cores_logical", ""),
-        memory=f"{number(int(memory) / 1e9, 0)} GB" if memory.isdigit() else "",
+        memory=f"{memory} GB" if memory else "",
         system=facts.get("system", ""),
         measured=len(measured),
         total=len(rows),

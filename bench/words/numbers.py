@@ -72,6 +72,11 @@ def megabytes(value: float | None) -> float | None:
     return None if value is None else value / 1e6
 
 
+def gigabytes(told: str) -> str:
+    """Bytes, as a fact of a machine tells them, in gigabytes of 10^9 bytes; empty where it tells none."""
+    return number(int(told) / 1e9, 0) if told.isdecimal() else ""
+
+
 def shortened(text: str, most: int = 36) -> str:
     """`text` on one line, cut to `most` characters with an ellipsis; for places whose room is fixed."""
     line = " ".join(text.split())

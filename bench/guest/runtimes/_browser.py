@@ -36,7 +36,7 @@ class Engine:
     programs: tuple[str, ...]
     packages: str
     asked: str = "--version"
-    system: Callable[[Path], _webdriver.Session] | None = None
+    system: Callable[[Path], _webdriver.WebKit] | None = None
 
 
 CHROMIUM = Engine(
@@ -169,7 +169,7 @@ def open_page(
     raise TargetAbsent(f"{page.browser} has no {target.partition('-')[2]} here.")
 
 
-def _start(engine: Engine, flags: Sequence[str]) -> Tab | _webdriver.Session:
+def _start(engine: Engine, flags: Sequence[str]) -> Tab | _webdriver.WebKit:
     """The browser with an empty page.  Raises TargetAbsent where there is none that can be started, else Error."""
     executable, own = find_browser(engine)
     arguments = [*QUIET, *flags] if engine is CHROMIUM else []

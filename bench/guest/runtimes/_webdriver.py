@@ -40,10 +40,8 @@ class PageError(RuntimeError):
     """A command was refused, or a script in the page failed."""
 
 
-class Session:
-    """A browser with one page, like `_browser.Tab`; a kind of browser says how it is started and told."""
-
-    version: str
+class WebKit:
+    """WebKitGTK's MiniBrowser on a Wayland compositor that draws to nowhere: one page, like `_browser.Tab`."""
 
     def __init__(self, program: Path) -> None:
         """Start the browser.  Raises TargetAbsent, PageError."""
@@ -72,18 +70,7 @@ class Session:
         self._started.close()
 
     def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
-        """Start all that belongs to `started`, with a `folder` for what it writes, and set `version`."""
-        raise NotImplementedError
-
-    def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
-        """The value that a command is answered with.  Raises PageError."""
-        raise NotImplementedError
-
-
-class WebKit(Session):
-    """WebKitGTK's MiniBrowser on a Wayland compositor that draws to nowhere."""
-
-    def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
+        """Start all that belongs to `started`, with a `folder` for what it writes."""
         compositor = shutil.which(COMPOSITOR)
         if compositor is None:
             raise TargetAbsent(f"{program.name} needs a display, and there is no {COMPOSITOR} on PATH. Install it.")
@@ -98,9 +85,10 @@ class WebKit(Session):
         _start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
         told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
         self._session = f"/{told['sessionId']}"
-        self.version = told["capabilities"]["browserVersion"]
+        self.version: str = told["capabilities"]["browserVersion"]
 
     def _command(self, name: str, given: Mapping[str, Any] | None = None) -> Any:
+        """The value that a command is answered with.  Raises PageError."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
         method, path = ("DELETE", "") if name == "close" else ("POST", f"/{name}" if name else "")
         body = None if given is None else json.dumps(given)
