@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from sweeps import LATENCY_OF_SECONDS
+import pytest
+from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 from bench import demo, store
 from bench.grid.request import Request
 from bench.measure.instruments.footprint import Footprint
 from bench.measure.instruments.latency import Latency
-from bench.places import MATRICES, ROOT
+from bench.places import ROOT
 
 SWEEP = """
 description = "A minute: for the tests of the fleet."
@@ -40,13 +41,6 @@ OWN = {
 """Columns of a run's own: name, times and memory of its processes, and what exporters write paths and dates into."""
 OF_TIMES = {*Latency.fills, *Footprint.fills}
 """Those that are a machine's where it took times."""
-
-
-def matrices_in(place: Path) -> Path:
-    """The project's matrices with this sweep, in a folder of their own."""
-    folder = shutil.copytree(MATRICES, place / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
 
 
 def a_cache(place: Path, *, images: bool) -> Path:
@@ -138,3 +132,15 @@ def words(one: psutil.Process) -> list[str]:
         return one.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.fixture(scope="module")
+def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Matrices with a sweep for these tests."""
+    return matrices_with(SWEEP, tmp_path_factory.mktemp("matrices"))
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another lock than the one that this machine's real runs take, for which workers would wait."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -86,3 +86,8 @@ def barriers(page: Page) -> list[str]:
         for one in answer["violations"]
         if one["impact"] in ("serious", "critical")
     ]
+
+
+def unfold(page: Page) -> None:
+    """Open everything that a reader may open."""
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")

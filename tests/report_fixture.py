@@ -7,6 +7,7 @@ are written beside them, and the detections are the same scenes seen with more o
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,11 @@ def _environment(images_dir: Path | None) -> list[dict[str, str]]:
     if images_dir is not None:
         facts.append(("run", "images_dir", str(images_dir)))
     return [{"scope": scope, "key": key, "value": value} for scope, key, value in facts]
+
+
+def write_pages(files: Mapping[str, str], out: Path) -> Path:
+    """Write the pages of a site, by their names, into a folder; returns that."""
+    for name, text in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text, "utf-8")
+    return out

@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +19,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from sweeps import LATENCY_OF_SECONDS
+from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 import bench
 from bench import engine, store
 from bench.decide import compare
 from bench.grid.request import OPTIONS, Request, parameter
-from bench.places import MATRICES, RECORDED, ROOT
+from bench.places import RECORDED, ROOT
 from bench.progress import Reporter
 from bench.store import metrics
 
@@ -70,9 +69,7 @@ bench.runs()  # wrong
 
 @pytest.fixture(scope="module")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "seconds.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
+    return matrices_with(SWEEP, tmp_path_factory.mktemp("matrices"), "seconds")
 
 
 def compared(*arguments: Any) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sweeps import matrices_with
 
 from bench import store
 from bench.grid.request import CACHE_VARIABLE, Request
-from bench.places import MATRICES, ROOT
+from bench.places import ROOT
 
 pytestmark = [
     pytest.mark.options,
@@ -37,9 +38,7 @@ latency = {{ samples = 2, warmup = 1, min_launches = 3, max_launches = 3, half_w
 
 @pytest.fixture
 def matrices(tmp_path: Path) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path / "matrices")
-    (folder / "sweeps" / "batches.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
+    return matrices_with(SWEEP, tmp_path, "batches")
 
 
 def run(matrices: Path, results: Path, *arguments: str, root: Path = ROOT) -> tuple[int, str, Any]:

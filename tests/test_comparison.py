@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 import test_report
 from playwright.sync_api import Browser, Page, expect
-from report_fixture import HOSTILE, write_run
+from report_fixture import HOSTILE, write_pages, write_run
 from test_report import Watch
 
 from bench import store
@@ -96,19 +96,12 @@ def files(found: Evidence) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def site(files: dict[str, str], folder: Path) -> Path:
-    return write(files, folder / "site")
+    return write_pages(files, folder / "site")
 
 
 @pytest.fixture(scope="module")
 def locales() -> dict[str, Locale]:
     return locale.load(LOCALES)
-
-
-def write(files: dict[str, str], out: Path) -> Path:
-    for name, text in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(text, "utf-8")
-    return out
 
 
 # What the pages say
@@ -608,7 +601,7 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
     bad = replace(bad, judged=tuple(judged), published=printed, facts=facts, lints=(lint,))
     files = pages.render(bad)
     assert "\u202e" not in "".join(files.values())
-    site = write(files, tmp_path / "site")
+    site = write_pages(files, tmp_path / "site")
     watch = Watch(browser, site / "index.html", width=375)
     dialogs: list[str] = []
 

@@ -10,9 +10,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import fleets
 import numpy as np
 import pytest
-from fleets import a_cache, command, finished, infers, kill, matrices_in, process, require_same, scheduler, who_did
+from fleets import a_cache, command, finished, infers, kill, process, require_same, scheduler, who_did
 
 from bench import store
 from bench.environments.locked import Environments
@@ -29,16 +30,8 @@ from bench.tasks.dataset import Image
 from bench.wall import moving
 from bench.wall.artifacts import Artifacts, damage
 
-
-@pytest.fixture(scope="module")
-def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return matrices_in(tmp_path_factory.mktemp("matrices"))
-
-
-@pytest.fixture(autouse=True)
-def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another lock than the one that this machine's real runs take, for which workers would wait."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+matrices = fleets.matrices  # the fixtures that both files of the fleet have
+own_lock = fleets.own_lock
 
 
 @pytest.fixture(scope="module")

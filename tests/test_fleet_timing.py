@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import fleets
 import psutil
 import pytest
-from fleets import a_cache, command, finished, infers, kill, matrices_in, process, require_same, scheduler, who_did
+from fleets import a_cache, command, finished, infers, kill, process, require_same, scheduler, who_did
 from test_models_real import changed
 
 from bench import store
@@ -50,15 +51,8 @@ TIMES = "latency or accuracy"
 FP32 = ("--precisions", "fp32")
 
 
-@pytest.fixture(scope="module")
-def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return matrices_in(tmp_path_factory.mktemp("matrices"))
-
-
-@pytest.fixture(autouse=True)
-def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another lock than the one that this machine's real runs take; of all processes that a test starts."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+matrices = fleets.matrices  # the fixtures that both files of the fleet have
+own_lock = fleets.own_lock
 
 
 @dataclass(frozen=True)

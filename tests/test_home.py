@@ -11,6 +11,7 @@ import pytest
 import test_report
 from legible import WIDTHS, barriers, faults, overlaps
 from playwright.sync_api import Browser, expect
+from report_fixture import write_pages
 from test_report import Watch
 from typer.testing import CliRunner
 
@@ -33,11 +34,7 @@ browser = test_report.browser  # the fixture: one Chromium for the tests of this
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    for name, text in pages.render(evidence.load(RUNS, MATRICES)).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, "utf-8")
-    return folder
+    return write_pages(pages.render(evidence.load(RUNS, MATRICES)), tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +139,7 @@ def test_a_newcomer_sees_the_decision_without_scrolling_after_one_choice(
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of every recorded run."""
-    folder = tmp_path_factory.mktemp("whole")
-    for name, text in pages.render(evidence.load(EVERY, MATRICES)).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, "utf-8")
-    return folder
+    return write_pages(pages.render(evidence.load(EVERY, MATRICES)), tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

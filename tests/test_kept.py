@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +16,14 @@ import pyarrow as pa
 import pytest
 from report_fixture import write_run
 from running import USERS_CACHE, bench
+from sweeps import matrices_with
 from test_sweep import NATIVE, SWEEP, cells, command_line, interruptible, tiny, variables
 
 from bench import store
 from bench.grid import matrix
 from bench.grid.request import CACHE_VARIABLE
 from bench.measure.prepare import _taken
-from bench.places import MATRICES, ROOT
+from bench.places import ROOT
 from bench.reasons import UsageError
 from bench.stats.turns import Turn
 from bench.store import parts
@@ -36,9 +36,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(scope="module")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
+    return matrices_with(SWEEP, tmp_path_factory.mktemp("matrices"))
 
 
 @contextmanager
@@ -192,8 +190,7 @@ def test_a_cell_that_is_never_timed_does_not_pass(
     tmp_path: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(USERS_CACHE))
-    folder = shutil.copytree(MATRICES, tmp_path / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
+    folder = matrices_with(SWEEP, tmp_path)
     targets = (folder / "targets.toml").read_text(encoding="utf-8")
     head, own, rest = targets.partition(f"[{NATIVE}]\n")
     assert own

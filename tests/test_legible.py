@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_report
-from legible import WIDTHS, barriers, faults, overlaps
+from legible import WIDTHS, barriers, faults, overlaps, unfold
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from playwright.sync_api import Browser, expect
@@ -111,18 +111,22 @@ def test_words_at_the_end_of_a_line_go_where_nothing_crosses_them() -> None:
 # In a browser
 
 
+def require_legible(watch: Watch, width: int) -> None:
+    """Nothing is cut or covered, folded and unfolded, nothing lies beside the page, and it complains of nothing."""
+    assert faults(watch.page) == []
+    unfold(watch.page)
+    assert overlaps(watch.page) == []
+    assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_of_a_small_report_is_cut_or_covered_folded_and_unfolded(
     browser: Browser, small: Path, width: int, scheme: str
 ) -> None:
-    watch = Watch(browser, small, width=width, scheme=scheme)
-    assert faults(watch.page) == []
-    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    assert overlaps(watch.page) == []
-    assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert watch.complaints == []
-    watch.page.context.close()
+    require_legible(Watch(browser, small, width=width, scheme=scheme), width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -141,13 +145,7 @@ def test_a_report_of_seventeen_options_is_no_longer_than_a_reader_scrolls(
 def test_the_chinese_reports_are_as_legible(
     browser: Browser, chinese: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
-    watch = Watch(browser, chinese[name], width=width, scheme=scheme)
-    assert faults(watch.page) == []
-    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    assert overlaps(watch.page) == []
-    assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert watch.complaints == []
-    watch.page.context.close()
+    require_legible(Watch(browser, chinese[name], width=width, scheme=scheme), width)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -156,7 +154,7 @@ def test_axe_finds_no_serious_fault_in_a_chinese_report(
     browser: Browser, chinese: dict[str, Path], name: str, scheme: str
 ) -> None:
     watch = Watch(browser, chinese[name], scheme=scheme)
-    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    unfold(watch.page)
     assert barriers(watch.page) == []
     watch.page.context.close()
 
@@ -164,7 +162,7 @@ def test_axe_finds_no_serious_fault_in_a_chinese_report(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault_in_a_report(browser: Browser, small: Path, scheme: str) -> None:
     watch = Watch(browser, small, scheme=scheme)
-    watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    unfold(watch.page)
     assert barriers(watch.page) == []
     watch.page.context.close()
 

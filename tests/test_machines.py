@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import test_report
-from legible import WIDTHS, barriers, faults, overlaps
+from legible import WIDTHS, barriers, faults, overlaps, unfold
 from playwright.sync_api import Browser
+from report_fixture import write_pages
 from synthetic import NEW_YEAR, Fleet, Planted, Source
 from test_report import Watch
 
@@ -194,12 +195,8 @@ def test_equal_histories_give_equal_pages(site: dict[str, str], root: Path) -> N
 
 @pytest.fixture(scope="module")
 def written(site: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    for name, text in site.items():
-        if name.startswith("assets/") or name.endswith("/fleet.html"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, "utf-8")
-    return folder
+    own = {name: text for name, text in site.items() if name.startswith("assets/") or name.endswith("/fleet.html")}
+    return write_pages(own, tmp_path_factory.mktemp("site"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -210,7 +207,7 @@ def test_nothing_is_cut_off_and_no_text_lies_on_another(
     for scheme in ("light", "dark"):
         watch = Watch(browser, written / language / "fleet.html", width=width, scheme=scheme)
         assert faults(watch.page) == []
-        watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        unfold(watch.page)
         assert overlaps(watch.page) == []
         assert watch.page.evaluate("document.documentElement.scrollWidth") <= width
         assert [one for one in faults(watch.page) if "px high" not in one] == []

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from running import USERS_CACHE, bench
-from sweeps import LATENCY_OF_SECONDS
+from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 from bench import demo, store
-from bench.places import MATRICES
 
 pytestmark = [
     pytest.mark.options,
@@ -57,8 +56,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def finished(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    matrices = shutil.copytree(MATRICES, folder / "matrices")
-    (matrices / "sweeps" / "tiny.toml").write_text(SWEEP + LATENCY_OF_SECONDS, encoding="utf-8")
+    matrices = matrices_with(SWEEP + LATENCY_OF_SECONDS, folder)
     done = bench("run", "--matrices", matrices, "--sweep", "tiny", "--results", folder, "--run-id", "r",
                  "--model", ",".join(map(str, models)), "--data", demo.prepare(USERS_CACHE / "demo"))  # fmt: skip
     assert done.code == 1, done.said

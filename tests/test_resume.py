@@ -23,6 +23,7 @@ import pytest
 from numpy.typing import NDArray
 from official import official_stats, write
 from running import USERS_CACHE, bench
+from sweeps import matrices_with
 from test_kept import boxes
 from test_models_real import changed
 from test_sweep import SWEEP, interruptible
@@ -35,7 +36,7 @@ from bench.measure.instruments.latency import Latency
 from bench.measure.prepare import _alone
 from bench.measure.references import keep, kept
 from bench.measure.unscored import Unscored
-from bench.places import MATRICES, ROOT, SUITES
+from bench.places import ROOT, SUITES
 from bench.reasons import CellProblem, Reason, Status, UsageError
 from bench.stats.turns import Turn
 from bench.store import metrics, parts
@@ -53,9 +54,7 @@ FIGURES = ["map50_95", "map_delta", "map_delta_low", "parity_box_max", "artifact
 
 @pytest.fixture(scope="module")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(ONLY_CPU, encoding="utf-8")
-    return folder
+    return matrices_with(ONLY_CPU, tmp_path_factory.mktemp("matrices"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ the run is stopped; what each process measures is written down by `spying.py`.
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,15 +17,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from official import write
-from running import USERS_CACHE, bench
-from sweeps import LATENCY_OF_SECONDS
+import test_resume
+from running import bench
+from sweeps import LATENCY_OF_SECONDS, matrices_with
 from test_resume import assert_evaluated, command, stopped
 from test_sweep import variables
 
-from bench import demo, store
+from bench import store
 from bench.measure import unscored
-from bench.places import MATRICES, ROOT
+from bench.places import ROOT
+
+data = test_resume.data  # the fixture: official annotations of the demo set
 
 SPY = Path(__file__).parent / "spying.py"
 ONE_A_WINDOW = "1e-6"
@@ -65,14 +66,7 @@ class Said:
 
 @pytest.fixture(scope="module")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("official"), demo.prepare(USERS_CACHE / "demo"))
+    return matrices_with(SWEEP, tmp_path_factory.mktemp("matrices"))
 
 
 def rows(run: Path) -> pd.DataFrame:

@@ -18,12 +18,12 @@ import pandas as pd
 import psutil
 import pytest
 from running import USERS_CACHE, bench
-from sweeps import LATENCY_OF_SECONDS
+from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 from bench import demo, store
 from bench.grid.request import CACHE_VARIABLE, Request
 from bench.guest.seal import ISOLATED, NETWORK, WRITES
-from bench.places import GUEST, MATRICES, ROOT
+from bench.places import GUEST, ROOT
 from bench.store import benchmark_json
 from bench.wall.confinement import refusals
 
@@ -43,9 +43,7 @@ SWEEP += LATENCY_OF_SECONDS
 
 @pytest.fixture(scope="session")
 def matrices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(MATRICES, tmp_path_factory.mktemp("matrices") / "matrices")
-    (folder / "sweeps" / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    return folder
+    return matrices_with(SWEEP, tmp_path_factory.mktemp("matrices"))
 
 
 def tiny(matrices: Path, results: Path, *arguments: str) -> list[str]:

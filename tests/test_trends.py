@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import test_report
-from legible import WIDTHS, barriers, faults, overlaps
+from legible import WIDTHS, barriers, faults, overlaps, unfold
 from playwright.sync_api import Browser
+from report_fixture import write_pages
 from synthetic import Fleet, Planted, Source
 from test_chinese import ENGLISH, Visible
 from test_report import Watch
@@ -59,11 +60,8 @@ def _failed(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def site(found: Drift, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    for name, text in pages.render(evidence.load([RECORDED / "coco128-640-cpu"], MATRICES), Trends(found)).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, "utf-8")
-    return folder
+    files = pages.render(evidence.load([RECORDED / "coco128-640-cpu"], MATRICES), Trends(found))
+    return write_pages(files, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +87,7 @@ def test_nothing_of_a_history_is_cut_or_covered_folded_and_unfolded(
     for name in every:
         watch.page.goto((site / language / name).as_uri())
         found[name] = faults(watch.page)
-        watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        unfold(watch.page)
         found[name] += overlaps(watch.page)
         sideways = watch.page.evaluate("document.documentElement.scrollWidth")
         found[name] += [f"unfolded it is {sideways} px wide"] if sideways > width else []
@@ -108,7 +106,7 @@ def test_axe_finds_no_serious_fault_in_a_history(
     found = {}
     for name in every:
         watch.page.goto((site / language / name).as_uri())
-        watch.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        unfold(watch.page)
         found[name] = barriers(watch.page)
     assert found == {name: [] for name in every}
     watch.page.context.close()
