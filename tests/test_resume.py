@@ -445,7 +445,7 @@ def test_what_is_finished_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def turn(cell: Cell, window: int) -> Turn:
-    return Turn(cell.cell_id, window, 0, 0, 0, (1.5, 2.5, 3.5), 1.0, 0.0, 1.0)
+    return Turn(cell.cell_id, window, 0, 0, 0, (1.5, 2.5, 3.5), 1.0, 0.0, 1.0, package_j=0.25)
 
 
 # What is handed on.

@@ -134,10 +134,11 @@ class Session:
         kept = {} if self.workshop.store.before is None else self.workshop.store.before.rows
         absent = [name for name, presence in self._presence.items() if not presence.found]
         with self.workshop.progress.timed("", "sending work to the workers", "send"):
-            elsewhere.meet(self.workshop, self.cells, absent)
+            made = [cell for cell in self.cells if cell.option.export is not None]
+            elsewhere.meet(self.workshop, made, absent)
             cells = [
                 cell
-                for cell in self.cells
+                for cell in made
                 if self.wanted[cell.cell_id]
                 and cell.cell_id not in kept
                 and movable(targets[cell.target])

@@ -126,6 +126,7 @@ def _turns(directory: Path) -> dict[tuple[str, int], list[Turn]]:
             **{column: row[column] for column in (*_TURN, "cpu_per_wall", "steal", "cpu_due")},
             samples_ms=tuple(every_ms[start:stop].tolist()),
             gpu=OnGpu(**gpu) if any(value is not None for value in gpu.values()) else None,
+            package_j=row["package_energy_j"],
         )
         found.setdefault((turn.cell_id, turn.window), []).append(turn)
     return found
