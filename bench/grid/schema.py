@@ -288,7 +288,10 @@ class Latency(Entry):
     samples: PositiveInt = Field(default=10, description="timed inferences per turn")
     turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
-    rounds: PositiveInt = Field(default=2, description="interleaved rounds before every guest is started anew")
+    rounds: PositiveInt = Field(default=2, description="interleaved rounds of a launch")
+    loads: PositiveInt = Field(
+        default=1, description="launches in a row that a process serves, loading the model anew for each but the first"
+    )
     min_launches: int = Field(default=6, ge=3, description="launches of the first stage, which fixes their number")
     max_launches: PositiveInt = Field(default=20, description="launches of a cell at most")
     half_width: PositiveFloat = Field(default=0.02, description="half of the interval aimed at, relative")

@@ -8,16 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import psutil
 
-from bench.environments.locked import Env
 from bench.grid import machine
 from bench.grid.matrix import Cell
 from bench.measure import scoring
 from bench.measure.evaluation import Evaluation, unscored
-from bench.measure.instruments.attestation import check_attestation
+from bench.measure.launching import Launcher
 from bench.measure.quiet import machine_lock
 from bench.measure.unscored import Unscored
 from bench.measure.window import Window, windows
@@ -26,7 +25,6 @@ from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
 from bench.stats.turns import Turn, energies
-from bench.wall.worker import Loaded, Worker
 
 # Share of the memory that is free when the campaign starts which its guests may fill.
 MEMORY_SHARE = 0.6
@@ -75,15 +73,6 @@ _PARTLY_EVALUATED = CellProblem(
 _OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
 
 
-@dataclass(frozen=True)
-class _Launched:
-    """A guest that is being timed, and what starting it took."""
-
-    guest: Worker
-    loaded: Loaded
-    first_inference_ms: float
-
-
 class Campaign:
     """Times the given cells, which were characterised without a problem, and evaluates some of them."""
 
@@ -95,8 +84,7 @@ class Campaign:
         self._cells = {cell.cell_id: cell for cell in cells}
         self._references = {cell.cell_id: workshop.matrix.reference_of(cell).cell_id for cell in cells}
         self._problems: dict[str, CellProblem] = {}
-        self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
-        self._launches: dict[str, list[Launch]] = {cell.cell_id: [] for cell in cells}
+        self._processes: dict[str, list[Launch]] = {cell.cell_id: [] for cell in cells}
         self._disturbed: list[str] = []
         self._machine = machine.machine_id()
         self._concluded: set[str] = set()
@@ -128,31 +116,22 @@ class Campaign:
         meters = dict.fromkeys(metered, workshop.packages.watch) if workshop.packages is not None else {}
         with ExitStack() as stack:
             found = self._opened(wanted, stack)
-            running: dict[str, _Launched] = {}
-
-            def launch(name: str) -> Worker:
-                if name in running:
-                    self._end(self._cells[name], number, running.pop(name))
-                running[name] = self._start(self._cells[name])
-                stack.push(running[name].guest)  # it was entered by _start
-                return running[name].guest
-
-            def guest_of(name: str) -> Worker:
-                return running[name].guest if name in running else launch(name)
+            cells = {name: self._cells[name] for name in names}
+            launcher = stack.enter_context(Launcher(workshop, number, cells, self._processes))
 
             def keep(turns: Sequence[Turn]) -> None:
                 self._keep(window, turns)
 
-            evaluation = Evaluation(workshop, self._inferring(references, found), found, guest_of)
+            evaluation = Evaluation(workshop, self._inferring(references, found), found, launcher.guest)
             plan, inputs = workshop.sweep.latency, evaluation if found else None
-            window = Window(number, launch, references, plan, cpus, SEED, bound, keep, watches, inputs, meters)
+            window = Window(number, launcher.launch, references, plan, cpus, SEED, bound, keep, watches, inputs, meters)
             try:
                 self._rounds(window)
                 for name in sorted(found, key=lambda name: (references[name] != name, names.index(name))):
                     self._score(self._cells[name], evaluation, window)
                 self._problems.update(window.problems)
                 for name in names:
-                    self._conclude(self._cells[name], running.get(name), window)
+                    self._conclude(self._cells[name], launcher, window)
             except BaseException:  # Ctrl-C too
                 self._cut_short(window, evaluation)
                 raise
@@ -206,41 +185,7 @@ class Campaign:
         self._write_launches()
 
     def _write_launches(self) -> None:
-        self._workshop.store.write_launches([one for launches in self._launches.values() for one in launches])
-
-    def _start(self, cell: Cell) -> _Launched:
-        """A guest that has loaded the cell's artifact and holds the input that it will be timed on."""
-        workshop = self._workshop
-        with workshop.progress.timed(cell.id, "latency: start", "latency"), ExitStack() as stack:
-            env = workshop.environment(cell.environment)
-            self._packages.setdefault(cell.cell_id, (env, env.freeze()))
-            guest = stack.enter_context(workshop.guest(cell, env, "latency"))
-            deadlines = workshop.deadlines(cell)
-            loaded = guest.load(workshop.load_spec(cell, workshop.artifact(cell)), timeout=deadlines.load)
-            guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
-            stack.pop_all()
-        assert guest.first_inference_ms is not None, "it has just inferred"
-        return _Launched(guest, loaded, guest.first_inference_ms)
-
-    def _end(self, cell: Cell, window: int, launched: _Launched) -> None:
-        """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem."""
-        launches, guest = self._launches[cell.cell_id], launched.guest
-        try:
-            stats = guest.stats(attest=True)
-            check_attestation(self._workshop, cell, stats.attested)
-        finally:
-            guest.close()
-        launches.append(
-            Launch(
-                cell.cell_id,
-                window,
-                len(launches),
-                launched.loaded.import_ms,
-                launched.loaded.load_ms,
-                launched.first_inference_ms,
-                stats.peak_rss_bytes,
-            )
-        )
+        self._workshop.store.write_launches([one for processes in self._processes.values() for one in processes])
 
     def _rounds(self, window: Window) -> None:
         workshop = self._workshop
@@ -293,7 +238,7 @@ class Campaign:
             scoring.keep(self._workshop, cell, evaluation.found[name].predictions())
         return problem
 
-    def _conclude(self, cell: Cell, launched: _Launched | None, window: Window) -> None:
+    def _conclude(self, cell: Cell, launcher: Launcher, window: Window) -> None:
         """Store a cell's summary, once its last process has said what it ran and its environment is unchanged.
 
         Of a reference that is in several windows it is that of the first, unless it fails in another.
@@ -307,15 +252,12 @@ class Campaign:
             if fresh and summary is not None and summary.disturbed:
                 self._disturbed.append(name)
             try:
-                if launched is not None:
-                    self._end(cell, window.number, launched)
-                    env, packages = self._packages[name]
-                    env.require_unchanged(packages)
+                launcher.end(name)
                 self._require_reference(cell, summary, window)
             except CellProblem as problem:
                 self._problems[name] = problem
             if fresh:
-                store.update(cell, **_process_columns(self._launches[name]))
+                store.update(cell, **_process_columns(self._processes[name]))
         store.conclude(cell, self._problems.get(name))
         self._concluded.add(name)
 
@@ -356,7 +298,7 @@ class Campaign:
             if name in window.problems:
                 store.conclude(cell, window.problems[name])
             elif self._sum_up(cell, window, INTERRUPTED) is not None:
-                store.update(cell, **_process_columns(self._launches[name]))
+                store.update(cell, **_process_columns(self._processes[name]))
                 store.conclude(cell, _PARTLY_EVALUATED if kept else _UNSCORED if among_images else _CUT_SHORT)
 
 

@@ -1,9 +1,9 @@
 """Latency by launches of interleaved rounds: every cell of a time window takes one turn per round, in random order.
 
 The reference (PyTorch FP32) takes a turn in every stretch of about ten, so a cell's ratio to it compares two turns a
-few seconds apart and survives a machine whose speed drifts.  After a few rounds every guest is started anew: a process
-keeps the speed its memory layout happens to give it for as long as it lives, and that differs between processes of
-the same kind by more than rounds do.  How many launches a cell gets is fixed after the first few, from how much they
+few seconds apart and survives a machine whose speed drifts.  After a few rounds every guest is launched anew: it keeps
+the speed its memory layout happens to give it for as long as it has that, and this differs between processes of the
+same kind by more than rounds do.  How many launches a cell gets is fixed after the first few, from how much they
 differ and never from what they say.  What is stored is every sample of every turn; `bench/stats/summary.py` sums up.
 
 Where the cells are evaluated too, their turns go through the images: every cell of a round infers the same ones, and

@@ -123,7 +123,7 @@ CELLS = pa.schema(
             "Of neighbouring launches, paid for in the interval where positive; 0 where they are too few to show any",
         ),
         field("latency_samples", pa.int32(), "samples", "Timed inferences in clean rounds"),
-        field("latency_launches", pa.int32(), "launches", "Launches (processes) the ratio uses"),
+        field("latency_launches", pa.int32(), "launches", "Launches the ratio uses (see samples)"),
         field("latency_rounds", pa.int32(), "rounds", "Rounds the ratio uses"),
         field(
             "latency_rounds_contaminated",
@@ -211,7 +211,7 @@ SAMPLES = pa.schema(
     [
         field("cell_id", _DICT, "", "Cell the sample belongs to"),
         field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
-        field("launch", pa.int16(), "", "Launch within the window; every guest is started anew for each"),
+        field("launch", pa.int16(), "", "Launch within the window: a process of its own, or the model loaded anew in the one before, which has no row in launches"),
         field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
         field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
         field("index", pa.int16(), "", "Position of the sample within the turn"),

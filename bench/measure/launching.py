@@ -1,0 +1,143 @@
+"""Guests of a time window: started, loaded anew between launches, asked at their end what they ran.
+
+A launch is a process of its own, or the model loaded once more in one that is there, at other addresses: what a launch
+is there for, that memory lies elsewhere, is then drawn again at a fraction of the cost (docs/method.md has figures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from bench.environments.locked import Env
+from bench.grid.matrix import Cell
+from bench.measure.instruments.attestation import check_attestation
+from bench.measure.workshop import Workshop
+from bench.stats.launches import Launch
+from bench.wall.worker import Loaded, Worker
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A guest that is being timed, the launch with which its process began, and what that start took.
+
+    `peak_rss_bytes` is of the time before the model was loaded once more, which takes memory; None until then.
+    """
+
+    guest: Worker
+    number: int
+    loaded: Loaded
+    first_inference_ms: float
+    peak_rss_bytes: int | None = None
+
+
+class Launcher:
+    """Has a window's guests running; leaving it ends them.  `processes` are those that have ended, by cell id."""
+
+    def __init__(
+        self, workshop: Workshop, window: int, cells: Mapping[str, Cell], processes: Mapping[str, list[Launch]]
+    ) -> None:
+        """`cells` are the window's, by id.  Nothing is started yet; `processes` is added to."""
+        self._workshop = workshop
+        self._window = window
+        self._cells = cells
+        self._processes = processes
+        self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
+        self._launches = dict.fromkeys(cells, 0)
+        self._running: dict[str, _Launched] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Nothing but itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what runs; at once when an exception passes through."""
+        self._stack.__exit__(kind, error, trace)
+
+    def launch(self, name: str) -> Worker:
+        """The guest of a cell's next launch, ready to be timed.
+
+        As often as the sweep's `loads` says a process has another; the others are had by loading anew, where the model
+        is in the guest's own memory.  Raises CellProblem; the cell then has no guest.
+        """
+        number, launched = self._launches[name], self._running.pop(name, None)
+        self._launches[name] += 1
+        if launched is not None and self._movable(name, launched) and number % self._workshop.sweep.latency.loads:
+            launched = self._moved(name, launched)
+        else:
+            if launched is not None:
+                self._end(name, launched)
+            launched = self._started(name, number)
+        self._running[name] = launched
+        return launched.guest
+
+    def guest(self, name: str) -> Worker:
+        """The guest that a cell has, or the next where it has none.  Raises CellProblem."""
+        return self._running[name].guest if name in self._running else self.launch(name)
+
+    def end(self, name: str) -> None:
+        """End a cell's guest, where it has one, and hold its environment against what it was.  Raises CellProblem."""
+        if name in self._running:
+            self._end(name, self._running.pop(name))
+            env, packages = self._packages[name]
+            env.require_unchanged(packages)
+
+    def _started(self, name: str, number: int) -> _Launched:
+        """A new process that has loaded the cell's artifact and inferred the input that it will be timed on."""
+        workshop, cell = self._workshop, self._cells[name]
+        with workshop.progress.timed(cell.id, "latency: start", "latency"), ExitStack() as stack:
+            env = workshop.environment(cell.environment)
+            if name not in self._packages:
+                self._packages[name] = env, env.freeze()
+            guest = stack.enter_context(workshop.guest(cell, env, "latency"))
+            loaded = self._load(cell, guest)
+            self._stack.push(stack.pop_all())
+        assert guest.first_inference_ms is not None, "it has just inferred"
+        return _Launched(guest, number, loaded, guest.first_inference_ms)
+
+    def _moved(self, name: str, launched: _Launched) -> _Launched:
+        """The same process with the model at other addresses."""
+        cell, guest, peak = self._cells[name], launched.guest, launched.peak_rss_bytes
+        if peak is None:
+            peak = guest.stats().peak_rss_bytes
+        with self._workshop.progress.timed(cell.id, "latency: load anew", "latency"):
+            self._load(cell, guest, elsewhere=True)
+        return replace(launched, peak_rss_bytes=peak)
+
+    def _movable(self, name: str, launched: _Launched) -> bool:
+        """Whether loading anew draws again what a launch is for; of a device beside the processor nobody has shown it."""
+        return launched.loaded.movable and self._workshop.matrix.targets[self._cells[name].target].is_processor
+
+    def _load(self, cell: Cell, guest: Worker, *, elsewhere: bool = False) -> Loaded:
+        workshop = self._workshop
+        deadlines = workshop.deadlines(cell)
+        spec = workshop.load_spec(cell, workshop.artifact(cell))
+        loaded = guest.load(spec, timeout=deadlines.load, elsewhere=elsewhere)
+        guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
+        return loaded
+
+    def _end(self, name: str, launched: _Launched) -> None:
+        """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem."""
+        guest, loaded, peak = launched.guest, launched.loaded, launched.peak_rss_bytes
+        try:
+            stats = guest.stats(attest=True)
+            check_attestation(self._workshop, self._cells[name], stats.attested)
+        finally:
+            guest.close()
+        self._processes[name].append(
+            Launch(
+                name,
+                self._window,
+                launched.number,
+                loaded.import_ms,
+                loaded.load_ms,
+                launched.first_inference_ms,
+                stats.peak_rss_bytes if peak is None else peak,
+            )
+        )
