@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.guest.server import OUTPUT, described_outputs
+from bench.guest.server import OUTPUT, described_outputs, write_tensor
 from bench.places import GUEST
 from bench.reasons import CellProblem, Reason
 from bench.wall.confinement import CONFINED, Confinement
@@ -225,11 +225,11 @@ class Worker:
         x = np.ascontiguousarray(x, dtype=np.float32)
         path = self._scratch / "request"
         try:
-            x.tofile(path)
+            request = write_tensor(str(path), x)
         except OSError as error:
             raise CellProblem(Reason.INFERENCE_FAILED, f"cannot write the input to {path}: {error}") from error
         fields = {
-            "request": {"path": str(path), "dtype": "float32", "shape": list(x.shape)},
+            "request": request,
             "reply_path": str(self._scratch / "reply"),
             "timed": timed,
         }
