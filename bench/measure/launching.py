@@ -111,7 +111,7 @@ class Launcher:
         return replace(launched, peak_rss_bytes=peak)
 
     def _movable(self, name: str, launched: _Launched) -> bool:
-        """Whether loading anew draws again what a launch is for; of a device beside the processor nobody has shown it."""
+        """Whether loading anew draws again what a launch is for; beside the processor nobody has shown that."""
         return launched.loaded.movable and self._workshop.matrix.targets[self._cells[name].target].is_processor
 
     def _load(self, cell: Cell, guest: Worker, *, elsewhere: bool = False) -> Loaded:

@@ -211,7 +211,7 @@ SAMPLES = pa.schema(
     [
         field("cell_id", _DICT, "", "Cell the sample belongs to"),
         field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
-        field("launch", pa.int16(), "", "Launch within the window: a process of its own, or the model loaded anew in the one before, which has no row in launches"),
+        field("launch", pa.int16(), "", "Launch within the window: a process, or the model loaded anew in the last"),
         field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
         field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
         field("index", pa.int16(), "", "Position of the sample within the turn"),
@@ -242,11 +242,11 @@ LAUNCHES = pa.schema(
     [
         field("cell_id", _DICT, "", "Timed cell whose process it was"),
         field("window", pa.int16(), "", "Time window, as in samples"),
-        field("launch", pa.int16(), "", "Launch within the window, as in samples"),
+        field("launch", pa.int16(), "", "Launch with which the process began, as in samples"),
         field("import_ms", pa.float64(), "ms", "Importing the runtime"),
         field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
         field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
-        field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once it had been timed"),
+        field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once that launch had been timed"),
     ]
 )
 
