@@ -95,7 +95,7 @@ def _process(cache: Path) -> dict[str, Any]:
     return {
         "preload": ["bench.fleet.jobs"],
         "env": {CACHE_VARIABLE: str(cache)},
-        "config": {"distributed": {"worker": {"profile": {"enabled": False}}}},
+        "config": {"distributed.worker.profile.enabled": False},
     }
 
 
