@@ -79,11 +79,11 @@ class Queue:
         left = Counter(sent.job.guest for sent in fitting)
         held = self._held.get(worker)
 
-        def rank(sent: Sent) -> tuple[bool, int, int]:
+        def rank(sent: Sent) -> tuple[bool, bool, bool, int]:
             guest = sent.job.guest
-            if guest in ("", held):
-                return not sent.first, 0, 0
-            return (not sent.first, 2, -left[guest]) if guest in self._begun else (not sent.first, 1, 0)
+            starts = guest not in ("", held)
+            helps = starts and guest in self._begun
+            return not sent.first, helps, starts, -left[guest] if helps else 0
 
         chosen = min(fitting, key=rank)  # of equals the one that was sent first
         self._waiting.remove(chosen)
