@@ -77,10 +77,9 @@ class Outline:
     ) -> Dataset | None:
         return read(path, _reader, problems, split=split, limit=limit, kept=kept)
 
-    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Crop]:
+    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[NDArray[np.uint8], Crop]:
         left = (image.shape[1] - imgsz) // 2
-        cropped = image[:imgsz, left : left + imgsz].transpose(2, 0, 1)[np.newaxis]
-        return np.divide(cropped, np.float32(255), dtype=np.float32), Crop(left)
+        return image[:imgsz, left : left + imgsz], Crop(left)
 
     def decode(self, outputs: Outputs, geometry: Crop) -> Found:
         return Found(outputs["points"] + geometry.left, float(outputs["plane"].mean()))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.fleet import tags
 from bench.grid.request import CACHE_VARIABLE, Request
@@ -76,8 +76,8 @@ def work(address: str, cache: Path, name: str | None, given: Sequence[str] = ())
             nthreads=1,
             name=name,
             resources=resources,
-            env={CACHE_VARIABLE: str(cache)},
             death_timeout=LOST_S,
+            **_process(cache),
         ) as nanny:
             await nanny.finished()
 
@@ -85,6 +85,18 @@ def work(address: str, cache: Path, name: str | None, given: Sequence[str] = ())
         asyncio.run(stay())
     except (OSError, ValueError, RuntimeError) as error:  # a Nanny that did not start raises the last
         raise UsageError(f"cannot work for {address}: {error}; `dask scheduler` starts one") from error
+
+
+def _process(cache: Path) -> dict[str, Any]:
+    """How Dask is to start a worker's process: with all that jobs need imported before the first one comes.
+
+    Its own profiler, which looks a hundred times a second at what a job does, is left out.
+    """
+    return {
+        "preload": ["bench.fleet.jobs"],
+        "env": {CACHE_VARIABLE: str(cache)},
+        "config": {"distributed.worker.profile.enabled": False},
+    }
 
 
 def _hush() -> None:
@@ -114,7 +126,7 @@ def _local(number: int, request: Request) -> Iterator[Client]:
             threads_per_worker=1,
             dashboard_address=None,
             resources=tags.offered((), request.matrices),
-            env={CACHE_VARIABLE: str(request.cache)},
+            **_process(request.cache),
         ) as cluster,
         Client(cluster) as client,
     ):

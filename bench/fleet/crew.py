@@ -1,18 +1,18 @@
-"""The workers of a cluster, as those who do jobs: sends what they lack, tries elsewhere, notices when they are lost.
+"""The workers of a cluster, as those who do jobs: gives them out, sends what is lacking, notices who is lost.
 
-Dask gives a lost worker's jobs to another one by itself.  What is added here is what it cannot know: that a worker
-lacks a file, and that a guest which failed on one machine may do on another.
+Dask brings a job to the worker that it is for, and its answer back.  Who that is, is decided here, since Dask cannot
+know it: a worker holds the guest of a cell, lacks a file, or has failed at what another may do.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError
 from concurrent.futures import Future as Promise
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bench.environments.locked import Environments
 from bench.fleet import depot, jobs
 from bench.fleet.depot import Delivery, Parcel
 from bench.fleet.jobs import Answer, Job
+from bench.fleet.queue import Queue, Sent, Tags
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall import moving
 from bench.wall.artifacts import Artifacts
@@ -32,27 +33,23 @@ PATIENCE_S = 60.0
 """How long a job that no connected worker can do is waited for: as long as a machine takes to come back."""
 DELIVERY_BYTES = 32_000_000
 """Content of files that is sent at once, so that neither side holds a whole data set."""
-_FIRST = {"export": 2, "look": 2, "infer": 1}
-"""Work that goes before shards, by how much: others wait for it, and who goes through the cells does."""
+AHEAD = 2
+"""Jobs that a worker is given at once: the one that it does, and the next, so that it need not wait for an answer."""
 _LOOK_S = 1.0
+_LATER_S = 1e10
+"""Seconds since 1970 that are never reached: what they are divided by stays below one."""
 _OF_THE_WORKER = {Reason.ENVIRONMENT_FAILED, Reason.ENVIRONMENT_CHANGED, Reason.CRASHED, Reason.OUT_OF_MEMORY,
                   Reason.TIMED_OUT}  # fmt: skip
 """What may be the fault of a machine rather than of the cell."""
 
 
-@dataclass
-class _Sent:
-    """A job on its way, what it asks of a worker, and which have failed at it."""
-
-    job: Job
-    tags: tuple[str, ...]
-    promise: Promise[Answer] = field(default_factory=Promise)
-    failed: list[str] = field(default_factory=list)
-
-
-def connected(client: Client) -> dict[str, frozenset[str]]:
-    """The tags of every connected worker, by its address."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].items()
+def connected(client: Client) -> dict[str, Tags]:
+    """The tags of every connected worker, by its address; of none where the scheduler does not answer."""
+    try:
+        # Not Client.scheduler_info, whose answer another thread of Dask may replace by one without workers.
+        workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"].items()
+    except OSError:
+        return {}
     return {address: frozenset(worker["resources"]) for address, worker in workers}
 
 
@@ -66,22 +63,47 @@ class Crew:
         self._client = client
         self._address = client.scheduler.address
         self._artifacts = Artifacts(cache, environments)
-        self._futures: set[Future] = set()
+        self._queue = Queue()
+        self._out: set[Sent] = set()
+        self._lock = threading.Lock()
+        """Of the two above and of what is noted of a job: answers come in another thread."""
+        self._began = time.time()
         self._able_at = time.monotonic()
 
     def able(self, tags: Sequence[str]) -> bool:
         """Whether a connected worker has all these tags."""
         return any(set(tags) <= there for there in self.workers())
 
-    def workers(self) -> list[frozenset[str]]:
+    def workers(self) -> list[Tags]:
         """The tags of every connected worker."""
         return list(connected(self._client).values())
 
-    def send(self, job: Job, tags: Sequence[str]) -> Promise[Answer]:
-        """Have a job done by a worker with these tags; the promise is kept or holds why it cannot be."""
-        sent = _Sent(job, tuple(tags))
-        self._submit(sent)
-        return sent.promise
+    def send(self, jobs: Sequence[Job], tags: Sequence[str]) -> list[Promise[Answer]]:
+        """Have jobs done by workers with these tags; a promise is kept or holds why it cannot be.
+
+        They wait until jobs are given out: whoever sends those of several cells does that once all have been sent.
+        """
+        sent = [Sent(job, frozenset(tags)) for job in jobs]
+        with self._lock:
+            for one in sent:
+                self._queue.add(one)
+        return [one.promise for one in sent]
+
+    def give_out(self) -> None:
+        """Give every worker what it is to do next, and what lost ones had to others."""
+        there = connected(self._client)
+        with self._lock:
+            if there:
+                self._take_back(there)
+            for most in range(1, AHEAD + 1):
+                for worker in there:
+                    # The last jobs are for whoever is the first to be done.
+                    if most > 1 and len(self._queue) < len(there):
+                        return
+                    if sum(sent.worker == worker for sent in self._out) < most:
+                        sent = self._queue.take(worker, there)
+                        if sent is not None:
+                            self._submit(sent, worker)
 
     def wait(self, promises: Sequence[Promise[Answer]], tags: Sequence[str], on_done: Callable[[int], None]) -> None:
         """Wait for all of some promises, saying how many are kept.
@@ -92,6 +114,7 @@ class Crew:
         self._able_at = time.monotonic()
         while pending:
             on_done(len(promises) - len(pending))
+            self.give_out()
             _, pending = wait_for(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
             self._require_help(tags)
         on_done(len(promises))
@@ -107,8 +130,13 @@ class Crew:
     def _end(self, how: Callable[[str], None]) -> None:
         if self._client.status != "running":
             return
-        self._client.cancel(list(self._futures), force=True)
-        self._futures.clear()
+        with self._lock:
+            self._queue.clear()
+            futures = [sent.future for sent in self._out]
+            for sent in self._out:
+                sent.future = None
+            self._out.clear()
+        self._client.cancel(futures, force=True)
         self._client.run(how, self.run, on_error="ignore")
 
     def _require_help(self, tags: Sequence[str]) -> None:
@@ -123,53 +151,73 @@ class Crew:
                 "start one with `yolo11-bench worker`, then run again"
             )
 
-    def _submit(self, sent: _Sent, near: str = "") -> None:
-        """Give a job to Dask; `near` is a worker that has its files by now, others may take it as well."""
-        fresh = [near] if near else None
-        if sent.failed:
-            fresh = [one for one in connected(self._client) if one not in sent.failed] or None
-        future = self._client.submit(
+    def _take_back(self, there: Mapping[str, Tags]) -> None:
+        """Have others do what was given to workers that are no longer connected."""
+        lost = [(sent, sent.future) for sent in self._out if sent.worker not in there]
+        for sent, future in lost:
+            self._settle(sent, _ended(", ".join([*sent.failed, sent.worker])))
+            self._client.cancel([future], force=True)
+
+    def _submit(self, sent: Sent, worker: str) -> None:
+        """Give a job to a worker, and to no other: Dask would give it to one without the tags as well."""
+        sent.worker = worker
+        sent.future = self._client.submit(
             jobs.do,
             sent.job,
             key=f"{sent.job.work}-{sent.job.cell.id}-{secrets.token_hex(8)}",
             pure=False,
             resources=dict.fromkeys(sent.tags, 1),
-            priority=_FIRST.get(sent.job.work, 0),
-            workers=fresh,
-            allow_other_workers=fresh is not None,
+            # Of several runs of the same workers the one that began first goes first, or guests would take turns.
+            priority=sent.first - self._began / _LATER_S,
+            workers=[worker],
         )
-        self._futures.add(future)
-        future.add_done_callback(partial(self._done, sent))
+        self._out.add(sent)
+        sent.future.add_done_callback(partial(self._done, sent))
 
-    def _done(self, sent: _Sent, future: Future) -> None:
+    def _done(self, sent: Sent, future: Future) -> None:
         """Keep the promise, or send what was lacking; called by Dask in a thread of its own."""
+        if sent.future is not future:  # taken back
+            return
+        answer, problem = None, None
         try:
-            self._futures.discard(future)
-            answer = self._answer(sent, future)
-            if answer is not None:
-                sent.promise.set_result(answer)
+            answer = self._answer(future)
         except BaseException as error:  # noqa: BLE001 - it is raised where the promise is waited for
-            sent.promise.set_exception(error)
+            problem = error
+        with self._lock:
+            if sent.future is not future:
+                return
+            if problem is not None:
+                self._out.discard(sent)
+                sent.promise.set_exception(problem)
+            elif answer is None:
+                self._submit(sent, sent.worker)
+            else:
+                self._settle(sent, answer)
+        self.give_out()
 
-    def _answer(self, sent: _Sent, future: Future) -> Answer | None:
-        """The answer to a job, or None where it is sent again."""
+    def _answer(self, future: Future) -> Answer | None:
+        """What became of a job, or None where it did not begin, and has by now what it lacked."""
         try:
             answer: Answer = future.result()
         except KilledWorker as error:
-            text = f"the workers that were given this ended one after another: {error}"
-            return Answer("", "", problem=CellProblem(Reason.CRASHED, text))
+            return _ended(error)
         except CancelledError as error:
             raise UsageError(f"the scheduler at {self._address} is lost; start it, then run again") from error
         if answer.lacks:
             self._deliver(answer)
-            self._submit(sent, near=answer.worker)
-            return None
-        problem = answer.problem
-        if problem is not None and problem.reason in _OF_THE_WORKER and len(sent.failed) + 1 < ATTEMPTS:
-            sent.failed.append(answer.worker)
-            self._submit(sent)
             return None
         return answer
+
+    def _settle(self, sent: Sent, answer: Answer) -> None:
+        """Keep the promise, or have another worker try."""
+        self._out.discard(sent)
+        sent.future = None
+        problem = answer.problem
+        if problem is not None and problem.reason in _OF_THE_WORKER and len(sent.failed) + 1 < ATTEMPTS:
+            sent.failed.append(sent.worker)
+            self._queue.put_back(sent)
+        else:
+            sent.promise.set_result(answer)
 
     def _deliver(self, answer: Answer) -> None:
         """Send a worker what it lacks; one that is gone by then gets nothing, and its job goes to another."""
@@ -195,6 +243,12 @@ class Crew:
                 self._client.run(depot.receive, delivery, workers=[worker])
             except OSError:  # the worker is lost just now
                 return
+
+
+def _ended(cause: object) -> Answer:
+    """What becomes of a job whose worker is lost."""
+    text = f"the workers that were given this ended one after another: {cause}"
+    return Answer("", "", problem=CellProblem(Reason.CRASHED, text))
 
 
 def _content(parcel: Parcel) -> bytes:

@@ -92,6 +92,7 @@ class Fleet:
         for cell in cells:
             if self._help.able(self._of_target(cell)):
                 self._begin(cell)
+        self._help.give_out()
 
     def export(self, cell: Cell) -> None:
         """See `Elsewhere`."""
@@ -156,7 +157,7 @@ class Fleet:
         self._begin_late(cell)
         job = self._job([cell], "look", images_of(workshop)[:1], artifacts=(artifact,), machine=place,
                         instruments=tuple(wanted))  # fmt: skip
-        promise = self._help.send(job, self._on(place, [cell]))
+        [promise] = self._help.send([job], self._on(place, [cell]))
         with workshop.progress.timed(cell.id, "load on a worker", "load"):
             self._help.wait([promise], self._on(place, [cell]), lambda _: self._bring())
         told: Told = self._value(cell, "footprint", [promise])[0]
@@ -196,7 +197,8 @@ class Fleet:
             shares = memories(workshop, own, self._free.get(place, {}))
             for names in windows({name: references[name] for name in own}, *shares):
                 window = [own[name] for name in names]
-                sent[self._help.send(self._window(window, place), self._on(place, window))] = window
+                [promise] = self._help.send([self._window(window, place)], self._on(place, window))
+                sent[promise] = window
         stored: set[Promise[Answer]] = set()
 
         def keep(_done: int) -> None:
@@ -296,7 +298,7 @@ class Fleet:
             workshop.note_calibration(images)
             weights = Parcel.of(workshop.checkpoints[cell.model].path)
             job = self._job([cell], "export", (), weights=weights, calibration=tuple(map(Parcel.of, images)))
-            known = self._help.send(job, wanted)
+            [known] = self._help.send([job], wanted)
         if known is not None:
             self._exports[cell.cell_id] = (key, known)
 
@@ -312,6 +314,8 @@ class Fleet:
             if self._artifacts.find(key) is not None:
                 for cell in cells:
                     self._send(cell, key)
+        if arrived:
+            self._help.give_out()
 
     def _begin_late(self, cell: Cell) -> None:
         """Send the work of a cell whose artifact was exported here just now."""
@@ -325,11 +329,12 @@ class Fleet:
         wanted = self._of_target(cell)
         if "parity" in self._wanted[cell.cell_id]:
             chosen = images_of(self._workshop)
-            self._outputs[cell.cell_id] = self._help.send(self._job([cell], "infer", chosen, artifacts=(key,)), wanted)
+            [promise] = self._help.send([self._job([cell], "infer", chosen, artifacts=(key,))], wanted)
+            self._outputs[cell.cell_id] = promise
         if "accuracy" in self._wanted[cell.cell_id]:
             shards = shards_of(self._workshop.images(cell).images, cell)
             jobs = [self._job([cell], "predict", shard, artifacts=(key,)) for shard in shards]
-            self._shards[cell.cell_id] = [self._help.send(job, wanted) for job in jobs]
+            self._shards[cell.cell_id] = self._help.send(jobs, wanted)
 
     def _job(self, cells: Sequence[Cell], work: str, images: Sequence[Image], **own: Any) -> Job:
         workshop = self._workshop

@@ -87,6 +87,11 @@ class Job:
         return self.artifacts[0]
 
     @property
+    def guest(self) -> str:
+        """The cell whose guest does it, and stays for its next job; empty where none stays."""
+        return self.cell.cell_id if self.work in HELD else ""
+
+    @property
     def parcels(self) -> tuple[Parcel, ...]:
         """The files that it needs."""
         images = (Parcel(image.content, image.path) for image in self.dataset.images)
@@ -291,6 +296,8 @@ def _artifacts(bench: _Bench, job: Job) -> list[Artifact]:
 WORK: Mapping[str, Callable[[_Bench, Job], Any]] = {
     "export": _export, "infer": _infer, "predict": _predict, "look": _look, "time": _time,
 }  # fmt: skip
+HELD = {"infer", "predict"}
+"""What is done by a guest that stays."""
 ALONE = {"time"}
 """What takes times, and so has the machine to itself; others rest meanwhile."""
 

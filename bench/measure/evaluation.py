@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.grid.matrix import Cell
+from bench.measure.fitted import Prepared, prepared
 from bench.measure.outfit import Outfit
 from bench.measure.unscored import Unscored
 from bench.measure.workshop import Workshop
@@ -28,8 +29,6 @@ _HELD_BYTES = 2**29
 """Prepared images at most for one turn of a cell, whose raw outputs take about as much again."""
 
 Batch = Sequence[Image]
-Prepared = tuple[Tensor, Any]
-"""The network's input of one image, and how the image was fitted into it."""
 
 
 class Evaluation:
@@ -199,12 +198,6 @@ def predicted(outfit: Outfit, cell: Cell, guest: Worker, wanted: Sequence[Batch]
 def _undone(every: Sequence[Batch], done: Collection[int]) -> list[Batch]:
     """Batches with an image that is not done yet."""
     return [batch for batch in every if not all(image.id in done for image in batch)]
-
-
-def prepared(task: AnyTask, image: Image, imgsz: int) -> Prepared:
-    """An image as the network takes it.  Raises UsageError where it is no longer what the set was."""
-    pixels, geometry = task.prepare(image.pixels(), imgsz)
-    return pixels, geometry
 
 
 def assembled(pairs: Sequence[Prepared], size: int) -> Tensor:

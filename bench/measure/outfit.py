@@ -19,6 +19,7 @@ from bench.grid import machine
 from bench.grid.matrix import Cell, Matrix
 from bench.grid.schema import Deadlines, Sweep
 from bench.measure import exporting
+from bench.measure.fitted import prepared
 from bench.progress import Reporter
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import AnyTask, Tensor
@@ -152,5 +153,5 @@ class Outfit:
 
     def input(self, indices: Sequence[int], imgsz: int) -> Tensor:
         """Network input of shape (len(indices), 3, imgsz, imgsz), RGB 0..1, of images by position in the dataset."""
-        images = (self.task.prepare(self.dataset.images[index].pixels(), imgsz)[0] for index in indices)
+        images = (prepared(self.task, self.dataset.images[index], imgsz)[0] for index in indices)
         return np.concatenate(list(images))

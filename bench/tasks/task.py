@@ -156,8 +156,11 @@ class Task(Protocol[Geometry, Prediction]):
         `kept` is a file that remembers from one time to the next what has been looked at.
         """
 
-    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Geometry]:
-        """The network's input (1, 3, imgsz, imgsz), RGB 0..1, of an image (H, W, 3) BGR, and how it was fitted in."""
+    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[NDArray[np.uint8], Geometry]:
+        """Pixels of the network's input (imgsz, imgsz, 3), RGB, of an image (H, W, 3) BGR, and how it was fitted in.
+
+        The network takes them as `bench.tasks.letterbox.tensor` gives them.
+        """
 
     def decode(self, outputs: Outputs, geometry: Geometry) -> Prediction:
         """What the raw outputs of one image, each without the batch's axis, say."""

@@ -20,8 +20,8 @@ from bench.tasks.detect.boxes import Detections, decode
 from bench.tasks.detect.labels import of_instances, reader
 from bench.tasks.detect.packing import packed, unpacked
 from bench.tasks.detect.resampling import bootstrap_delta
-from bench.tasks.letterbox import Letterbox, letterbox
-from bench.tasks.task import Metric, Output, Outputs, ParityGroup, Score, Tensor
+from bench.tasks.letterbox import Letterbox, fitted
+from bench.tasks.task import Metric, Output, Outputs, ParityGroup, Score
 
 _SIDES = 4
 
@@ -63,9 +63,9 @@ class Detect:
         """The same with all that is wrong as `problems`; see `bench.tasks.dataset.read`."""
         return dataset.read(path, reader, problems, split=split, limit=limit, kept=kept, official=of_instances)
 
-    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[Tensor, Letterbox]:
-        """Letterbox an image (H, W, 3) BGR into (1, 3, imgsz, imgsz), RGB 0..1."""
-        return letterbox(image, imgsz)
+    def prepare(self, image: NDArray[np.uint8], imgsz: int) -> tuple[NDArray[np.uint8], Letterbox]:
+        """Letterbox an image (H, W, 3) BGR into (imgsz, imgsz, 3) RGB."""
+        return fitted(image, imgsz)
 
     def decode(self, outputs: Outputs, geometry: Letterbox) -> Detections:
         """Boxes of one image from its raw output (4 + classes, anchors)."""
