@@ -14,7 +14,7 @@ import psutil
 
 from bench.grid import machine
 from bench.grid.matrix import Cell
-from bench.measure import scoring
+from bench.measure import outfit, scoring
 from bench.measure.evaluation import Evaluation, unscored
 from bench.measure.launching import Launcher
 from bench.measure.quiet import machine_lock
@@ -26,8 +26,6 @@ from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
 from bench.stats.turns import Turn, energies
 
-# Share of the memory that is free when the campaign starts which its guests may fill.
-MEMORY_SHARE = 0.6
 # Order of turns is random but repeatable; it is stored with every sample.
 SEED = 20260101
 # A guest of a target that is bound by the CPU has one thread at work at every moment, however many it has in all.
@@ -320,7 +318,7 @@ def memories(
     """
     for column, there in free.items():
         needed = {name: int(workshop.store.row(cell).get(column) or 0) for name, cell in cells.items()}
-        yield needed, int(there * MEMORY_SHARE)
+        yield needed, int(there * outfit.MEMORY_SHARE)
 
 
 def warn_of(workshop: Workshop, cells: Sequence[Cell], disturbed: Collection[str]) -> None:

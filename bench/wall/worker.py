@@ -180,6 +180,8 @@ class Worker:
     def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
         """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
 
+        On a GPU that tells how much memory it has, `gpu_limit_bytes` too: what the guest may hold of it.
+
         `elsewhere` puts it at other addresses than the one that is loaded, which it replaces.
         """
         fields = {"spec": dict(spec), "elsewhere": elsewhere}
