@@ -68,7 +68,7 @@ _PARTLY_EVALUATED = CellProblem(
     Status.MEASURED,
 )
 """... and where there was still time to store what it had detected."""
-_OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
+_OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes", "device_ms", "device_graph_ms")
 
 
 class Campaign:
@@ -383,8 +383,11 @@ def _energy_columns(turns: Sequence[Turn], batch: int) -> dict[str, float | None
 def _process_columns(launches: Sequence[Launch]) -> dict[str, float | int | None]:
     """What starting a cell's processes took, in the columns of `cells` that tell the same of a single one."""
     columns: dict[str, float | int | None] = {}
-    for name in _OF_PROCESSES if launches else ():
-        found = median_interval([float(getattr(one, name)) for one in launches])
+    for name in _OF_PROCESSES:
+        told = [float(value) for one in launches if (value := getattr(one, name)) is not None]
+        if not told:
+            continue
+        found = median_interval(told)
         kind = int if name == "peak_rss_bytes" else float
         ends = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         columns |= {column: None if value is None else kind(value) for column, value in ends.items()}
