@@ -157,10 +157,11 @@ def test_a_run_keeps_them_beside_the_times_that_decide(tmp_path: Path) -> None:
     assert code == 0, said
     before, cells = (store.read_table(one, "cells").set_index("option") for one in (directory, other))
     assert before[["device_ms", "device_graph_ms"]].isna().to_numpy().all(), "no adapter tells them on a processor"
-    assert cells.loc["onnx", ["device_ms", "device_graph_ms"]].tolist() == [2.5, 1.5]
-    assert cells.loc["pytorch", ["device_ms", "device_graph_ms"]].isna().all()
+    onnx, pytorch = cells.loc["onnx"], cells.loc["pytorch"]
+    assert (onnx.device_ms, onnx.device_graph_ms) == (2.5, 1.5)
+    assert np.isnan([pytorch.device_ms, pytorch.device_graph_ms]).all()
     launches = store.read_table(other, "launches")
-    ours = launches[launches.cell_id == str(cells.loc["onnx", "cell_id"])]
+    ours = launches[launches.cell_id == onnx.cell_id]
     assert ours.device_ms.tolist() == [2.5] * len(ours)
     assert len(ours) >= 3
     titles = [
