@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.app import main
-from bench.measure import timing
+from bench.measure import outfit
 from bench.measure.instruments.instrument import CellInstrument, Subject
 from bench.measure.instruments.registry import INSTRUMENTS
 from bench.measure.unscored import Unscored
@@ -57,5 +57,5 @@ def _spy(file: Path) -> None:
 
 if __name__ == "__main__":
     _spy(Path(sys.argv[1]))
-    timing.MEMORY_SHARE = float(sys.argv[2])
+    outfit.MEMORY_SHARE = float(sys.argv[2])
     main(sys.argv[3:])

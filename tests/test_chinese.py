@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app as cli
 from bench.decide.gate import Line, Verdict
+from bench.grid import matrix
 from bench.places import REPORTS, ROOT
 from bench.report import build
 from bench.report import check as checks
@@ -41,6 +42,15 @@ COVERED = ("terminal", "report")
 CODE = [*(ROOT / "bench").rglob("*.py")]
 TEMPLATES = [*(REPORTS / "templates").rglob("*.j2")]
 AGAINST = "baseline main"
+
+
+def test_every_note_of_a_precision_is_said_in_chinese() -> None:
+    precisions = {
+        f"{option.id} {name}": precision
+        for option in matrix.load().options.values()
+        for name, precision in option.precisions.items()
+    }
+    assert [name for name, one in precisions.items() if one.note and not one.note_zh] == []
 
 
 # -- the catalogues ----------------------------------------------------------------------------------------------------

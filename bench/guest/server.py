@@ -20,6 +20,9 @@ Where inference happens in other processes (a browser) an adapter also has `time
 with the nanoseconds of n inferences by the clock over there, `output(model) -> array` with what the last of them gave,
 `cpu_ns(model)` with what those processes have used, and `footprint(model) -> dict` with their peak_rss_bytes and
 threads.
+`time_on_device(model, prepared, n, *, graph) -> list` gives the milliseconds of n inferences on a GPU alone, between
+two of its events, input and output already there; where `graph` is true, of the inference captured once as a CUDA graph
+and replayed.  None off a GPU.
 `emulated(model) -> str` names what stands in for a device that is not there.
 `profile(model, prepared, n) -> list` gives every operator that an inference executes as {"name", "type", "ms"}: what
 the runtime calls it, and its time in n inferences with the runtime's profiler on, after some that are not counted: the
@@ -50,7 +53,9 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 6
+PROTOCOL = 7
+VERBS = ("load", "infer", "time", "once", "profile", "device", "stats", "call")
+"""What a guest is asked, but for `quit`."""
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
@@ -206,6 +211,19 @@ class Served:
         if not hasattr(self._adapter, "profile"):
             return {"operators": None}
         return {"operators": self._adapter.profile(self._model, self._prepared, request["n"])}
+
+    def device(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`n` inferences of the last `infer`'s input on the device alone, after `warmup` that are left out.
+
+        Null where the adapter cannot tell their times.
+        """
+        if self._prepared is None:
+            raise RuntimeError("device was asked for before any infer gave an input")
+        told, warmup = None, request["warmup"]
+        if hasattr(self._adapter, "time_on_device"):
+            number = warmup + request["n"]
+            told = self._adapter.time_on_device(self._model, self._prepared, number, graph=request["graph"])
+        return {"ms": None if told is None else told[warmup:]}
 
     def _infer_here(self, model: Any, prepared: Any) -> tuple[Any, int]:
         """The raw output of an inference in this process, and its nanoseconds."""
@@ -395,7 +413,7 @@ def main() -> NoReturn:
         leave()
     served = Served(adapter, (time.perf_counter_ns() - started) / 1e6)
     channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined})
-    verbs = {name: getattr(served, name) for name in ("load", "infer", "time", "once", "profile", "stats", "call")}
+    verbs = {name: getattr(served, name) for name in VERBS}
     while True:
         request = channel.receive()
         answer: dict[str, Any] = {"id": request["id"]}

@@ -44,6 +44,11 @@ class Gpu:
             | nvml.nvmlClocksEventReasonSwThermalSlowdown
         )
 
+    def total_bytes(self) -> int | None:
+        """Memory that the card has."""
+        memory = self._ask("nvmlDeviceGetMemoryInfo")
+        return None if memory is None else int(memory.total)
+
     def free_bytes(self) -> int | None:
         """Memory of the card that nobody holds."""
         memory = self._ask("nvmlDeviceGetMemoryInfo")

@@ -15,6 +15,7 @@ from typing import Self
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.instruments.attestation import check_attestation
+from bench.measure.on_device import device_times
 from bench.measure.workshop import Workshop
 from bench.stats.launches import Launch
 from bench.wall.worker import Loaded, Worker
@@ -125,12 +126,14 @@ class Launcher:
     def _end(self, name: str, launched: _Launched) -> None:
         """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem."""
         guest, loaded, peak = launched.guest, launched.loaded, launched.peak_rss_bytes
+        cell, before = self._cells[name], self._processes[name]
         try:
             stats = guest.stats(attest=True)
-            check_attestation(self._workshop, self._cells[name], stats.attested)
+            check_attestation(self._workshop, cell, stats.attested)
+            on_device = device_times(self._workshop, cell, guest, before)
         finally:
             guest.close()
-        self._processes[name].append(
+        before.append(
             Launch(
                 name,
                 self._window,
@@ -139,5 +142,6 @@ class Launcher:
                 loaded.load_ms,
                 launched.first_inference_ms,
                 stats.peak_rss_bytes if peak is None else peak,
+                **on_device,
             )
         )

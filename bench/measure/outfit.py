@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ from bench.grid.matrix import Cell, Matrix
 from bench.grid.schema import Deadlines, Sweep
 from bench.measure import exporting
 from bench.measure.fitted import prepared
+from bench.measure.gpu import Gpu, first_gpu
 from bench.progress import Reporter
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import AnyTask, Tensor
 from bench.wall.artifacts import Artifact, Artifacts
 from bench.wall.checkpoint import Checkpoint
 from bench.wall.spec import load_spec
+
+MEMORY_SHARE = 0.6
+"""Share of the memory that is free when cells begin to be timed which the guests of a window may fill."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,24 @@ class Outfit:
             facts = {"lock_sha256": packages.lock_sha256, "bytes": packages.bytes, "packages": packages.packages()}
             self.note(f"js:{family}", facts)
         target = self.matrix.targets[cell.target].emulates or cell.target
-        return load_spec(cell, artifact, javascript) | {"target": target}
+        return load_spec(cell, artifact, javascript) | {"target": target} | self._gpu_limit(cell)
+
+    def _gpu_limit(self, cell: Cell) -> dict[str, int]:
+        """`gpu_limit_bytes`, the most that a guest may hold of the GPU it runs on; nothing where that does not tell.
+
+        It is of the whole card and not of what is free, so that every guest of a cell is told the same.
+        """
+        gpu = self.gpu(cell)
+        total = None if gpu is None else gpu.total_bytes()
+        return {} if total is None else {"gpu_limit_bytes": int(total * MEMORY_SHARE)}
+
+    def gpu(self, cell: Cell) -> Gpu | None:
+        """The GPU that a cell runs on, where it is one that tells of itself."""
+        return self._gpu if self.matrix.targets[cell.target].device == "cuda" else None
+
+    @cached_property
+    def _gpu(self) -> Gpu | None:
+        return first_gpu()
 
     def cpus(self, cell: Cell) -> list[int]:
         """CPUs a cell's guest is pinned to."""

@@ -14,7 +14,7 @@ import psutil
 
 from bench.grid import machine
 from bench.grid.matrix import Cell
-from bench.measure import scoring
+from bench.measure import outfit, scoring
 from bench.measure.evaluation import Evaluation, unscored
 from bench.measure.launching import Launcher
 from bench.measure.quiet import machine_lock
@@ -26,8 +26,6 @@ from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
 from bench.stats.turns import Turn, energies
 
-# Share of the memory that is free when the campaign starts which its guests may fill.
-MEMORY_SHARE = 0.6
 # Order of turns is random but repeatable; it is stored with every sample.
 SEED = 20260101
 # A guest of a target that is bound by the CPU has one thread at work at every moment, however many it has in all.
@@ -70,7 +68,7 @@ _PARTLY_EVALUATED = CellProblem(
     Status.MEASURED,
 )
 """... and where there was still time to store what it had detected."""
-_OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes")
+_OF_PROCESSES = ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes", "device_ms", "device_graph_ms")
 
 
 class Campaign:
@@ -320,7 +318,7 @@ def memories(
     """
     for column, there in free.items():
         needed = {name: int(workshop.store.row(cell).get(column) or 0) for name, cell in cells.items()}
-        yield needed, int(there * MEMORY_SHARE)
+        yield needed, int(there * outfit.MEMORY_SHARE)
 
 
 def warn_of(workshop: Workshop, cells: Sequence[Cell], disturbed: Collection[str]) -> None:
@@ -385,8 +383,11 @@ def _energy_columns(turns: Sequence[Turn], batch: int) -> dict[str, float | None
 def _process_columns(launches: Sequence[Launch]) -> dict[str, float | int | None]:
     """What starting a cell's processes took, in the columns of `cells` that tell the same of a single one."""
     columns: dict[str, float | int | None] = {}
-    for name in _OF_PROCESSES if launches else ():
-        found = median_interval([float(getattr(one, name)) for one in launches])
+    for name in _OF_PROCESSES:
+        told = [float(value) for one in launches if (value := getattr(one, name)) is not None]
+        if not told:
+            continue
+        found = median_interval(told)
         kind = int if name == "peak_rss_bytes" else float
         ends = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         columns |= {column: None if value is None else kind(value) for column, value in ends.items()}

@@ -18,7 +18,6 @@ from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.elsewhere import Elsewhere
 from bench.measure.expectation import expected
-from bench.measure.gpu import Gpu, first_gpu
 from bench.measure.outfit import Ingredients, Outfit
 from bench.measure.rapl import Packages, packages
 from bench.places import IN_CHECKOUT
@@ -102,18 +101,10 @@ class Workshop(Outfit):
             log_path=self.store.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log",
         )
 
-    def gpu(self, cell: Cell) -> Gpu | None:
-        """The GPU that a cell runs on, where it is one that tells of itself."""
-        return self._gpu if self.matrix.targets[cell.target].device == "cuda" else None
-
     @cached_property
     def packages(self) -> Packages | None:
         """The packages of this machine's processor, where they tell what they take."""
         return packages()
-
-    @cached_property
-    def _gpu(self) -> Gpu | None:
-        return first_gpu()
 
     # -- what it is given, and what it is held against -------------------------------------------------------------
 

@@ -345,13 +345,19 @@ def _per_image(group: str) -> Column:
 
 
 _ENERGY = "Energy of the whole GPU board, on a processor of its packages"
+_DEVICE = "One inference on the GPU alone, input and output there; it decides nothing"
+_GRAPH = "The same as a captured CUDA graph; it decides nothing"
 
 
 def _told_by_hardware(run: Run) -> list[Column]:
     """What GPU or processor tell themselves of the cells of a run; nothing that neither told of any."""
     gpu = _figure("", "GPU memory", "MB", "Memory of the GPU that the guest held", _mb("gpu_bytes"), 0)
     energy = _figure("", "Energy", "J per image", _ENERGY, lambda cell: cell.energy_image_j, 3)
+    device = _figure("", "GPU alone", "ms per call", _DEVICE, lambda cell: cell.device_ms, 2)
+    graph = _figure("", "CUDA graph", "ms per call", _GRAPH, lambda cell: cell.device_graph_ms, 2)
     told = [
+        (device, any(cell.device_ms is not None for cell in run.measured)),
+        (graph, any(cell.device_graph_ms is not None for cell in run.measured)),
         (gpu, any(cell.gpu_bytes is not None for cell in run.measured)),
         (energy, any(cell.energy_image_j is not None for cell in run.measured)),
     ]

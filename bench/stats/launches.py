@@ -13,7 +13,10 @@ from bench.stats.interval import Interval
 
 @dataclass(frozen=True)
 class Launch:
-    """One process of a timed cell: import, load and first inference in ms, and the most memory it held, in bytes."""
+    """One process of a timed cell: import, load and first inference in ms, and the most memory it held, in bytes.
+
+    `device_ms` is an inference on its GPU alone, `device_graph_ms` that as a CUDA graph; None where it tells neither.
+    """
 
     cell_id: str
     window: int
@@ -22,6 +25,8 @@ class Launch:
     load_ms: float
     first_inference_ms: float
     peak_rss_bytes: int
+    device_ms: float | None = None
+    device_graph_ms: float | None = None
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:

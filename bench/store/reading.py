@@ -79,6 +79,8 @@ class StoredCell:
     peak_rss_bytes_high: float | None
     gpu_bytes: float | None
     energy_image_j: float | None
+    device_ms: float | None
+    device_graph_ms: float | None
     parity_images: float | None
     parity_box_max: float | None
     parity_box_p999: float | None

@@ -47,6 +47,12 @@ def _over_launches(name: str, kind: pa.DataType, unit: str, meaning: str) -> lis
     ]
 
 
+_ON_DEVICE = (
+    "One inference of `batch` images on the GPU alone, between two CUDA events, input and output there; a second "
+    "figure beside latency_p50_ms, which decides nothing"
+)
+_AS_GRAPH = "device_ms of the inference captured as a CUDA graph and replayed"
+
 _CELL_KEY = [
     field("run_id", pa.string(), "", "Name of the run; also its directory"),
     field("cell_id", pa.string(), "", "model/option-precision-target-imgsz-bBATCH-tTHREADS, unique within a run"),
@@ -154,6 +160,8 @@ CELLS = pa.schema(
             "J",
             "Energy per image of the whole GPU board, of cells on a processor of its packages; clean rounds",
         ),
+        *_over_launches("device_ms", pa.float64(), "ms", _ON_DEVICE),
+        *_over_launches("device_graph_ms", pa.float64(), "ms", _AS_GRAPH),
         field("parity_images", pa.int32(), "images", "Images on which raw outputs were compared with PyTorch FP32"),
         field("parity_box_max", pa.float64(), "px", "Largest difference of a raw box coordinate", "lower"),
         field("parity_box_mean", pa.float64(), "px", "Mean difference of raw box coordinates", "lower"),
@@ -247,6 +255,8 @@ LAUNCHES = pa.schema(
         field("load_ms", pa.float64(), "ms", "From artifact on disk to ready session, imports done"),
         field("first_inference_ms", pa.float64(), "ms", "The first inference after loading"),
         field("peak_rss_bytes", pa.int64(), "bytes", "Peak resident memory once that launch had been timed"),
+        field("device_ms", pa.float64(), "ms", _ON_DEVICE),
+        field("device_graph_ms", pa.float64(), "ms", _AS_GRAPH),
     ]
 )
 

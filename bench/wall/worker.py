@@ -180,6 +180,8 @@ class Worker:
     def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
         """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
 
+        On a GPU that tells how much memory it has, `gpu_limit_bytes` too: what the guest may hold of it.
+
         `elsewhere` puts it at other addresses than the one that is loaded, which it replaces.
         """
         fields = {"spec": dict(spec), "elsewhere": elsewhere}
@@ -271,16 +273,25 @@ class Worker:
         machine is measured as slow and only a hang is ended.
         """
         if timeout is None:
-            timeout = max(60.0, 20.0 * (n + warmup) * (self.last_inference_ms or 0.0) / 1e3)
+            timeout = self._patience(n + warmup)
         answer = self._exchange("time", {"n": n, "warmup": warmup}, timeout, Reason.INFERENCE_FAILED)
 
         def timing() -> Timing:
-            samples = np.asarray(answer["samples_ns"], dtype=np.float64) / 1e6
-            if samples.shape != (n,) or not (np.isfinite(samples) & (samples > 0)).all():
-                raise ValueError(f"{n} times above 0 were asked for")
+            samples = _times(answer["samples_ns"], n) / 1e6
             return Timing(samples, answer["cpu_ns"] / 1e9, answer["wall_ns"] / 1e9, int(answer["threads"]))
 
         return self._read(timing, answer)
+
+    def time_on_device(self, n: int, warmup: int, *, graph: bool) -> NDArray[np.float64] | None:
+        """Times of `n` inferences of the last `infer`'s input on the GPU alone, ms, after `warmup` untimed ones.
+
+        `graph`: replayed as a captured CUDA graph.  None where the runtime does not tell.
+        """
+        fields = {"n": n, "warmup": warmup, "graph": graph}
+        answer = self._exchange("device", fields, self._patience(n + warmup), Reason.INFERENCE_FAILED)
+        if answer.get("ms", ()) is None:
+            return None
+        return self._read(lambda: _times(answer["ms"], n), answer)
 
     def once(self, timeout: float = 60.0) -> float:
         """Time of one inference of the last `infer`'s input, ms; for guests that take turns inference by inference."""
@@ -342,6 +353,10 @@ class Worker:
         """The last lines that the running guest wrote to standard error, where its standard output goes too."""
         return self._running(Reason.CRASHED).log_tail()
 
+    def _patience(self, inferences: int) -> float:
+        """Seconds after which some inferences are taken for a hang and not for a slow machine."""
+        return max(60.0, 20.0 * inferences * (self.last_inference_ms or 0.0) / 1e3)
+
     def _running(self, reason: Reason) -> GuestProcess:
         if self._guest is None:
             raise CellProblem(reason, f"{self._name}: the guest is not running")
@@ -390,6 +405,14 @@ def _time(ms: float) -> float:
     if not 0 < ms < math.inf:
         raise ValueError(f"a time of {ms} ms")
     return ms
+
+
+def _times(told: Any, n: int) -> NDArray[np.float64]:
+    """`n` times above 0, as a guest sends them.  Raises TypeError or ValueError for anything else."""
+    samples = np.asarray(told, dtype=np.float64)
+    if samples.shape != (n,) or not (np.isfinite(samples) & (samples > 0)).all():
+        raise ValueError(f"{n} times above 0 were asked for")
+    return samples
 
 
 def _operators(told: Any) -> list[Operator]:

@@ -41,8 +41,9 @@ class Model:
 def set_up(spec: dict[str, Any]) -> None:
     """Set device and threads before TensorFlow's first operation.
 
-    TF32 is off, as for PyTorch: TensorFlow lets cuDNN use it by default, and its 10-bit mantissa is not FP32.  Raises
-    TargetAbsent or TargetUnsupported.
+    TF32 is off, as for PyTorch: TensorFlow lets cuDNN use it by default, and its 10-bit mantissa is not FP32.  Of a
+    card's memory it takes what it needs, up to `gpu_limit_bytes` where there is such a limit.  Raises TargetAbsent or
+    TargetUnsupported.
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"TensorFlow is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
@@ -50,9 +51,13 @@ def set_up(spec: dict[str, Any]) -> None:
         devices = tf.config.list_physical_devices("GPU")
         if not devices:
             raise TargetAbsent("TensorFlow sees no CUDA device; install its CUDA build and a driver that fits it.")
-        for device in devices:
-            # It would take nearly all of the card's memory at once, which the guests beside it need.
-            tf.config.experimental.set_memory_growth(device, True)
+        # It would take all that it may of the card's memory at once, which the guests beside it need. By this variable
+        # and not by set_memory_growth, which is refused where there is a limit.
+        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+        if "gpu_limit_bytes" in spec:
+            limited = tf.config.LogicalDeviceConfiguration(memory_limit=spec["gpu_limit_bytes"] // 2**20)
+            for device in devices:
+                tf.config.set_logical_device_configuration(device, [limited])
         tf.config.experimental.enable_tensor_float_32_execution(False)
     else:
         tf.config.set_visible_devices([], "GPU")
@@ -121,7 +126,14 @@ def attest(model: Model) -> dict[str, Any]:
         "onednn_enabled": bool(port.IsMklEnabled()),
         "convolutions": {f"{op} {kind} on {where}": n for (op, kind, where), n in sorted(convolutions.items())},
         "operators": dict(sorted(Counter(node.op for node in nodes).items())),
+        **({"gpu_mem_limit_mib": _limits()} if device == "cuda" else {}),
     }
+
+
+def _limits() -> list[int | None]:
+    """What TensorFlow may take of each GPU that it sees, MiB; None where it has no limit."""
+    configured = map(tf.config.get_logical_device_configuration, tf.config.list_physical_devices("GPU"))
+    return [None if one is None else one[0].memory_limit for one in configured]
 
 
 def _provider(device: str, convolutions: Counter[tuple[str, str, str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ _KERNELS = {
     "aten::_conv_depthwise2d": "native",
 }
 _UNCOUNTED = 3
-"""Inferences before a profile; TorchScript's executor still changes the graph in the first two."""
+"""Inferences before a profile or a capture; TorchScript's executor still changes the graph in the first two."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,52 @@ def prepare(model: Model, x: np.ndarray) -> torch.Tensor:
 def infer(model: Model, prepared: torch.Tensor) -> np.ndarray:
     """Raw float32 output (B, 4 + classes, anchors) on the host; the copy back waits for the device."""
     with torch.inference_mode():
-        output = model.network(prepared.to(model.device))
-        if isinstance(output, (tuple, list)):
-            output = output[0]
+        output = _forward(model, prepared.to(model.device))
         # The copy into ordinary host memory returns when the device has finished all that was queued before it.
-        result: np.ndarray = output.float().cpu().numpy()
+        result: np.ndarray = output.cpu().numpy()
         if model.device.type == "cuda":
             torch.cuda.synchronize(model.device)  # said aloud too, for whatever was queued on another stream
     return result
+
+
+def time_on_device(model: Model, prepared: torch.Tensor, n: int, *, graph: bool) -> list[float] | None:
+    """Milliseconds of `n` inferences between two events, each of which the host waits for; None off a GPU.
+
+    Where the host hands out kernels more slowly than the card runs them, the card's pauses are in these times; a graph
+    has none.  Raises RuntimeError, also where the inference cannot be captured.
+    """
+    if model.device.type != "cuda":
+        return None
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    stream, samples = torch.cuda.Stream(model.device), []
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        x = prepared.to(model.device)
+        run = _captured(model, x, stream) if graph else lambda: _forward(model, x)
+        for _ in range(n):
+            begin.record(stream)
+            run()
+            end.record(stream)
+            end.synchronize()
+            samples.append(begin.elapsed_time(end))
+    return samples
+
+
+def _forward(model: Model, x: torch.Tensor) -> torch.Tensor:
+    """Raw float32 output of an input on the network's device, there."""
+    output = model.network(x)
+    first: torch.Tensor = output[0] if isinstance(output, (tuple, list)) else output
+    return first.float()
+
+
+def _captured(model: Model, x: torch.Tensor, stream: Any) -> Callable[[], None]:
+    """What replays the inference of `x` as a CUDA graph, captured on the stream that is current."""
+    for _ in range(_UNCOUNTED):
+        _forward(model, x)  # what libraries set up per stream cannot be captured
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured, stream=stream):
+        _forward(model, x)
+    replay: Callable[[], None] = captured.replay
+    return replay
 
 
 @dataclass

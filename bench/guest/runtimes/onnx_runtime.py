@@ -63,13 +63,22 @@ def load(spec: dict[str, Any]) -> Model:
     tf32 = bool(spec["options"].get("tf32", False))
     if tf32:
         require_tf32(target)
-    chosen = (provider, {"use_tf32": str(int(tf32))} if provider == CUDA else {})
+    chosen = (provider, cuda_options(spec, tf32=tf32) if provider == CUDA else {})
     before = tasks()
     session = ort.InferenceSession(str(path), _options(spec["threads"], entries), providers=[chosen])
     pool = started(before, tasks()) if provider == CPU else None  # CUDA starts some of its own
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
     return Model(session, path, chosen, spec["threads"], pool, entries, session.get_inputs()[0].name)
+
+
+def cuda_options(spec: dict[str, Any], *, tf32: bool) -> dict[str, str]:
+    """Options of the CUDA provider: whether it may round to TF32, and what it may take of the card's memory.
+
+    By itself its arena grows by powers of two and without a limit, beside guests that need the card as well.
+    """
+    options = {"use_tf32": str(int(tf32)), "arena_extend_strategy": "kSameAsRequested"}
+    return options | ({"gpu_mem_limit": str(spec["gpu_limit_bytes"])} if "gpu_limit_bytes" in spec else {})
 
 
 def prepare(_model: Model, x: np.ndarray) -> np.ndarray:
@@ -92,7 +101,8 @@ def attest(model: Model) -> dict[str, Any]:
     shape = [side if isinstance(side, int) else 1 for side in meta.shape]
     kernels = [event["args"] for event in _kernels(model, np.zeros(shape, np.float32), 1)]
     ran = convolutions(kernels)
-    tf32 = model.session.get_provider_options().get(CUDA, {}).get("use_tf32") == "1"
+    on_cuda = model.session.get_provider_options().get(CUDA, {})
+    tf32 = on_cuda.get("use_tf32") == "1"
     by_compute: Counter[str] = Counter()
     by_provider: Counter[str] = Counter()
     for (_, kind, provider), number in ran.items():
@@ -114,6 +124,7 @@ def attest(model: Model) -> dict[str, Any]:
         "provider_share": round(placed[provider] / placed.total(), 4),
         "convolutions": named(ran),
         "operators": dict(sorted(Counter(node["op_name"] for node in kernels).items())),
+        **{name: on_cuda[name] for name in ("arena_extend_strategy", "gpu_mem_limit") if name in on_cuda},
     }
 
 

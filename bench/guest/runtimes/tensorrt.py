@@ -114,14 +114,51 @@ def infer(model: Model, prepared: np.ndarray) -> np.ndarray:
             model.given, prepared.ctypes.data, prepared.nbytes, kinds.cudaMemcpyHostToDevice, model.stream
         )
     )
-    if not model.context.execute_async_v3(int(model.stream)):
-        raise EngineUnusable(f"{NAME} refused to run the engine; see the log.")
+    _enqueue(model)
     result = model.result
     _checked(
         cuda.cudaMemcpyAsync(result.ctypes.data, model.made, result.nbytes, kinds.cudaMemcpyDeviceToHost, model.stream)
     )
     _checked(cuda.cudaStreamSynchronize(model.stream))
     return result
+
+
+def time_on_device(model: Model, prepared: np.ndarray, n: int, *, graph: bool) -> list[float]:
+    """Milliseconds of `n` inferences between two events on the stream, each of which the host waits for.
+
+    Where the host hands out kernels more slowly than the card runs them, the card's pauses are in these times; a graph
+    has none.  Raises EngineUnusable, also where the inference cannot be captured.
+    """
+    infer(model, prepared)  # the input is on the device then, and what the first inference sets up is done
+    replayed = _captured(model) if graph else None
+    begin, end = (_checked(cuda.cudaEventCreate()) for _ in range(2))
+    samples = []
+    for _ in range(n):
+        _checked(cuda.cudaEventRecord(begin, model.stream))
+        if replayed is None:
+            _enqueue(model)
+        else:
+            _checked(cuda.cudaGraphLaunch(replayed, model.stream))
+        _checked(cuda.cudaEventRecord(end, model.stream))
+        _checked(cuda.cudaEventSynchronize(end))
+        samples.append(float(_checked(cuda.cudaEventElapsedTime(begin, end))))
+    return samples
+
+
+def _enqueue(model: Model) -> None:
+    """Hand an inference of what lies on the device to the stream.  Raises EngineUnusable."""
+    if not model.context.execute_async_v3(int(model.stream)):
+        raise EngineUnusable(f"{NAME} refused to run the engine; see the log.")
+
+
+def _captured(model: Model) -> Any:
+    """That as a CUDA graph that can be launched.  Raises EngineUnusable, and leaves the stream as it was."""
+    _checked(cuda.cudaStreamBeginCapture(model.stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+    try:
+        _enqueue(model)
+    finally:
+        captured = cuda.cudaStreamEndCapture(model.stream)
+    return _checked(cuda.cudaGraphInstantiate(_checked(captured), 0))
 
 
 def attest(model: Model) -> dict[str, Any]:

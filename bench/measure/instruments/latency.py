@@ -24,7 +24,8 @@ class Latency(RunInstrument):
         "latency_ratio_high", "latency_autocorrelation", "latency_samples", "latency_launches", "latency_rounds",
         "latency_rounds_contaminated", "latency_stop", "timed_on", "import_ms_low", "import_ms_high", "load_ms_low",
         "load_ms_high", "first_inference_ms_low", "first_inference_ms_high", "peak_rss_bytes_low",
-        "peak_rss_bytes_high", "energy_image_j", "energy_image_j_low", "energy_image_j_high",
+        "peak_rss_bytes_high", "energy_image_j", "energy_image_j_low", "energy_image_j_high", "device_ms",
+        "device_ms_low", "device_ms_high", "device_graph_ms", "device_graph_ms_low", "device_graph_ms_high",
     )  # fmt: skip
 
     def applies(self, workshop: Workshop, cell: Cell) -> str:
