@@ -47,6 +47,20 @@ else:
 IMPATIENT = (
     "import bench.fleet.crew as crew; crew.PATIENCE_S = 4.0; from bench.__main__ import main; main()"
 )  # fmt: skip
+BLIND = """
+from bench.fleet import crew, dispatch
+able, begin = crew.Crew.able, dispatch.Fleet.begin
+
+def blindly(self, cells, wanted):
+    crew.Crew.able = lambda _self, _tags: False
+    begin(self, cells, wanted)
+    crew.Crew.able = able
+
+dispatch.Fleet.begin = blindly
+from bench.__main__ import main
+main()
+"""
+"""A run that sees no worker while it begins, as while one comes back."""
 TIMES = "latency or accuracy"
 FP32 = ("--precisions", "fp32")
 
@@ -77,6 +91,19 @@ def board(folder: Path, *tags: str, workers: int = 1) -> Iterator[Board]:
             for number in range(workers)
         ]
         yield Board(address, started)
+
+
+def test_a_cell_that_no_worker_was_seen_for_is_inferred_by_the_one_that_looks_at_it(
+    matrices: Path, tmp_path: Path
+) -> None:
+    cache = a_cache(tmp_path / "cache", images=True)
+    with board(tmp_path, "machine=board") as there:
+        arguments = ["--cluster", there.address, *FP32, "--time-on", "machine=board"]
+        code, said = finished(command(matrices, tmp_path, cache, *arguments, select="accuracy", start=("-c", BLIND)))
+        assert code == 0, said
+    done = who_did(tmp_path / "r", "accuracy of")
+    assert len(done) == 2, "PyTorch and ONNX"
+    assert OTHER in "".join(done.value)
 
 
 def test_times_are_taken_on_the_worker_with_the_tag_and_on_no_other(matrices: Path, tmp_path: Path) -> None:

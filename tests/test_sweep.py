@@ -156,7 +156,7 @@ def test_every_process_of_a_timed_cell_is_stored_and_serves_two_launches(finishe
     for cell in cells(finished).itertuples():
         own = launches.loc[str(cell.cell_id)]
         assert list(own.launch) == [0, 2], "in launch 1 the first process loaded its model anew"
-        assert list(taken[cell.cell_id]) == [0, 1, 2]
+        assert list(taken.loc[str(cell.cell_id)]) == [0, 1, 2]
         for name in ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes"):
             assert (own[name] > 0).all(), name
             assert getattr(cell, name) == pytest.approx(own[name].median()), name

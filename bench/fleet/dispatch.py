@@ -62,6 +62,7 @@ class Fleet:
         self._timed_before: set[str] = set()
         self._exports: dict[str, tuple[str, Promise[Answer]]] = {}
         self._waiting: dict[str, list[Cell]] = {}
+        self._sent: set[str] = set()
         self._outputs: dict[str, Promise[Answer]] = {}
         self._shards: dict[str, list[Promise[Answer]]] = {}
 
@@ -155,6 +156,8 @@ class Fleet:
         workshop = self._workshop
         artifact = workshop.artifact(cell).key
         self._begin_late(cell)
+        if cell.cell_id not in self._sent:  # no worker with its target was seen when the run began
+            self._send(cell, artifact)
         job = self._job([cell], "look", images_of(workshop)[:1], artifacts=(artifact,), machine=place,
                         instruments=tuple(wanted))  # fmt: skip
         [promise] = self._help.send([job], self._on(place, [cell]))
@@ -326,6 +329,7 @@ class Fleet:
 
     def _send(self, cell: Cell, key: str) -> None:
         """Send all of a cell that is done by inferring."""
+        self._sent.add(cell.cell_id)
         wanted = self._of_target(cell)
         if "parity" in self._wanted[cell.cell_id]:
             chosen = images_of(self._workshop)
