@@ -332,6 +332,7 @@ def schema() -> None:
 def lock(
     request: Request,
     families: Annotated[list[str] | None, typer.Argument(help="environment families (default: all of Python)")] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Remake the locks of environments.
 
@@ -340,12 +341,12 @@ def lock(
     from bench.environments import javascript, locks
     from bench.files import exists
 
-    folder = request.own_matrices
+    folder, t = request.own_matrices, words(lang)
     # `core` first: `dev` is resolved against its lock.
     every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
     for name in families or every:
         remake = javascript.lock if exists(folder / "envs" / name / "package.json") else locks.lock
-        typer.echo(f"{name}: {short(remake(name, folder))}")
+        typer.echo(f"{name}{t('colon')}{short(remake(name, folder))}")
 
 
 @app.command("train-demo")

@@ -48,6 +48,9 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
             colon=t("colon"),
             named=2,
         )
+    if run.timed_elsewhere:
+        for machine, cells in _timed_by(run).items():
+            console.print(Text(t("timed_on", machine=machine, cells=t("separator").join(cells)), style="dim"))
     for name, error in tables.references(run, errors):
         console.print(Text(t("known", name=name, error=error), style="dim"))
     if any(run.outside_guide(cell) for cell in run.cells):
@@ -100,6 +103,15 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
         Column(t("column.env"), lambda cell: number(megabytes(cell.env_bytes), 0), 9),
         Column(t("column.rss"), lambda cell: number(megabytes(cell.peak_rss_bytes), 0), 10),
     ]
+
+
+def _timed_by(run: Run) -> dict[str, list[str]]:
+    """Names of the cells that each machine timed."""
+    found: dict[str, list[str]] = {}
+    for cell in run.measured:
+        if cell.timed_on:
+            found.setdefault(run.machine_name(cell), []).append(run.labels[cell.cell_id])
+    return found
 
 
 def _delta(cell: StoredCell, t: Locale) -> str:
