@@ -231,3 +231,16 @@ def test_without_scripts_every_answer_is_there(browser: Browser, site: Path) -> 
     page.goto((site / "en" / "index.html").as_uri())
     assert page.locator(".decision:visible").count() == page.locator(".decision").count()
     assert not page.locator("#place").is_visible()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_was_found_about_an_option_stands_where_it_is_recommended(whole: Path, language: str) -> None:
+    """OpenVINO reports itself while it infers: whoever is told to deploy it is told that too, and nobody else is."""
+    sections = (whole / language / "index.html").read_text("utf-8").split('<section class="decision')[1:]
+    headings = {part: re.sub(r"<[^>]+>", "", part.partition("<h2>")[2].partition("</h2>")[0]) for part in sections}
+    telling = {part for part in sections if "openvino-telemetry" in part and "opt_in_out --opt_out" in part}
+    named = {part for part in sections if "OpenVINO" in headings[part]}
+    assert named
+    assert named <= telling
+    steps = {part for part in telling - named if "OpenVINO" in part.partition('<dl class="quick">')[0]}
+    assert telling - named == steps, "those of several models, whose steps name it"
