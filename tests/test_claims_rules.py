@@ -19,7 +19,7 @@ from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.registry import CLAIMS
 from bench.decide.claims.statements import Claim
 from bench.decide.claims.synthetic import Results, Row, cell, paced, probe, reference, release, results
-from bench.decide.claims.verdicts import Estimate, Finding, Kind, Verdict, chance, judge, simultaneous
+from bench.decide.claims.verdicts import KINDS, Estimate, Finding, Kind, Verdict, chance, judge, simultaneous
 from bench.decide.claims.whole import confirmed, of_part, over_checks, over_parts
 from bench.probes.interchange import READERS
 from bench.reasons import UsageError
@@ -99,6 +99,16 @@ def test_a_proxy_beside_what_is_measured_changes_nothing() -> None:
         judged(asked, reference(), cell("onnx", ratio=(0.5, 0.4, 0.6)), release("onnx", "1.0", 3)).verdict.verdict is R
     )
     assert of_part([N], [AGAINST]) is AGAINST, "it is told where nothing measured decides"
+
+
+def test_what_proxies_say_is_counted_apart_and_under_no_measured_verdict() -> None:
+    proxied = claim(check("released_recently", "proxy", threshold=180, packages=["onnx"]))
+    for age, verdict in ((3, FOR), (900, AGAINST)):
+        found = judged(proxied, release("onnx", "1.0", age))
+        assert evaluate.counts([found])[verdict] == 1
+        assert sum(evaluate.counts([found]).values()) == 1
+        assert KINDS[verdict] is Kind.PROXY
+    assert {verdict for verdict, kind in KINDS.items() if kind is Kind.MEASURED} == {S, P, R, M}
 
 
 WEAK = {

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from report_fixture import cell_id, write_run
 from running import bench
@@ -33,11 +33,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(tmp_path_factory.mktemp("fleet") / "run")
     cells = [
         row | {"timed_on": BOARD if row["cell_id"] == cell_id("onnx", "fp32") else "own"}
-        for row in store.read_table(run, "cells").to_dict("records")
+        for row in pq.read_table(run / "cells.parquet").to_pylist()
         if row["status"] == "measured"
     ]
     known = {"cpu": "Board 9000", "cpu_cores_logical": "4", "memory_bytes": "8000000000", "system": "Linux-6"}
-    facts: list[dict[str, Any]] = store.read_table(run, "environment").to_dict("records")
+    facts = pq.read_table(run / "environment.parquet").to_pylist()
     facts += [{"scope": f"machine:{BOARD}", "key": key, "value": value} for key, value in known.items()]
     store.write_table(run, "cells", cells)
     store.write_table(run, "environment", facts)

@@ -168,7 +168,7 @@ def test_what_a_probe_sees_has_its_word(outcome: Outcome) -> None:
         ("calibrate", "--options", "tfjs"),
         ("bisect", "--good", "1.0", "--metric", "latenzy"),
         ("annotate", "RUN", "--document", "none.md"),
-        ("claims", "RUN", "--document", "none.md"),
+        ("claims", "RUN", "--document", "file"),
         ("site", "RUN", "--out", "file"),
         ("site", "RUN", "--out", "full"),
     ],
