@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from running import bench
 
+from bench import store
 from bench.check.selfcheck import SelfCheck
 from bench.grid import machine, matrix
 from bench.grid.metrics import BISECTED
@@ -146,6 +147,18 @@ def test_exports_and_probes_say_in_chinese_what_they_wrote(run: Path, tmp_path: 
     assert done.code == 0, done.said
     assert f"结果  {run}" in done.said
     assert not ENGLISH.search(done.said), done.said
+
+
+def test_what_was_observed_in_the_recorded_run_is_said_in_chinese() -> None:
+    """But for what a library, an installer or a trace of calls said, which is quoted."""
+    table = store.read_table(ROOT / "results" / "reference" / "coco128-640-guide", "probes")
+    ours = table[~table.probe.isin(["devices"]) & (table.outcome != "unavailable")]
+    say, quoted = messages("zh"), "name looked up"
+    said = {text: say(text) for text in ours.text if quoted not in text}
+    assert len(said) > 20
+    assert not [told for told in said.values() if ENGLISH.search(told)]
+    assert say("TensorFlow lists CPU (packages of the environment tf)").endswith("环境 tf 的软件包）")
+    assert say("package @tensorflow/tfjs 4.22.0; not measured in this run").endswith("；本次运行未测量")
 
 
 @pytest.mark.parametrize("outcome", Outcome)
