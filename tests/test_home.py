@@ -203,6 +203,22 @@ def test_nothing_is_cut_off_and_no_text_lies_on_another(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_of_every_recorded_run_together_are_as_legible(
+    browser: Browser, whole: Path, width: int, language: str
+) -> None:
+    """Those that grow with the runs: of seventeen options on three machines, and each place that one may choose."""
+    watch = Watch(browser, whole / language / "index.html", width=width)
+    found = {}
+    for name in ("index", "guide", "measurements", "recommend", "options/openvino", "options/onnx"):
+        watch.page.goto((whole / language / f"{name}.html").as_uri())
+        found[name] = faults(watch.page)
+    assert {name: said for name, said in found.items() if said} == {}
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(browser: Browser, site: Path, scheme: str, language: str) -> None:
     watch = Watch(browser, site / language / "index.html", scheme=scheme)
