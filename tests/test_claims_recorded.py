@@ -123,7 +123,7 @@ def rows_of(document: str, *titles: str) -> list[dict[str, str]]:
             header = cells
         elif not cells:
             header = []
-        elif header[: len(titles)] == list(titles) and set(line) > set("|-"):
+        elif header[: len(titles)] == list(titles) and not set(line) <= set("|-"):
             found.append(dict(zip(header, cells, strict=True)))
     return found
 
@@ -137,6 +137,7 @@ def test_the_document_of_contested_verdicts_has_the_counts_and_verdicts_of_now()
     by_name = {name.en: verdict.value for verdict, name in NAMES.items()}
     # `is` stands twice in the header; the last, of all statements, is the one that is kept by its title.
     counted = {row["verdict"]: row for row in rows_of(document, "verdict", "rests on")}
+    assert len(counted) == 9
     assert {by_name[name]: int(row["is"]) for name, row in counted.items()} == {
         verdict: int((heads == verdict).sum()) for verdict in map(by_name.get, counted)
     }
