@@ -352,6 +352,39 @@ def test_a_check_that_picks_from_many_needs_more_than_one_that_has_no_choice(nam
     assert low < 1.0, "the interval that is shown is that of all of them at once"
 
 
+@pytest.mark.parametrize(
+    ("name", "many", "columns"),
+    [
+        ("some_option_faster", 13, {}),
+        ("some_option_faster", 13, {"at_most": 1.5}),
+        ("depends_on_runtime", 14 * 13 / 2, {}),
+    ],
+)
+def test_the_chance_of_one_that_was_picked_is_that_of_any_of_them(
+    name: str, many: float, columns: dict[str, Any]
+) -> None:
+    """By it the statement's places are weighed together: the largest of thirteen, or one of the pairs of fourteen.
+
+    With `at_most` it is the nearer limit's: 1.4 is sure to be above 1, and not to be below 1.5.
+    """
+    others = [f"option{n}" for n in range(12)]
+    first = "" if name == "depends_on_runtime" else "pytorch"
+
+    def known(beside: list[str]) -> float:
+        scope = {"options": [] if first else ["pytorch", "onnx", *beside]}
+        asked = claim(check(name, threshold=1.0, scope=scope, **columns), option=first)
+        rows = [
+            reference(),
+            cell("onnx", ratio=(1.4, 1.3, 1.508)),
+            *(cell(one, ratio=(1.0, 1.0, 1.0)) for one in beside),
+        ]
+        chances = [one.chance for _, one in judged(asked, *rows).findings if one.chance is not None]
+        assert len(chances) == 1
+        return chances[0]
+
+    assert known(others) == pytest.approx(many * known([]))
+
+
 @pytest.mark.parametrize("freedom", [2, 5, math.inf])
 def test_a_simultaneous_interval_ends_where_the_chance_of_one_of_many_does(freedom: float) -> None:
     estimate = Estimate(2.0, 1.6, 2.5, freedom=freedom)

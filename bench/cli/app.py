@@ -180,7 +180,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
     """Show a sweep's cells and which can run here."""
     from bench.grid import machine
     from bench.grid.matrix import Cell, not_benched
-    from bench.words.fitted import MARK, Column, print_fitted
+    from bench.words.fitted import MARK, Column, print_fitted, print_folded
     from bench.words.messages import messages
 
     grid, t = expand(request), words(lang)
@@ -194,7 +194,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
 
     console = Console()
     about = (t.language == "zh" and grid.sweep.description_zh) or grid.sweep.description
-    console.print(Text(t("list.title", sweep=request.sweep_name, description=about), style="italic"))
+    print_folded(t("list.title", sweep=request.sweep_name, description=about), console, style="italic")
     columns = [
         Column[Cell](t("list.cell"), lambda cell: cell.id, right=False),
         Column[Cell](
@@ -215,11 +215,11 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
     made = [cell for cell in grid.cells if not cell.option.lacks]
     runnable = sum(found[cell.target].found for cell in made)
     sweeps = t("separator").join(grid.matrix.sweeps)
-    console.print(escape(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps)))
+    print_folded(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps), console)
     absent = [found[name].text for name in found if any(cell.target == name for cell in made) and not found[name].found]
     lacking = dict.fromkeys(not_benched(cell.option) for cell in grid.cells if cell.option.lacks)
     for text in (*absent, *lacking):
-        console.print(escape(say(text)), style="dim")
+        print_folded(say(text), console, style="dim")
 
 
 @app.command()
