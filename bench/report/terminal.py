@@ -47,9 +47,8 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
             colon=t("colon"),
             named=2,
         )
-    if run.timed_elsewhere:
-        for machine, timed in _timed_by(run).items():
-            print_folded(t("timed_on", machine=machine, cells=t("separator").join(timed)), console, style="dim")
+    for machine, timed in _timed_by(run).items():
+        print_folded(t("timed_on", machine=machine, cells=t("separator").join(timed)), console, style="dim")
     for name, error in tables.references(run, errors):
         print_folded(t("known", name=name, error=error), console, style="dim")
     if any(run.outside_guide(cell) for cell in run.cells):
@@ -106,10 +105,10 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
 
 
 def _timed_by(run: Run) -> dict[str, list[str]]:
-    """Names of the cells that each machine timed."""
+    """Names of the cells that each machine timed; none where all of them are of the run's own."""
     found: dict[str, list[str]] = {}
     for cell in run.measured:
-        if cell.timed_on:
+        if cell.timed_on and run.timed_elsewhere:
             found.setdefault(run.machine_name(cell), []).append(run.labels[cell.cell_id])
     return found
 
