@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from bench.decide.claims import evaluate, gate, registry
 from bench.decide.claims.checks._common import near
@@ -18,7 +19,7 @@ from bench.decide.claims.checks.compatibility import MAKERS
 from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.registry import CLAIMS
 from bench.decide.claims.statements import Claim
-from bench.decide.claims.synthetic import Results, Row, cell, paced, probe, reference, release, results
+from bench.decide.claims.synthetic import LAUNCHES, Results, Row, cell, paced, probe, reference, release, results
 from bench.decide.claims.verdicts import KINDS, Estimate, Finding, Kind, Verdict, chance, judge, simultaneous
 from bench.decide.claims.whole import confirmed, of_part, over_checks, over_parts
 from bench.probes.interchange import READERS
@@ -415,6 +416,40 @@ def test_thirty_places_at_a_true_null_are_seldom_decided() -> None:
         together += any(one.verdict is not N for one in confirmed([findings])[0])
     assert alone / runs == pytest.approx(0.79, abs=0.07)
     assert together / runs < 0.09, "5 % and three and a half standard errors of 400 runs"
+
+
+def test_a_rank_among_many_needs_intervals_that_hold_for_all_of_them() -> None:
+    """Two whose intervals leave room between them are in order, and not sure to be where there are thirteen."""
+
+    def started(option: str, ms: float, low: float, high: float) -> Row:
+        return cell(option, import_ms=ms, import_ms_low=low, import_ms_high=high, latency_launches=8)
+
+    def found(many: int) -> Verdict:
+        asked = claim(check("ranks_smallest", top=1, quantity="import_ms"))
+        others = [started(f"option{n}", 115.0, 110.0, 120.2) for n in range(many)]
+        return judged(asked, started("onnx", 100.0, 95.0, 105.0), *others).verdict.verdict
+
+    assert found(1) is S
+    assert found(12) is N
+
+
+def test_checks_of_one_statement_are_weighed_together() -> None:
+    """Ten places with one at 0.4 % decide by one check (Holm: 4 %); with another check beside it they are twenty."""
+    wanted, places = 0.004, 10
+    quantile = float(t.isf(wanted / 2, LAUNCHES - 1) / t.isf(0.025, LAUNCHES - 1))
+    width = math.exp(math.log(1.1) / quantile)
+    rows = [
+        row
+        for n in range(places)
+        for row in (
+            reference(batch=n + 1),
+            cell("onnx", ratio=(1.0, 0.9, 1.11) if n else (1.1, 1.1 / width, 1.1 * width), batch=n + 1),
+        )
+    ]
+    beside = check("not_slower_than", threshold=1.0)
+    assert judged(claim(FASTER), *rows).verdict.verdict is S
+    assert judged(claim(beside), *rows).verdict.verdict is S
+    assert judged(claim(FASTER, beside), *rows).verdict.verdict is N
 
 
 # 8. Near a threshold nothing is decided
