@@ -25,6 +25,9 @@ def copied(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__", "*.pt"))
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.png", "__pycache__"))
     shutil.copytree(ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("reference", "runs"))
+    shutil.copytree(ROOT / "reports" / "locale", tmp_path / "reports" / "locale")
+    (tmp_path / "matrices").mkdir()  # by which it is known to be a checkout
+    shutil.copy(ROOT / "matrices" / "targets.toml", tmp_path / "matrices")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 

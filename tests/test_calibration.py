@@ -27,6 +27,7 @@ from bench.report import calibration as report
 from bench.store import calibration as stored
 from bench.store.calibration import GUEST, Turn
 from bench.wall import program
+from bench.words.locale import texts
 
 SAID = Path(__file__).parent / "said"
 REAL = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11")
@@ -148,7 +149,7 @@ def test_two_rounds_have_no_interval() -> None:
 def test_a_narrow_terminal_cuts_no_figure() -> None:
     turns = [turn(tool, number, 10.0, 8.0) for tool in (GUEST, "torch.utils.benchmark") for number in range(3)]
     out = io.StringIO()
-    report.print_rows(report.rows(turns), Console(file=out, width=40))
+    report.print_rows(report.rows(turns), Console(file=out, width=40), texts("terminal", "en"))
     line = out.getvalue().splitlines()[1]
     words = ["onnx-fp32-cpu-320", "torch.utils.benchmark", "3", "1.0000", "[1.0000,", "1.0000]", "10.00", "10.00"]
     assert line.split() == [*words, "25.0", "%"]

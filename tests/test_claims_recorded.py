@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bench.decide.claims import judge as judgements
 from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.registry import load_claims
 from bench.decide.claims.statements import Claim
-from bench.decide.claims.verdicts import KINDS, Kind, Verdict
+from bench.decide.claims.verdicts import KINDS, NAMES, Kind, Verdict
 from bench.places import MATRICES, ROOT
 
 REFERENCE = ROOT / "results" / "reference"
@@ -111,3 +112,43 @@ def test_tensorrt_is_decided_by_nothing_where_it_did_not_run() -> None:
     assert set(timed.verdict) == {Verdict.UNTESTED_HERE.value}
     assert timed.reason.str.contains("None of these runs tried TensorRT on NVIDIA GPU", regex=False).all()
     assert timed.reason.str.contains("NVIDIA H200", regex=False).all()
+
+
+def rows_of(document: str, *titles: str) -> list[dict[str, str]]:
+    """Rows of the tables that begin with these titles, by the titles."""
+    found, header = [], list[str]()
+    for line in document.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not header:
+            header = cells
+        elif not cells:
+            header = []
+        elif header[: len(titles)] == list(titles) and not set(line) <= set("|-"):
+            found.append(dict(zip(header, cells, strict=True)))
+    return found
+
+
+def test_the_document_of_contested_verdicts_has_the_counts_and_verdicts_of_now() -> None:
+    document = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    frame = store.read_table(REFERENCE / TOGETHER[-1], "claims")
+    heads = frame[(frame.check == "") & (frame.origin == "measured")].set_index("claim_id").verdict
+    bullets = [name for name, one in CLAIMS.items() if one.aspect != "general"]
+    assert (len(bullets), len(heads)) == (98, 142)
+    by_name = {name.en: verdict.value for verdict, name in NAMES.items()}
+    # `is` stands twice in the header; the last, of all statements, is the one that is kept by its title.
+    counted = {row["verdict"]: row for row in rows_of(document, "verdict", "rests on")}
+    assert len(counted) == 9
+    assert {by_name[name]: int(row["is"]) for name, row in counted.items()} == {
+        verdict: int((heads == verdict).sum()) for verdict in map(by_name.get, counted)
+    }
+    for line in document.splitlines():
+        name = line.strip("|").split("|")[0].strip()
+        if name in counted:
+            assert int(line.split("|")[5]) == int((heads[bullets] == by_name[name]).sum()), line
+    told = [
+        (name, row["is"])
+        for row in rows_of(document, "statement", "then", "is")
+        for name in re.findall(r"`([a-z_]+\.[a-z_]+)`", row["statement"])
+    ]
+    assert len(told) > 20
+    assert {name: by_name[now] for name, now in told} == {name: heads[name] for name, _ in told}

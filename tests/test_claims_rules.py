@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from bench.decide.claims import evaluate, gate, registry
 from bench.decide.claims.checks._common import near
@@ -18,8 +19,8 @@ from bench.decide.claims.checks.compatibility import MAKERS
 from bench.decide.claims.evaluate import Judged
 from bench.decide.claims.registry import CLAIMS
 from bench.decide.claims.statements import Claim
-from bench.decide.claims.synthetic import Results, Row, cell, paced, probe, reference, release, results
-from bench.decide.claims.verdicts import Estimate, Finding, Kind, Verdict, chance, judge, simultaneous
+from bench.decide.claims.synthetic import LAUNCHES, Results, Row, cell, paced, probe, reference, release, results
+from bench.decide.claims.verdicts import KINDS, Estimate, Finding, Kind, Verdict, chance, judge, simultaneous
 from bench.decide.claims.whole import confirmed, of_part, over_checks, over_parts
 from bench.probes.interchange import READERS
 from bench.reasons import UsageError
@@ -99,6 +100,16 @@ def test_a_proxy_beside_what_is_measured_changes_nothing() -> None:
         judged(asked, reference(), cell("onnx", ratio=(0.5, 0.4, 0.6)), release("onnx", "1.0", 3)).verdict.verdict is R
     )
     assert of_part([N], [AGAINST]) is AGAINST, "it is told where nothing measured decides"
+
+
+def test_what_proxies_say_is_counted_apart_and_under_no_measured_verdict() -> None:
+    proxied = claim(check("released_recently", "proxy", threshold=180, packages=["onnx"]))
+    for age, verdict in ((3, FOR), (900, AGAINST)):
+        found = judged(proxied, release("onnx", "1.0", age))
+        assert evaluate.counts([found])[verdict] == 1
+        assert sum(evaluate.counts([found]).values()) == 1
+        assert KINDS[verdict] is Kind.PROXY
+    assert {verdict for verdict, kind in KINDS.items() if kind is Kind.MEASURED} == {S, P, R, M}
 
 
 WEAK = {
@@ -342,6 +353,39 @@ def test_a_check_that_picks_from_many_needs_more_than_one_that_has_no_choice(nam
     assert low < 1.0, "the interval that is shown is that of all of them at once"
 
 
+@pytest.mark.parametrize(
+    ("name", "many", "columns"),
+    [
+        ("some_option_faster", 13, {}),
+        ("some_option_faster", 13, {"at_most": 1.5}),
+        ("depends_on_runtime", 14 * 13 / 2, {}),
+    ],
+)
+def test_the_chance_of_one_that_was_picked_is_that_of_any_of_them(
+    name: str, many: float, columns: dict[str, Any]
+) -> None:
+    """By it the statement's places are weighed together: the largest of thirteen, or one of the pairs of fourteen.
+
+    With `at_most` it is the nearer limit's: 1.4 is sure to be above 1, and not to be below 1.5.
+    """
+    others = [f"option{n}" for n in range(12)]
+    first = "" if name == "depends_on_runtime" else "pytorch"
+
+    def known(beside: list[str]) -> float:
+        scope = {"options": [] if first else ["pytorch", "onnx", *beside]}
+        asked = claim(check(name, threshold=1.0, scope=scope, **columns), option=first)
+        rows = [
+            reference(),
+            cell("onnx", ratio=(1.4, 1.3, 1.508)),
+            *(cell(one, ratio=(1.0, 1.0, 1.0)) for one in beside),
+        ]
+        chances = [one.chance for _, one in judged(asked, *rows).findings if one.chance is not None]
+        assert len(chances) == 1
+        return chances[0]
+
+    assert known(others) == pytest.approx(many * known([]))
+
+
 @pytest.mark.parametrize("freedom", [2, 5, math.inf])
 def test_a_simultaneous_interval_ends_where_the_chance_of_one_of_many_does(freedom: float) -> None:
     estimate = Estimate(2.0, 1.6, 2.5, freedom=freedom)
@@ -372,6 +416,40 @@ def test_thirty_places_at_a_true_null_are_seldom_decided() -> None:
         together += any(one.verdict is not N for one in confirmed([findings])[0])
     assert alone / runs == pytest.approx(0.79, abs=0.07)
     assert together / runs < 0.09, "5 % and three and a half standard errors of 400 runs"
+
+
+def test_a_rank_among_many_needs_intervals_that_hold_for_all_of_them() -> None:
+    """Two whose intervals leave room between them are in order, and not sure to be where there are thirteen."""
+
+    def started(option: str, ms: float, low: float, high: float) -> Row:
+        return cell(option, import_ms=ms, import_ms_low=low, import_ms_high=high, latency_launches=8)
+
+    def found(many: int) -> Verdict:
+        asked = claim(check("ranks_smallest", top=1, quantity="import_ms"))
+        others = [started(f"option{n}", 115.0, 110.0, 120.2) for n in range(many)]
+        return judged(asked, started("onnx", 100.0, 95.0, 105.0), *others).verdict.verdict
+
+    assert found(1) is S
+    assert found(12) is N
+
+
+def test_checks_of_one_statement_are_weighed_together() -> None:
+    """Ten places with one at 0.4 % decide by one check (Holm: 4 %); with another check beside it they are twenty."""
+    wanted, places = 0.004, 10
+    quantile = float(t.isf(wanted / 2, LAUNCHES - 1) / t.isf(0.025, LAUNCHES - 1))
+    width = math.exp(math.log(1.1) / quantile)
+    rows = [
+        row
+        for n in range(places)
+        for row in (
+            reference(batch=n + 1),
+            cell("onnx", ratio=(1.0, 0.9, 1.11) if n else (1.1, 1.1 / width, 1.1 * width), batch=n + 1),
+        )
+    ]
+    beside = check("not_slower_than", threshold=1.0)
+    assert judged(claim(FASTER), *rows).verdict.verdict is S
+    assert judged(claim(beside), *rows).verdict.verdict is S
+    assert judged(claim(FASTER, beside), *rows).verdict.verdict is N
 
 
 # 8. Near a threshold nothing is decided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from running import bench
 
 from bench.cli.habits import translated
 from bench.reasons import UsageError
@@ -24,6 +25,8 @@ from bench.reasons import UsageError
         ("run format=tflite quantize=w8a32", "run --options tflite --precisions dynamic"),
         ("run --model=best.pt --options onnx", "run --model=best.pt --options onnx"),
         ("baseline promote x --why model=n", "baseline promote x --why model=n"),
+        ("run -k model=n half=True", "run -k model=n --precisions fp16"),
+        ("recommend --max-map-loss -1 imgsz=640", "recommend --max-map-loss -1 --imgsz 640"),
         ("show odd=run", "show odd=run"),
     ],
 )
@@ -35,3 +38,26 @@ def test_ultralytics_words_become_options(written: str, meant: str) -> None:
 def test_a_value_that_cannot_be_meant_is_told(word: str) -> None:
     with pytest.raises(UsageError, match=word.partition("=")[0]):
         translated(["run", word])
+
+
+SEVERAL = "give it once, with commas between its values:"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("run model=a.pt model=b.pt", f"--model is given 2 times; {SEVERAL} --model a.pt,b.pt"),
+        (
+            "run --options onnx format=mnn --options=ncnn",
+            f"--options is given 3 times; {SEVERAL} --options onnx,mnn,ncnn",
+        ),
+        ("list half=True --precisions int8", f"--precisions is given 2 times; {SEVERAL} --precisions int8,fp16"),
+        ("run data=a.yaml data=b.yaml", "--data is given 2 times (a.yaml, b.yaml); give it once"),
+        ("show --results a --results b", "--results is given 2 times (a, b); give it once"),
+    ],
+)
+def test_no_value_is_lost_unsaid(written: str, said: str) -> None:
+    """Of an option that is given twice the last value alone would count, and nobody would be told."""
+    done = bench(*written.split(), "--lang", "en")
+    assert done.code == 2
+    assert said in " ".join(done.said.split())

@@ -203,6 +203,22 @@ def test_nothing_is_cut_off_and_no_text_lies_on_another(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_of_every_recorded_run_together_are_as_legible(
+    browser: Browser, whole: Path, width: int, language: str
+) -> None:
+    """Those that grow with the runs: of seventeen options on three machines, and each place that one may choose."""
+    watch = Watch(browser, whole / language / "index.html", width=width)
+    found = {}
+    for name in ("index", "guide", "measurements", "recommend", "options/openvino", "options/onnx"):
+        watch.page.goto((whole / language / f"{name}.html").as_uri())
+        found[name] = faults(watch.page)
+    assert {name: said for name, said in found.items() if said} == {}
+    assert watch.complaints == []
+    watch.page.context.close()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(browser: Browser, site: Path, scheme: str, language: str) -> None:
     watch = Watch(browser, site / language / "index.html", scheme=scheme)
@@ -231,3 +247,16 @@ def test_without_scripts_every_answer_is_there(browser: Browser, site: Path) -> 
     page.goto((site / "en" / "index.html").as_uri())
     assert page.locator(".decision:visible").count() == page.locator(".decision").count()
     assert not page.locator("#place").is_visible()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_was_found_about_an_option_stands_where_it_is_recommended(whole: Path, language: str) -> None:
+    """OpenVINO reports itself while it infers: whoever is told to deploy it is told that too, and nobody else is."""
+    sections = (whole / language / "index.html").read_text("utf-8").split('<section class="decision')[1:]
+    headings = {part: re.sub(r"<[^>]+>", "", part.partition("<h2>")[2].partition("</h2>")[0]) for part in sections}
+    telling = {part for part in sections if "openvino-telemetry" in part and "opt_in_out --opt_out" in part}
+    named = {part for part in sections if "OpenVINO" in headings[part]}
+    assert named
+    assert named <= telling
+    steps = {part for part in telling - named if "OpenVINO" in part.partition('<dl class="quick">')[0]}
+    assert telling - named == steps, "those of several models, whose steps name it"

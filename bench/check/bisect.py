@@ -16,18 +16,16 @@ from packaging.version import InvalidVersion, Version
 from bench.check.looks import Direction, Look, Looks, Method, Swept, Timed
 from bench.check.states import State, States
 from bench.decide.bisect import Outcome, between, smallest
-from bench.decide.gate import STATUS
 from bench.environments.pinned import Unresolvable, Update
 from bench.grid import machine, tolerances
+from bench.grid.metrics import TIMED
 from bench.grid.request import Request
-from bench.grid.tolerances import EXACT, SCORE, TIMED
 from bench.measure.contestants import CURRENT, contest
 from bench.probes.packages import python_releases
 from bench.progress import Reporter
 from bench.reasons import CellProblem, UsageError
 from bench.store import pairs as stored
 
-METRICS = (*TIMED, *EXACT, SCORE, STATUS)
 FOLDER, FACTS = "bisect", "bisect.json"
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from bench import engine
 from bench.check.workers import workers
@@ -100,9 +99,6 @@ class SelfCheck:
             number += 1
             progress.advance(math.ceil(seconds))
 
-        def shown(trial: Trial) -> None:
-            progress.phase(trial.name, f"pair {number + 1}")
-
         progress.expect(math.ceil(60 * minutes))
         with machine_lock(progress):
             trials.run(
@@ -110,15 +106,16 @@ class SelfCheck:
             )
         return told + [f"{one.name}: {one.problem}" for one in every if one.problem is not None]
 
-    def predict(self, draws: int, console: Console) -> None:
+    def predict(self, draws: int, progress: Callable[[], Reporter]) -> None:
         """Plant drops into the predictions of a sweep made now, and growth into its artifacts; store what is found.
 
-        Raises UsageError and engine.BenchDefect as a run does, KeyboardInterrupt where the user stops it.
+        Each step is shown by a `progress` of its own.  Raises UsageError and engine.BenchDefect as a run does,
+        KeyboardInterrupt where the user stops it.
         """
         with tempfile.TemporaryDirectory() as folder:
             given = {"precisions": USUAL} | self.request.given()
             request = Request(given | {"results": folder, "run-id": "predictions"})
-            swept = engine.sweep(request, Reporter(console), "test_accuracy")
+            swept = engine.sweep(request, progress(), "test_accuracy")
             if swept.interrupted:
                 raise KeyboardInterrupt
             cells, truth = (read_table(swept.directory, name) for name in ("cells", "ground_truth"))
@@ -127,7 +124,7 @@ class SelfCheck:
             rows = read_table(swept.directory, "detections", {"cell_id": [best["cell_id"]]})
         plan, margin = self.plan.accuracy, self.allowed[SCORE].margin
         predictions = Predictions(rows.drop(columns="cell_id"), truth)
-        with Reporter(console) as progress, progress.timed("", f"planting drops, {draws} draws"), workers() as spread:
+        with progress() as shown, shown.timed("", f"planting drops, {draws} draws"), workers() as spread:
             found = drops.judge(predictions, plan.drops, plan.images, draws, margin, spread)
         self._facts["accuracy"] = {
             "cell": str(best["cell_id"]),
@@ -139,10 +136,10 @@ class SelfCheck:
         self._facts["size"] = self._sizes(measured)
         self._write()
 
-    def judge(self, console: Console) -> None:
+    def judge(self, progress: Callable[[], Reporter]) -> None:
         """Draw nights from the pairs, and store what they say."""
         pairs, margins = pd.DataFrame(self._pairs), self._margins()
-        with Reporter(console) as progress, progress.timed("", "nights of the gate"), workers(_CHUNK) as spread:
+        with progress() as shown, shown.timed("", "nights of the gate"), workers(_CHUNK) as spread:
             found = selfcheck.judge(pairs, self.facts["cells"], margins, self.plan.night, spread)
         self._facts |= {"conditions": selfcheck.as_json(found), "judged": self._to_judge()}
         self._write()

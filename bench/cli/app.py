@@ -180,7 +180,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
     """Show a sweep's cells and which can run here."""
     from bench.grid import machine
     from bench.grid.matrix import Cell, not_benched
-    from bench.words.fitted import MARK, Column, print_fitted
+    from bench.words.fitted import MARK, Column, print_fitted, print_folded
     from bench.words.messages import messages
 
     grid, t = expand(request), words(lang)
@@ -194,7 +194,7 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
 
     console = Console()
     about = (t.language == "zh" and grid.sweep.description_zh) or grid.sweep.description
-    console.print(Text(t("list.title", sweep=request.sweep_name, description=about), style="italic"))
+    print_folded(t("list.title", sweep=request.sweep_name, description=about), console, style="italic")
     columns = [
         Column[Cell](t("list.cell"), lambda cell: cell.id, right=False),
         Column[Cell](
@@ -215,11 +215,11 @@ def list_cells(request: Request, lang: Lang = "auto") -> None:
     made = [cell for cell in grid.cells if not cell.option.lacks]
     runnable = sum(found[cell.target].found for cell in made)
     sweeps = t("separator").join(grid.matrix.sweeps)
-    console.print(escape(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps)))
+    print_folded(t("list.counts", n=len(grid.cells), runnable=runnable, sweeps=sweeps), console)
     absent = [found[name].text for name in found if any(cell.target == name for cell in made) and not found[name].found]
     lacking = dict.fromkeys(not_benched(cell.option) for cell in grid.cells if cell.option.lacks)
     for text in (*absent, *lacking):
-        console.print(escape(say(text)), style="dim")
+        print_folded(say(text), console, style="dim")
 
 
 @app.command()
@@ -332,6 +332,7 @@ def schema() -> None:
 def lock(
     request: Request,
     families: Annotated[list[str] | None, typer.Argument(help="environment families (default: all of Python)")] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Remake the locks of environments.
 
@@ -340,12 +341,12 @@ def lock(
     from bench.environments import javascript, locks
     from bench.files import exists
 
-    folder = request.own_matrices
+    folder, t = request.own_matrices, words(lang)
     # `core` first: `dev` is resolved against its lock.
     every = sorted((path.stem for path in (folder / "envs").glob("*.in")), key=lambda name: (name != "core", name))
     for name in families or every:
         remake = javascript.lock if exists(folder / "envs" / name / "package.json") else locks.lock
-        typer.echo(f"{name}: {short(remake(name, folder))}")
+        typer.echo(f"{name}{t('colon')}{short(remake(name, folder))}")
 
 
 @app.command("train-demo")

@@ -21,12 +21,13 @@ from bench.cli.options import (
     takes,
     words,
 )
+from bench.grid.metrics import BISECTED
 from bench.grid.request import Request, listed
 from bench.reasons import UsageError, did_you_mean
 
 app = typer.Typer()
 
-METRICS = "latency, load_ms, first_inference_ms, peak_rss_bytes, size_bytes, env_bytes, map50_95 or status"
+METRICS = f"{', '.join(BISECTED[:-1])} or {BISECTED[-1]}"
 
 
 @app.command("bisect")
@@ -79,8 +80,8 @@ def bisect_command(
     from bench.report import bisect as report
     from bench.store import pairs as stored
 
-    if metric not in bisect.METRICS:
-        hint = did_you_mean([metric], bisect.METRICS)
+    if metric not in BISECTED:
+        hint = did_you_mean([metric], BISECTED)
         raise UsageError(f"--metric {metric}: unknown{hint}; give {METRICS}")
     if versions is not None and package is None:
         raise UsageError("--versions are those of a package; name it with --package")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import FAILED, OF_THE_CELL, Pages, huge_pages, short, takes
+from bench.cli.options import FAILED, OF_THE_CELL, Lang, Pages, huge_pages, reporter, short, takes, words
 from bench.grid.request import Request
 
 app = typer.Typer()
@@ -21,6 +21,7 @@ def calibrate(
     ] = 30.0,
     rounds: Annotated[int | None, typer.Option(min=1, help="this many rounds, whatever time they take")] = None,
     pages: Pages = "auto",
+    lang: Lang = "auto",
 ) -> None:
     """Hold the harness's guests against the vendors' own tools.
 
@@ -36,18 +37,17 @@ def calibrate(
 
     from bench.grid.machine import machine_id
     from bench.measure.calibration import Calibration
-    from bench.progress import Reporter
     from bench.report import calibration as report
     from bench.store import calibration as stored
 
-    console = Console()
-    with Reporter(console) as progress:
+    console, t = Console(), words(lang)
+    with reporter(console, lang) as progress:
         calibration = Calibration(request, progress, huge=huge_pages(pages))
         calibration.run(60 * minutes, rounds)
     if calibration.turns:
         path = request.results.parent / "calibration" / f"{machine_id()}.parquet"
         stored.write(path, calibration.turns, calibration.facts())
-        report.print_rows(report.rows(calibration.turns), console)
-        console.print(f"Turns    {short(path)}", highlight=False, soft_wrap=True)
+        report.print_rows(report.rows(calibration.turns), console, t)
+        console.print(t("calibrate.turns", path=short(path)), highlight=False, markup=False, soft_wrap=True)
     if calibration.problems:
         raise typer.Exit(FAILED)

@@ -32,8 +32,9 @@ def badge_command(
     imgsz: Annotated[int | None, typer.Option(metavar="N", help="side of the network input, if several")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="images per inference, if several")] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="threads, if several")] = None,
+    lang: Lang = "auto",
 ) -> None:
-    """Write a badge of a run.
+    """Write a badge of a run; its words are English.
 
     The recommendation is that of `yolo11-bench recommend` without limits of your own.
 
@@ -62,7 +63,7 @@ def badge_command(
         made = badge.of_recommendation(field, recommend.recommend(field.candidates, recommend.limits(), field.pairs))
     with told_of(out), replacing(out) as sink:
         sink.write(form(made).encode("utf-8"))
-    typer.echo(f"Badge    {short(out)}: {made.label}, {made.message}")
+    typer.echo(words(lang)("badge", path=short(out), label=made.label, message=made.message))
 
 
 @export_app.command("submission")
@@ -108,6 +109,7 @@ def mlflow_command(
         str | None,
         typer.Option(metavar="NAME", help="experiment, made where there is none (default: the project's name)"),
     ] = None,
+    lang: Lang = "auto",
 ) -> None:
     """Log a run to MLflow: a run with its facts and files, and below it one for each measured cell.
 
@@ -119,4 +121,4 @@ def mlflow_command(
     from bench.store import reading
 
     logged = tracking.log(reading.load(find(run, request)), to, experiment or tracking.EXPERIMENT)
-    typer.echo(f"MLflow   run {logged}")
+    typer.echo(words(lang)("mlflow", run=logged))

@@ -28,10 +28,9 @@ from bench.grid.request import Request
 from bench.reasons import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bench.measure.contestants import Contestants
     from bench.measure.pairs import Side
+    from bench.progress import Reporter
 
 app = typer.Typer()
 
@@ -57,6 +56,7 @@ def ab_command(
         bool, typer.Option("--profile", help="list operators whatever comes out, not only of what is slower")
     ] = False,
     output: Annotated[Literal["text", "json"], typer.Option("--format", help="how to print it")] = "text",
+    lang: Lang = "auto",
 ) -> None:
     """Time two sides of one cell against each other.
 
@@ -80,16 +80,16 @@ def ab_command(
     from bench.measure.contestants import Contestants, contest
     from bench.measure.facts import summary
     from bench.measure.quiet import machine_lock
-    from bench.progress import Reporter
     from bench.report import change
     from bench.report.operators import print_operators
     from bench.stats.change import Change
     from bench.store import pairs as stored
+    from bench.words.messages import messages
 
     huge = huge_pages(pages)
     margins = _margins(request.matrices, margin)
-    console = Console(stderr=output == "json")
-    with Reporter(console) as progress:
+    console, t = Console(stderr=output == "json"), words(lang)
+    with reporter(console, lang) as progress:
         contestants = Contestants(request, progress, huge=huge)
         cell = contestants.cell
         sides = contestants.side(base), contestants.side(candidate)
@@ -114,16 +114,16 @@ def ab_command(
     )
     facts["operators"] = None
     if profile or one.change() is Change.REGRESSED:
-        facts["operators"] = _operators(contestants, named, directory, console)
+        facts["operators"] = _operators(contestants, named, directory, reporter(console, lang))
     stored.write(directory, {cell.id: {"screen": one.screened, "confirm": one.confirming}}, facts)
     if output == "json":
         typer.echo(json.dumps(facts, indent=1))
     else:
-        change.print_outcome(facts, console)
+        change.print_outcome(facts, console, t)
         if facts["operators"] is not None:
-            print_operators(facts["operators"], console)
-        console.print(f"Pairs    {short(directory)}", highlight=False, soft_wrap=True)
-        console.print(Text(f"Again    {facts['again']}"), soft_wrap=True)
+            print_operators(facts["operators"], console, messages(t.language))
+        for line in (t("pairs", path=short(directory)), t("ab.again", command=facts["again"])):
+            console.print(Text(line), soft_wrap=True)
     if one.change() is Change.REGRESSED:
         raise typer.Exit(FAILED)
 
@@ -237,6 +237,8 @@ def plan_command(
     console.print(t("plan.counts", **counts))
 
 
+_LISTED = ("machine", "name", "run_id", "when", "who", "why")
+
 baseline_app = typer.Typer(no_args_is_help=True, help="What later states of the bench are held against.")
 app.add_typer(baseline_app, name="baseline")
 
@@ -249,6 +251,7 @@ def promote(
     why: Annotated[str, typer.Option(help="why later runs are held against this one; kept with it")],
     run: Run = None,
     baselines: BASELINES = IN_RESULTS,
+    lang: Lang = "auto",
 ) -> None:
     """Make a run the baseline of this machine.
 
@@ -261,19 +264,20 @@ def promote(
 
     house = houses.pack(request.matrices)
     made = store.promote(find(run, request), baselines.resolve(), machine.machine_id(), name, why, house)
-    typer.echo(f"Baseline {made.name}: {short(made.directory)}")
+    typer.echo(words(lang)("baseline.promoted", name=made.name, path=short(made.directory)))
 
 
 @baseline_app.command("list")
 def list_baselines(
     name: Annotated[str | None, typer.Argument(help="one of this machine, with its promotions")] = None,
     baselines: BASELINES = IN_RESULTS,
+    lang: Lang = "auto",
 ) -> None:
     """Show the baselines there are, and who promoted them when and why."""
     from bench.grid import machine
     from bench.store import baselines as store
 
-    root = baselines.resolve()
+    root, t = baselines.resolve(), words(lang)
     if name is not None:
         told = store.history(store.load(root, machine.machine_id(), name))
     else:
@@ -282,22 +286,21 @@ def list_baselines(
             remedy = 'yolo11-bench baseline promote RUN --name NAME --why "..."'
             raise UsageError(f"no baseline in {root}; make one: {remedy}")
     for one in told:
-        here = " (this machine)" if one["machine"] == machine.machine_id() else ""
-        typer.echo(f"{one['machine']}{here}  {one['name']}  {one['run_id']}  {one['when']}  {one['who']}: {one['why']}")
+        here = t("baseline.here") if one["machine"] == machine.machine_id() else ""
+        typer.echo(t("baseline.listed", **{key: one[key] for key in _LISTED}, here=here))
 
 
 def _operators(
-    contestants: Contestants, sides: Mapping[str, Side], directory: Path, console: Console
+    contestants: Contestants, sides: Mapping[str, Side], directory: Path, progress: Reporter
 ) -> dict[str, Any]:
     """Facts of what both sides execute; the operators themselves go into the directory."""
     from bench.decide import operators as decided
     from bench.measure import operators as measured
     from bench.measure.contestants import conditions
-    from bench.progress import Reporter
     from bench.store import operators as stored
 
     cell = contestants.cell
-    with Reporter(console) as progress, progress.timed(cell.id, "operators of both sides"):
+    with progress, progress.timed(cell.id, "operators of both sides"):
         profiles = measured.profile(sides, conditions(contestants.outfit, cell, directory / "guests.log"))
     stored.write(directory, {cell.id: profiles.sides})
     return decided.facts(profiles.sides, profiles.why)

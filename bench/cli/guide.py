@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench.cli.options import FAILED, Lang, Run, Runs, find, find_all, language, short, takes, words
+from bench.cli.options import FAILED, Lang, Run, Runs, find, find_all, language, reporter, short, takes, words
 from bench.grid.request import Request
 
 SITE = Path("reports", "site")
@@ -42,7 +42,8 @@ def claims_command(
     spoken = language(lang)
     verdicts.print_verdicts([*judged.judged, *judged.published], spoken, console)
     verdicts.print_lints(judged.lints, spoken, console)
-    console.print(f"Verdicts {escape(short(directories[-1] / 'claims.parquet'))}", highlight=False, soft_wrap=True)
+    told = words(lang)("verdicts", path=short(directories[-1] / "claims.parquet"))
+    console.print(escape(told), highlight=False, soft_wrap=True)
 
 
 def _limit(help_text: str) -> Any:
@@ -150,7 +151,7 @@ def annotate_command(
         sys.stdout.buffer.write(text.encode("utf-8"))
         return
     notes.write(out, text)
-    Console().print(f"Notes    {escape(short(out))}", highlight=False, soft_wrap=True)
+    Console().print(escape(words(lang)("notes", path=short(out))), highlight=False, soft_wrap=True)
 
 
 @app.command("site")
@@ -185,6 +186,7 @@ def probe_command(
     refresh_packages: Annotated[
         bool, typer.Option(help="first ask the package indexes again and replace the committed snapshot")
     ] = False,
+    lang: Lang = "auto",
 ) -> None:
     """Observe what no benchmark cell shows.
 
@@ -192,12 +194,12 @@ def probe_command(
     """
     from bench.probes import command as probes
 
-    console = Console()
+    console, t = Console(), words(lang)
     if refresh_packages:
         for name, files in probes.refresh(request).items():
-            console.print(f"{escape(name)}: {files} files", highlight=False)
+            console.print(t("probe.files", package=name, n=files), highlight=False, markup=False)
     directory = find(run, request)
-    complete = probes.run(request, directory, console, only)
-    console.print(f"Results  {escape(short(directory))}", highlight=False, soft_wrap=True)
+    complete = probes.run(request, directory, reporter(console, lang), console, t, only)
+    console.print(t("results", path=short(directory)), highlight=False, markup=False, soft_wrap=True)
     if not complete:
         raise typer.Exit(FAILED)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from bench.reasons import UsageError
 
 _WORD = re.compile(r"^(?P<key>[a-z0-9_]+)=(?P<value>.+)$")
+_OPTION = re.compile(r"^(--[^=]+|-[a-z])$")
+"""What may have its value in the next word."""
 _SAME = {"model": "model", "data": "data", "imgsz": "imgsz", "batch": "batch", "format": "options"}
 """Words whose values mean the same under an option's name; options are known by what Ultralytics calls a format."""
 _QUANTIZE = {
@@ -31,7 +33,7 @@ def translated(arguments: Sequence[str]) -> list[str]:
     follows_option = False
     for argument in arguments:
         match = None if follows_option else _WORD.match(argument)
-        follows_option = argument.startswith("--") and "=" not in argument
+        follows_option = bool(_OPTION.match(argument))
         if match is None:
             kept.append(argument)
         elif match["key"] in _PRECISIONS:

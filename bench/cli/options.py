@@ -50,7 +50,7 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @functools.wraps(command)
         def wrapped(**given: Any) -> None:
-            command(Request({name: given.pop(parameter(name)) for name in names}), **given)
+            command(Request({name: _once(name, given.pop(parameter(name))) for name in names}), **given)
 
         signature = inspect.Signature([*kept, *ours])
         wrapped.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
@@ -62,9 +62,24 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def _annotation(name: str) -> Any:
     option, complete = OPTIONS[name], _COMPLETIONS.get(name)
+    # As often as it is given, so that no value is lost unsaid: see `_once`.
     return Annotated[
-        str | None, typer.Option(f"--{name}", metavar=option.metavar, help=option.help, autocompletion=complete)
+        list[str] | None, typer.Option(f"--{name}", metavar=option.metavar, help=option.help, autocompletion=complete)
     ]
+
+
+def _once(name: str, values: list[str] | None) -> str | None:
+    """The value of an option of a run.  Raises UsageError where it is given more than once."""
+    if not values:
+        return None
+    if len(values) > 1 and OPTIONS[name].metavar == "LIST":
+        raise UsageError(
+            f"--{name} is given {len(values)} times; give it once, with commas between its values: "
+            f"--{name} {','.join(values)}"
+        )
+    if len(values) > 1:
+        raise UsageError(f"--{name} is given {len(values)} times ({', '.join(values)}); give it once")
+    return values[0]
 
 
 def _stems(folder: str) -> Callable[[str], list[str]]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import FAILED, INTERRUPTED, OF_THE_CELL, Pages, huge_pages, short, takes
+from bench.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    OF_THE_CELL,
+    Lang,
+    Pages,
+    huge_pages,
+    reporter,
+    short,
+    takes,
+    words,
+)
 from bench.grid.request import Request
 
 app = typer.Typer()
@@ -24,6 +36,7 @@ def self_check(
     ] = None,
     pages: Pages = "auto",
     show: Annotated[bool, typer.Option("--show", help="print what was found before, and measure nothing")] = False,
+    lang: Lang = "auto",
 ) -> None:
     """Try the gate on itself.
 
@@ -41,33 +54,34 @@ def self_check(
     from rich.console import Console
 
     from bench.check.selfcheck import SelfCheck
-    from bench.progress import Reporter
     from bench.report import selfcheck as report
+    from bench.words.messages import messages
 
-    console = Console()
+    console, t = Console(), words(lang)
+    say, progressing = messages(t.language), partial(reporter, console, lang)
     asked = SelfCheck(request, huge=huge_pages(pages))
     try:
         if not show:
-            with Reporter(console) as progress:
+            with progressing() as progress:
                 told = asked.take(minutes, progress, beside=busy) if minutes else []
             for line in told:
-                console.print(f"Not tried: {line}", highlight=False, markup=False)
+                console.print(t("self.untried", what=say(line)), highlight=False, markup=False)
             wanted = asked.plan.accuracy.draws if draws is None else draws
             if wanted:
-                asked.predict(wanted, console)
+                asked.predict(wanted, progressing)
             if asked.outdated:
-                asked.judge(console)
+                asked.judge(progressing)
     except KeyboardInterrupt:
-        console.print(f"Stopped; what was taken is in {short(asked.path)}", highlight=False, soft_wrap=True)
+        console.print(t("self.stopped", path=short(asked.path)), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    report.print_sheets(report.sheets(asked.facts), console)
-    console.print(f"Pairs    {short(asked.path)}", highlight=False, soft_wrap=True)
+    report.print_sheets([report.said(sheet, say) for sheet in report.sheets(asked.facts)], console)
+    console.print(t("pairs", path=short(asked.path)), highlight=False, markup=False, soft_wrap=True)
     if asked.outdated:
         anew = request.command("self-check", minutes=0, draws=0)
-        note = f"Note     {asked.outdated}; judge the stored pairs anew with: {anew}"
+        note = t("self.outdated", why=say(asked.outdated), command=anew)
         console.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     faults = asked.faults()
     for fault in faults:
-        console.print(fault, style="red", highlight=False, markup=False)
+        console.print(say(fault), style="red", highlight=False, markup=False)
     if faults:
         raise typer.Exit(FAILED)

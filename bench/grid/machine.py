@@ -22,6 +22,9 @@ from bench import places
 from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
+NOT_FOUND = " not found: "
+"""What is said of a target whose device is not there, between its name and what is missing."""
+
 
 @dataclass(frozen=True)
 class Presence:
@@ -38,7 +41,7 @@ def detect(target: Target) -> Presence:
     seen = [text for text in checks if text]
     missing = [text.removeprefix("!") for text in seen if text.startswith("!")]
     if missing:
-        return Presence(False, f"{target.name} not found: {'; '.join(missing)}. It needs {target.needs}.")
+        return Presence(False, f"{target.name}{NOT_FOUND}{'; '.join(missing)}. It needs {target.needs}.")
     return Presence(True, "; ".join(seen))
 
 
@@ -240,6 +243,15 @@ def short_name(facts: Mapping[str, str]) -> str:
     words += [devices] if devices else []
     told = ", ".join([*words, system.partition("-")[0] or "unknown system"])
     return f"{told} ({own})" if own else told
+
+
+def run_name(facts: Mapping[str, str], targets: Mapping[str, str]) -> str:
+    """What a run's machine is called, by its facts of the machine and of the targets.
+
+    Runs of before accelerators were a fact of the machine name the GPU that their target found.
+    """
+    gpu = targets.get("cuda", NOT_FOUND)
+    return short_name(facts if NOT_FOUND in gpu else {"accelerators": gpu, **facts})
 
 
 _UNNAMED = ("machine", "cpu_flags", "cpu_cores_physical")

@@ -8,13 +8,12 @@ from pydantic import Field
 
 from bench.grid import entries
 from bench.grid.entries import Entry
+from bench.grid.metrics import EXACT, SCORE, TIMED
 from bench.reasons import UsageError, did_you_mean
 
+__all__ = ["EXACT", "FILE", "SCORE", "TIMED", "Tolerance", "load"]
+
 FILE = "tolerances.toml"
-TIMED = ("latency", "load_ms", "first_inference_ms", "peak_rss_bytes")
-"""Metrics that pairs of fresh guests say."""
-EXACT = ("size_bytes", "env_bytes")
-SCORE = "map50_95"
 
 
 class Tolerance(Entry):

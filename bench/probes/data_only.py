@@ -87,8 +87,9 @@ def judge(option: str, contents: Contents, operators: Mapping[str, int] | None, 
     if operators is not None:
         reaching = {name: operators[name] for name in outside if name in operators}
         saver = sum(operators.get(name, 0) for name in _SAVER)
-        said += f"{sum(operators.values())} operators of {len(operators)} kinds, {saver} of them restore or save its "
-        said += f"variables; {sum(reaching.values())} reach files or Python{_listed(sorted(reaching))}. "
+        said += f"{sum(operators.values())} operators of {len(operators)} kinds, "
+        said += f"{saver} of them restore or save its variables; "
+        said += f"{sum(reaching.values())} reach files or Python{_listed(sorted(reaching))}. "
     count = len(foreign) + contents.setstate + sum(reaching.values())
     return Observation(option, "loading", verdict(count == 0), said.strip(), float(count), "callables")
 

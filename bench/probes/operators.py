@@ -24,9 +24,8 @@ def judge(details: Mapping[str, Any]) -> Iterator[Observation]:
     counts: Mapping[str, int] = details["operators"]
     unlisted, limited = details["unlisted"], details["limited"]
     for name, count in counts.items():
-        text = "not in the compiler's list" if name in unlisted else "in the compiler's list"
-        if name in limited:
-            text += f", within limits: {limited[name]}"
+        listed = "not in the compiler's list" if name in unlisted else "in the compiler's list"
+        text = f"{listed}, within limits: {limited[name]}" if name in limited else listed
         yield Observation(OPTION, name, verdict(name not in unlisted), text, float(count), "operators")
     total = sum(counts.values())
     share = 1.0 - sum(unlisted.values()) / total

@@ -84,8 +84,11 @@ def python_releases(name: str, endpoints: Sequence[str] | None = None) -> Iterat
                 except NoSuchProjectError:
                     continue  # another index may have it
                 except _REFUSED as error:
-                    text = f"{name}: the package index cannot be read ({type(error).__name__}). Check the network, or"
-                    raise UsageError(f"{text} the index that pip is set to (pip config list).") from error
+                    text = (
+                        f"{name}: the package index cannot be read ({type(error).__name__}). Check the network, or the "
+                        "index that pip is set to (pip config list)."
+                    )
+                    raise UsageError(text) from error
             for file in page.packages:
                 # The same file of two indexes: the one that says when it was uploaded.
                 if file.filename not in found or found[file.filename].upload_time is None:

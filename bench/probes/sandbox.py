@@ -172,7 +172,10 @@ def browser_sandbox(context: Context, subject: Subject, x: Tensor, expected: Ten
         seen = visitor.visit("browser-wasm", policy(PERMISSIONS), sandbox=True)
         same = visitor.equals(seen, expected)
     filtered, free = seen["sandboxed"]
-    text = f"Chromium {seen['version']} with its sandbox: {filtered} of {filtered + free} renderers under a seccomp "
-    text += f"filter; output {'as expected' if same else 'not as expected: ' + str(seen['error'])}"
+    output = "as expected" if same else f"not as expected: {seen['error']}"
+    text = (
+        f"Chromium {seen['version']} with its sandbox: {filtered} of {filtered + free} renderers under a seccomp "
+        f"filter; output {output}"
+    )
     text += " (as another user in a namespace, since root may not)" if wrapper else ""
     return Observation(OPTION, "browser sandbox", verdict(same and filtered > 0 and free == 0), text, float(filtered))

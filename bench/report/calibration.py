@@ -16,9 +16,10 @@ from rich.text import Text
 from bench.stats import Interval
 from bench.stats.contrast import LAUNCHES_MIN, mean
 from bench.store.calibration import GUEST, Turn, read
+from bench.words.locale import Locale, texts
 from bench.words.numbers import MISSING, interval, number
 
-_TITLES = ("cell", "tool", "rounds", "guest / tool", "95 % interval", "guest ms", "tool ms", "copies")
+_COLUMNS = ("cell", "tool", "rounds", "ratio", "interval", "guest", "time", "copies")
 _WIDTH = 120
 
 
@@ -65,10 +66,10 @@ def _row(cell: str, tool: str, pairs: Sequence[tuple[Turn, Turn]]) -> Row:
     )
 
 
-def print_rows(found: Sequence[Row], console: Console) -> None:
+def print_rows(found: Sequence[Row], console: Console, t: Locale) -> None:
     """Print them as a table, wider than a narrow terminal so that no figure is cut.  Nothing in it is markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, title in enumerate(_TITLES):
+    for place, title in enumerate(_titles(t)):
         table.add_column(Text(title), justify="left" if place < 2 else "right", no_wrap=True)
     for row in found:
         table.add_row(*(Text(text) for text in _texts(row)))
@@ -90,11 +91,15 @@ def document(folder: Path) -> str:
 
 
 def _section(turns: Sequence[Turn], facts: Mapping[str, Any]) -> str:
-    lines = ["| " + " | ".join(_TITLES) + " |", "|---|---|" + "---:|" * (len(_TITLES) - 2)]
+    lines = [f"| {' | '.join(_titles(texts('terminal', 'en')))} |", "|---|---|" + "---:|" * (len(_COLUMNS) - 2)]
     lines += ["| " + " | ".join(_texts(row)) + " |" for row in rows(turns)]
     versions = {f"{cell} {about['version']}" for cell, about in facts["cells"].items() if about["version"]}
     said = f"{facts['machine']}, {facts['started']}, {facts['seconds'] / 60:.0f} minutes, {facts['pages']} pages"
     return "\n".join([f"{said}. Versions: {', '.join(sorted(versions))}.", "", *lines])
+
+
+def _titles(t: Locale) -> list[str]:
+    return [t(f"calibrate.column.{name}") for name in _COLUMNS]
 
 
 def _texts(row: Row) -> tuple[str, ...]:

@@ -36,13 +36,13 @@ _PLAIN = (
     "cell_id", "option", "precision", "target", "model", "imgsz", "batch", "threads", "compute",
     "map50_95", "map_delta", "map_delta_low", "map_delta_high",
     "latency_p50_ms", "latency_ratio", "latency_ratio_low", "latency_ratio_high",
-    "size_bytes", "env_bytes", "peak_rss_bytes", "load_ms", "first_inference_ms",
+    "size_bytes", "env_bytes", "peak_rss_bytes", "load_ms", "first_inference_ms", "timed_on",
 )  # fmt: skip
 
 
 def _plain(run: Run, cell_id: str) -> dict[str, Any]:
     cell = next(one for one in run.cells if one.cell_id == cell_id)
-    return {name: getattr(cell, name) for name in _PLAIN}
+    return {**{name: getattr(cell, name) for name in _PLAIN}, "machine": run.machine_name(cell)}
 
 
 def _markdown(run: Run, table: Table) -> str:

@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.decide.timings import Own
-from bench.grid import machine
 from bench.reasons import Status
 from bench.report.meanings import Meanings
 from bench.report.retention import retention
@@ -107,6 +106,7 @@ def comparison(run: Run, own: Own, t: Locale, meanings: Meanings | None = None) 
         ),
         _figure("Speed", "p50", "ms per call", "Median on this machine: context, not a result", _p50, 2),
         *([_per_image("Speed")] if batches else []),
+        *_timed_on(run, "Speed"),
         _figure("Footprint", "Artifact", "MB", "All files of the artifact, 10⁶ bytes", _mb("size_bytes"), 1),
         _folded(
             _figure("Footprint", "Packages", "MB", "Installed size of the run-only environment", _mb("env_bytes"), 0)
@@ -181,25 +181,24 @@ def latency_detail(run: Run, t: Locale) -> Table:
             lambda cell: messages(t.language)(cell.latency_stop),
         ),
         _figure("", "Import", "ms", "Importing the runtime in a fresh process", lambda cell: cell.import_ms, 0),
-        *([_words("", "Timed on", "Machine whose times these are", _timed_on(run))] if _by_others(run) else []),
+        *_timed_on(run, ""),
         *_told_by_hardware(run),
     ]
     return _table(columns, run.measured, t)
 
 
-def _by_others(run: Run) -> bool:
-    return any(run.machine_scope(cell) != "machine" for cell in run.measured)
-
-
-def _timed_on(run: Run) -> Callable[[StoredCell], str]:
-    """What the machine is called that timed a cell; nothing where none did."""
-
-    def name(cell: StoredCell) -> str:
-        scope = run.machine_scope(cell)
-        told = {fact: run.fact(fact, scope=scope) for fact in machine.NAMING}
-        return machine.short_name(told) if cell.timed_on else ""
-
-    return name
+def _timed_on(run: Run, group: str) -> list[Column]:
+    """A column with the machines' names where not every time is the run's own machine's; empty where none timed."""
+    if not run.timed_elsewhere:
+        return []
+    return [
+        _words(
+            group,
+            "Timed on",
+            "Machine whose times these are",
+            lambda cell: run.machine_name(cell) if cell.timed_on else "",
+        )
+    ]
 
 
 def object_sizes(run: Run, t: Locale) -> Table:

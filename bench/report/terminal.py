@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from bench.decide.timings import Own, own, timings
@@ -14,7 +13,7 @@ from bench.reasons import Status
 from bench.report import outcomes, retention, tables
 from bench.store import reading as runs
 from bench.store.reading import Run, StoredCell
-from bench.words.fitted import MARK, Column, print_fitted
+from bench.words.fitted import MARK, Column, print_fitted, print_folded
 from bench.words.locale import Locale
 from bench.words.messages import messages
 from bench.words.numbers import MISSING, interval, megabytes, number, precision_name
@@ -33,10 +32,10 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
     run = runs.load(run_dir)
     counts = tables.overview(run)
     parts = t("separator").join(f"{counts[status.value]} {t(f'status.{status}')}" for status in Status)
-    console.print(Text(t("run", run=run.run_id, counts=parts)))
+    print_folded(t("run", run=run.run_id, counts=parts), console)
     if run.named("model"):
         model, data = (t("separator").join(run.named(what)) or MISSING for what in ("model", "data"))
-        console.print(Text(t("of", model=model, data=data), style="dim"))
+        print_folded(t("of", model=model, data=data), console, style="dim")
     errors = own(run, timings(run.samples))
     if run.measured:
         print_fitted(
@@ -48,20 +47,23 @@ def print_run(run_dir: Path, console: Console, locale: Locale | None = None) -> 
             colon=t("colon"),
             named=2,
         )
+    for machine, timed in _timed_by(run).items():
+        print_folded(t("timed_on", machine=machine, cells=t("separator").join(timed)), console, style="dim")
     for name, error in tables.references(run, errors):
-        console.print(Text(t("known", name=name, error=error), style="dim"))
+        print_folded(t("known", name=name, error=error), console, style="dim")
     if any(run.outside_guide(cell) for cell in run.cells):
         console.print(Text(f"{MARK} {t('outside')}", style="dim"))
     for note in run.data_notes:
-        console.print(Text(t("data", note=say(note))))
+        print_folded(t("data", note=say(note)), console)
     for group in outcomes.problems(run, t):
         console.print()
         cells = t("one_cell") if group.count == 1 else t("cells", n=group.count)
         console.print(Text(f"{t(f'status.{group.status}')} · {group.code} ({cells})", style="bold"))
-        console.print(Text(group.explanation, style="dim"))
+        print_folded(group.explanation, console, style="dim")
         for problem in group.problems:
             names = t("separator").join(run.labels[cell.cell_id] for cell in problem.cells)
-            console.print(Padding(Text(f"{names}{t('colon')}{say(problem.text)}"), (0, 0, 0, 2), expand=False))
+            for line in f"{names}{t('colon')}{say(problem.text)}".splitlines():
+                print_folded(f"  {line}", console)
 
 
 def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
@@ -100,6 +102,15 @@ def _columns(run: Run, errors: Own, t: Locale) -> list[Column[StoredCell]]:
         Column(t("column.env"), lambda cell: number(megabytes(cell.env_bytes), 0), 9),
         Column(t("column.rss"), lambda cell: number(megabytes(cell.peak_rss_bytes), 0), 10),
     ]
+
+
+def _timed_by(run: Run) -> dict[str, list[str]]:
+    """Names of the cells that each machine timed; none where all of them are of the run's own."""
+    found: dict[str, list[str]] = {}
+    for cell in run.measured:
+        if cell.timed_on and run.timed_elsewhere:
+            found.setdefault(run.machine_name(cell), []).append(run.labels[cell.cell_id])
+    return found
 
 
 def _delta(cell: StoredCell, t: Locale) -> str:

@@ -56,8 +56,8 @@ class Line:
 class Answer:
     """A place in words.  `place` and `model` are what a reader chooses by; `best` is None where nothing is sure.
 
-    `steps` are there instead where the place is of several models or sizes.  `yardstick` is what the speeds of the
-    drawing are relative to.
+    `steps` are there instead where the place is of several models or sizes.  `recommended` has the ids of the options
+    that either names, `yardstick` is what the speeds of the drawing are relative to.
     """
 
     key: str
@@ -65,6 +65,7 @@ class Answer:
     model: str
     best: str | None
     steps: StepTable | None
+    recommended: tuple[str, ...]
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str, str], ...]
     export: str
@@ -113,6 +114,7 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
     names, cells = names_of(field, words), {cell.cell_id: cell for cell in field.cells}
     meets = () if field.several else found.of(Standing.MEETS)
     best = meets[0].candidate if meets else None
+    climbed = step_table(field, found, words)
     named = matrix.targets.get(target)
     models, sizes = (words("separator").join(map(str, every)) for every in (field.models, field.sizes))
     name = target if named is None else (named.name_zh if locale.language == "zh" else "") or named.name
@@ -126,7 +128,8 @@ def answer(decided: Decided, matrix: Matrix, locale: Locale, words: Locale) -> A
         ),
         model=locale("home.model_size", model=models, imgsz=sizes, batch=batch),
         best=None if best is None else names[best.cell_id],
-        steps=step_table(field, found, words),
+        steps=climbed,
+        recommended=climbed.options if climbed else () if best is None else (best.option,),
         summary=recommendation.answer(field, found, words),
         facts=() if best is None else _facts(best, cells[best.cell_id], locale),
         export="" if best is None else export_command(matrix, best, model, imgsz),

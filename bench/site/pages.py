@@ -156,12 +156,14 @@ def _language(
     def page(path: str, template: str, **values: Any) -> tuple[str, str]:
         return path, environment.get_template(f"site/{template}.html.j2").render(page=Page(path, t.language), **values)
 
+    finds = [(one.claim, find) for one in evidence.judged for find in one.finds]
     yield page(
         "index.html",
         "home",
         answers=[home.answer(one, evidence.grid, t, words(language)) for one in places],
         published=home.printed(evidence.pages, evidence.grid),
         columns=home.COLUMNS,
+        finds=finds,
         scripts=[*look["scripts"], "home.js"],
     )
     found = [one.verdict.verdict for one in about_options]
@@ -171,7 +173,6 @@ def _language(
         "indicated": sum(KINDS[verdict] is Kind.PROXY for verdict in found),
         "coded": found.count(Verdict.UNTESTED_HERE),
     }
-    finds = [(one.claim, find) for one in evidence.judged for find in one.finds]
     yield page("guide.html", "guide", counts=_counts(about_options), totals=totals, finds=finds)
     options = list(evidence.facts.options)
     for index, option in enumerate(options):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.grid import matrix
+from bench.grid import machine, matrix
 from bench.reasons import Status
 from bench.store import tables
 from bench.store.parquet import Only
@@ -225,10 +225,24 @@ class Run:
         scope = f"{tables.TIMED_ON}{cell.timed_on}"
         return scope if any(fact.scope == scope for fact in self.facts) else "machine"
 
+    def machine_name(self, cell: StoredCell) -> str:
+        """What the machine is called that timed a cell; the run's own where none did."""
+        scope = self.machine_scope(cell)
+        facts = self._facts_of(scope)
+        return machine.run_name(facts, self._facts_of("targets")) if scope == "machine" else machine.short_name(facts)
+
+    @property
+    def timed_elsewhere(self) -> bool:
+        """Whether another machine than the run's own timed any of its cells."""
+        return any(self.machine_scope(cell) != "machine" for cell in self.measured)
+
     def fact(self, *keys: str, scope: str = "run") -> str:
         """Value of the first of `keys` that the run recorded under `scope`; empty when none is there."""
-        known = {fact.key: fact.value for fact in reversed(self.facts) if fact.scope == scope}
+        known = self._facts_of(scope)
         return next((known[key] for key in keys if known.get(key)), "")
+
+    def _facts_of(self, scope: str) -> dict[str, str]:
+        return {fact.key: fact.value for fact in reversed(self.facts) if fact.scope == scope}
 
 
 def load(run_dir: Path) -> Run:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from bench import store
 from bench.decide.timings import Timings, timings
 from bench.grid import machine
+from bench.grid.machine import NOT_FOUND
 from bench.grid.matrix import Matrix
 from bench.reasons import Reason, Status, UsageError
 from bench.store.reading import optional
@@ -33,7 +34,6 @@ ORDER = {
 }
 
 # How bench.grid.machine.detect words the absence of a target.
-NOT_FOUND = " not found: "
 # Failures that say nothing of the target: they happen before the artifact reaches it.
 _BEFORE_TARGET = {Reason.EXPORT_FAILED.value, Reason.ENVIRONMENT_FAILED.value, Reason.REFERENCE_FAILED.value}
 
@@ -216,13 +216,8 @@ def load(directories: Sequence[Path], matrix: Matrix) -> Tables:
 
 
 def machine_name(environment: pd.DataFrame) -> str:
-    """What a run's machine is called.  `environment` is the run's table.
-
-    Runs of before accelerators were a fact of the machine name the GPU that their target found.
-    """
-    facts = _facts(environment, "machine")
-    gpu = _facts(environment, "targets").get("cuda", NOT_FOUND)
-    return machine.short_name(facts if NOT_FOUND in gpu else {"accelerators": gpu, **facts})
+    """What a run's machine is called.  `environment` is the run's table."""
+    return machine.run_name(_facts(environment, "machine"), _facts(environment, "targets"))
 
 
 def _machine(environment: pd.DataFrame, scope: str = "machine") -> Thing:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from bench.decide.deploy.recommend import QUANTITIES, Candidate, Figure
 from bench.decide.deploy.yardstick import held_against, yardstick
 from bench.decide.timings import Own, Timings, own, timings
-from bench.grid import machine
 from bench.reasons import UsageError
 from bench.stats.contrast import LAUNCHES_MIN, Contrasts, contrasts
 from bench.store.reading import Point, Run, StoredCell, label
@@ -172,10 +171,9 @@ class _Source:
         cells = [cell for cell in run.cells if cell.point == point]
         timed = [cell for cell in cells if cell.measured and cell.latency_ratio]
         references = {cell.reference_id for cell in timed}
-        scope = run.machine_scope(timed[0]) if timed else "machine"
         return Field(
             points=(point,),
-            machine=machine.short_name({name: run.fact(name, scope=scope) for name in machine.NAMING}),
+            machine=run.machine_name((timed or cells)[0]),
             images=int(max((cell.images or 0 for cell in timed), default=0)),
             cells=tuple(timed),
             candidates=tuple(_candidate(run, cell, errors) for cell in timed),
