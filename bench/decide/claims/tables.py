@@ -33,7 +33,6 @@ ORDER = {
     "packages": ["run_id", "package", "version", "kind", "python", "abi", "platform"],
 }
 
-# How bench.grid.machine.detect words the absence of a target.
 # Failures that say nothing of the target: they happen before the artifact reaches it.
 _BEFORE_TARGET = {Reason.EXPORT_FAILED.value, Reason.ENVIRONMENT_FAILED.value, Reason.REFERENCE_FAILED.value}
 
