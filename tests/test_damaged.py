@@ -61,6 +61,24 @@ def test_a_bit_that_flips_in_a_table_is_an_error_and_not_another_number(tmp_path
     assert noticed > column.total_compressed_size / 2
 
 
+def test_a_column_that_has_another_name_now_is_not_taken_for_one_of_before(tmp_path: Path) -> None:
+    """Names stand where nothing has a checksum, and a column that is not there may be an older run's."""
+    run = write_run(tmp_path / "run")
+    path = run / "cells.parquet"
+    data, told = path.read_bytes(), 0
+    for place in range(len(data)):
+        if data.startswith(b"export_seconds", place):
+            path.write_bytes(data[:place] + b"exqort_seconds" + data[place + len(b"export_seconds") :])
+            with suppress(StoreError):
+                assert read_table(run, "cells").export_seconds.notna().any(), place
+                told -= 1
+            told += 1
+    assert told > 0
+    path.write_bytes(data.replace(b"export_seconds", b"exqort_seconds"))
+    with pytest.raises(StoreError, match=r"cells\.parquet.*its columns have other names than those that were written"):
+        read_table(run, "cells")
+
+
 def rows(run: Path, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = read(run / f"{name}.parquet").to_pylist()
     return found
@@ -82,6 +100,12 @@ def rows(run: Path, name: str) -> list[dict[str, Any]]:
         ("samples", {"latency_ms": float("nan")}, "latency_ms is nan in 1 of"),
         ("detections", {"y": float("inf")}, "y is inf in 1 of"),
         ("environment", {"value": None}, "have no value"),
+        ("environment", {"scope": "time", "key": "total", "value": "cpu"}, "total of time is no number of seconds"),
+        ("environment", {"scope": "time", "key": "load", "value": "nan"}, "load of time is no number of seconds"),
+        ("environment", {"scope": "time", "key": "load", "value": "-1"}, "load of time is no number of seconds"),
+        ("environment", {"scope": "identity", "key": "c", "value": "[]"}, "c of identity is no JSON object"),
+        ("environment", {"scope": "run", "key": "latency_disturbed", "value": "c"}, "disturbed of run is no JSON list"),
+        ("environment", {"scope": "run", "key": "category_ids", "value": "{}"}, "category_ids of run is no JSON list"),
     ],
 )
 def test_a_table_that_cannot_be_meant_is_told(tmp_path: Path, table: str, change: dict[str, Any], said: str) -> None:

@@ -34,7 +34,7 @@ from bench.measure.timing import memories, warn_of, without_reference
 from bench.measure.window import windows
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, UsageError
-from bench.store.before import DISTURBED
+from bench.store.facts import DISTURBED
 from bench.store.tables import TIMED_ON
 from bench.tasks.dataset import Image
 from bench.tasks.task import Outputs

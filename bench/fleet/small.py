@@ -24,7 +24,7 @@ from bench.measure.workshop import Settings, Workshop
 from bench.reasons import CellProblem
 from bench.stats.launches import Launch
 from bench.stats.turns import Turn
-from bench.store.baselines import IDENTITY
+from bench.store.facts import IDENTITY
 from bench.store.tables import TIMED_ON
 from bench.store.writing import RunStore
 from bench.wall.artifacts import Artifact

@@ -15,6 +15,7 @@ from bench.measure.instruments.registry import INSTRUMENTS, of_runs
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status, StoreError, UsageError
 from bench.store.before import Before
+from bench.store.facts import SECONDS
 from bench.store.writing import RunStore
 
 _SAME = {
@@ -90,7 +91,7 @@ def reopen(workshop: Workshop, cell: Cell, waiting: CellProblem) -> None:
 def spent(before: Before | None, now: Mapping[str, float]) -> dict[str, float]:
     """Seconds by step, those until the run was stopped included; of a process that was killed nobody knows them."""
     facts = {} if before is None else before.environment
-    earlier = {key: float(value) for (scope, key), value in facts.items() if scope == "time"}
+    earlier = {key: float(value) for (scope, key), value in facts.items() if scope == SECONDS}
     return {step: round(earlier.get(step, 0.0) + now.get(step, 0.0), 1) for step in {**earlier, **now}}
 
 

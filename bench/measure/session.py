@@ -28,7 +28,7 @@ from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
-from bench.store.baselines import IDENTITY
+from bench.store.facts import IDENTITY, SECONDS
 from bench.tasks.dataset import Dataset
 from bench.wall import checkpoint as checkpoints
 
@@ -118,7 +118,7 @@ class Session:
         store.write_turns()
         store.write_metrics()
         resuming.tidy(store)
-        store.add_environment("time", resuming.spent(store.before, self.workshop.progress.spent))
+        store.add_environment(SECONDS, resuming.spent(store.before, self.workshop.progress.spent))
 
     # -- private ---------------------------------------------------------------------------------------------------
 

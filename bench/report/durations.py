@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.store.facts import SECONDS
 from bench.store.reading import Run, StoredCell
 
-SCOPE, TOTAL, OTHER = "time", "total", "other"
+TOTAL, OTHER = "total", "other"
 SLOWEST = 10
 STEPS = {
     "data": "Reading the checkpoint, rendering images",
@@ -32,7 +33,7 @@ class Step:
 
 def steps(run: Run) -> tuple[Step, ...]:
     """Steps in the order in which they are done; empty for a run that recorded none (before it was recorded)."""
-    spent = {fact.key: float(fact.value) for fact in run.facts if fact.scope == SCOPE}
+    spent = {fact.key: float(fact.value) for fact in run.facts if fact.scope == SECONDS}
     total = spent.pop(TOTAL, 0.0)
     if not total:
         return ()

@@ -24,7 +24,7 @@ from bench.report.checked import Checked
 from bench.report.marks import Mark
 from bench.report.recommendation import StepTable, answer, step_table, steps, words
 from bench.store import reading as run
-from bench.store.baselines import IDENTITY
+from bench.store.facts import IDENTITY, SECONDS
 from bench.store.reading import Point, Run, StoredCell
 from bench.words.locale import Language, Locale, texts
 from bench.words.messages import messages
@@ -34,7 +34,7 @@ from bench.words.numbers import MISSING, gigabytes, interval, number, precision_
 # in its summary.
 _HIDDEN = {"run": frozenset({"images_dir", "option_names", "house", "data_notes"})}
 # The time it took has a table of its own, and hashes are for a check to compare.
-_LEFT_OUT = frozenset({durations.SCOPE, IDENTITY})
+_LEFT_OUT = frozenset({SECONDS, IDENTITY})
 _SCRIPT, _STYLE = "script", "style"
 
 

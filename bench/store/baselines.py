@@ -23,13 +23,12 @@ from typing import Any
 from bench.files import locked
 from bench.reasons import StoreError, UsageError, did_you_mean
 from bench.store import parts
+from bench.store.facts import IDENTITY
 from bench.store.tables import SCHEMA_VERSION, TABLES, TIMED_ON, read_table
 
 FACTS, HOUSE, RUN, PROMOTIONS = "baseline.json", "house.zip", "run", "promotions.jsonl"
 _LEFT_OUT = ("samples", "launches")
 """Tables of times: a later state is never held against stored ones."""
-IDENTITY = "identity"
-"""Scope of the table `environment` with the identity of each cell, as JSON by the cell's id."""
 _SAME = ("model_sha256", "images", "data_sha256")  # the hash of data is that of its images
 """Facts of a run without which two runs cannot be compared."""
 _BY_CONTENT = 3

@@ -22,11 +22,10 @@ from bench.reasons import Reason, Status, UsageError
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn
 from bench.store import metrics, parquet, parts, tables
+from bench.store.facts import DISTURBED
 from bench.store.metrics import Beside
 
 _AGAIN = (Reason.INTERRUPTED.value, Reason.NOT_SELECTED.value)
-DISTURBED = ("run", "latency_disturbed")
-"""Scope and key of the fact that lists the cells whose times are no result."""
 _TURN = ["cell_id", "window", "launch", "round", "order"]
 _GPU = "gpu_"
 

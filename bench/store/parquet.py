@@ -6,6 +6,7 @@ those that cannot hold any are left out; so what is in memory is what was asked 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What Arrow raises for a file that it cannot read; a damaged length asks for any amount of memory."""
 GROUP = 2**18
 """Rows of a group."""
+_NAMES = b"columns_crc32"
+"""What of a file's metadata the names of its columns are held against: they lie in no page that has a checksum."""
 
 Only = Mapping[str, Collection[Any]]
 """Values by column: rows that have others there are left out."""
@@ -51,6 +54,7 @@ def write_pieces(
     path: Path, pieces: Iterable[pa.Table], schema: pa.Schema, *, group: int = GROUP, **encoding: Any
 ) -> None:
     """The same for rows that come in pieces, one of which is in memory at a time."""
+    schema = schema.with_metadata({**(schema.metadata or {}), _NAMES: _crc32(schema)})
     try:
         # A bit that flips on a disk is then an error when the page is read, and not another result.
         with (
@@ -122,7 +126,16 @@ def _opened(path: Path) -> pq.ParquetFile:
     # Opened once: a run that is going on may replace the file between two openings by name.  And whoever reads does it
     # in this thread alone: one of Arrow's that lets go of memory while Python ends aborts the process (apache/arrow
     # issue 34314).
-    return pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
+    file = pq.ParquetFile(pa.OSFile(str(path)), page_checksum_verification=True)
+    said = (file.schema_arrow.metadata or {}).get(_NAMES)  # files of before have none
+    if said is not None and said != _crc32(file.schema_arrow):
+        file.close()
+        raise ValueError("its columns have other names than those that were written; the file is damaged")
+    return file
+
+
+def _crc32(schema: pa.Schema) -> bytes:
+    return str(zlib.crc32("\n".join(schema.names).encode("utf-8", "surrogateescape"))).encode()
 
 
 def _table(rows: Iterable[Mapping[str, Any]] | pd.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:

@@ -7,6 +7,7 @@ refused here in one line, and not later where a quotient fails or, worse, does n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.reasons import Status, StoreError
+from bench.store.facts import CATEGORIES, DISTURBED, IDENTITY, SECONDS
 
 _FILLED: Mapping[str, Sequence[str]] = {
     "cells": ("cell_id", "imgsz", "batch", "threads"),
@@ -48,6 +50,8 @@ def require(path: Path, name: str, table: pa.Table) -> None:
             raise StoreError(f"{path}: {column} is {wrong[0]} in {wrong.size} of {len(table)} rows; {_REMEDY}")
     if name == "cells" and {"cell_id", "status", *_OBJECTS}.issubset(there):
         _require_cells(path, table)
+    if name == "environment" and {"scope", "key", "value"}.issubset(there):
+        _require_facts(path, table)
 
 
 def _require_cells(path: Path, table: pa.Table) -> None:
@@ -59,12 +63,33 @@ def _require_cells(path: Path, table: pa.Table) -> None:
         raise StoreError(f"{path}: {min(unknown)!r} is no status of a cell; {_REMEDY}")
     for column in _OBJECTS:
         for cell, text in zip(ids, table[column].to_pylist(), strict=True):
-            if text and not _is_object(text):
+            if text and not _is_json(text, dict):
                 raise StoreError(f"{path}: {column} of {cell} is no JSON object; {_REMEDY}")
 
 
-def _is_object(text: str) -> bool:
+def _require_facts(path: Path, table: pa.Table) -> None:
+    for row in table.select(["scope", "key", "value"]).to_pylist():
+        scope, key, value = row["scope"], row["key"], row["value"]
+        wrong = ""
+        if scope == SECONDS and not _is_seconds(value):
+            wrong = "is no number of seconds"
+        elif scope == IDENTITY and not _is_json(value, dict):
+            wrong = "is no JSON object"
+        elif (scope, key) in (DISTURBED, CATEGORIES) and not _is_json(value, list):
+            wrong = "is no JSON list"
+        if wrong:
+            raise StoreError(f"{path}: {key} of {scope} {wrong}; {_REMEDY}")
+
+
+def _is_seconds(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _is_json(text: str, kind: type) -> bool:
+    try:
+        return isinstance(json.loads(text), kind)
     except (ValueError, RecursionError):
         return False

@@ -22,7 +22,8 @@ from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch
 from bench.stats.turns import OnGpu, Turn, contaminated
 from bench.store import metrics, parts, tables
-from bench.store.before import DISTURBED, Before
+from bench.store.before import Before
+from bench.store.facts import DISTURBED
 from bench.store.metrics import Figure
 
 
