@@ -52,12 +52,19 @@ SEVERAL = "give it once, with commas between its values:"
             f"--options is given 3 times; {SEVERAL} --options onnx,mnn,ncnn",
         ),
         ("list half=True --precisions int8", f"--precisions is given 2 times; {SEVERAL} --precisions int8,fp16"),
-        ("run data=a.yaml data=b.yaml", "--data is given 2 times (a.yaml, b.yaml); give it once"),
-        ("show --results a --results b", "--results is given 2 times (a, b); give it once"),
     ],
 )
-def test_no_value_is_lost_unsaid(written: str, said: str) -> None:
-    """Of an option that is given twice the last value alone would count, and nobody would be told."""
+def test_no_value_of_a_list_is_lost_unsaid(written: str, said: str) -> None:
+    """Of a list that is given twice the last alone would count, and nobody would be told."""
     done = bench(*written.split(), "--lang", "en")
     assert done.code == 2
     assert said in " ".join(done.said.split())
+
+
+def test_of_a_single_value_the_last_counts() -> None:
+    """As with other commands: what somebody adds to a command of his own wins."""
+    done = bench("list", "--sweep", "nope", "--sweep", "smoke", "--lang", "en")
+    assert done.code == 0, done.said
+    done = bench("list", "--sweep", "smoke", "--sweep", "nope", "--lang", "en")
+    assert done.code == 2
+    assert "no sweep 'nope'" in done.said

@@ -92,6 +92,9 @@ def test_cell_ids_leave_defaults_out() -> None:
         ("parity.toml", "box_max = 1.0", "box_max = 0", ["parity.toml", "f32.box_max", "greater than 0"]),
         ("sweeps/smoke.toml", "imgsz = [320]", "imgsz = [321]", ["sweeps/smoke.toml", "imgsz", "32"]),
         ("sweeps/smoke.toml", "max_launches = 5", "max_launches = 2", ["smoke.toml", "latency", "max_launches (2)"]),
+        ("sweeps/smoke.toml", '"openvino"]', '"openvinO"]', ["sweeps/smoke.toml: options: unknown openvinO"]),
+        ("sweeps/smoke.toml", '["fp32"', '["fp33"', ["sweeps/smoke.toml: precisions: unknown fp33"]),
+        ("sweeps/smoke.toml", "pytorch-fp16", "pytorch-fp61", ["sweeps/smoke.toml: exclude: unknown pytorch-fp61"]),
     ],
 )  # fmt: skip
 def test_wrong_entry_is_named(copied: Path, file: str, old: str, new: str, said: list[str]) -> None:

@@ -69,7 +69,10 @@ def _annotation(name: str) -> Any:
 
 
 def _once(name: str, values: list[str] | None) -> str | None:
-    """The value of an option of a run.  Raises UsageError where it is given more than once."""
+    """The value of an option of a run: the last, as everywhere, which lets a command be added to.
+
+    Raises UsageError where a list is given more than once: all of it is meant, and nobody would miss what was lost.
+    """
     if not values:
         return None
     if len(values) > 1 and OPTIONS[name].metavar == "LIST":
@@ -77,9 +80,7 @@ def _once(name: str, values: list[str] | None) -> str | None:
             f"--{name} is given {len(values)} times; give it once, with commas between its values: "
             f"--{name} {','.join(values)}"
         )
-    if len(values) > 1:
-        raise UsageError(f"--{name} is given {len(values)} times ({', '.join(values)}); give it once")
-    return values[0]
+    return values[-1]
 
 
 def _stems(folder: str) -> Callable[[str], list[str]]:

@@ -109,27 +109,23 @@ class Matrix:
     """Exporters and runtimes of the options of this folder: ours, or those that it was brought with."""
 
     def sweep(self, name: str) -> Sweep:
-        """The sweep of that name.  Raises UsageError when there is none or its file is wrong."""
+        """The sweep of that name.  Raises UsageError when there is none, or its file is wrong or names what is not."""
         if name not in self.sweeps:
             hint = did_you_mean([name], self.sweeps)
             folder = self.directory / "sweeps"
             raise UsageError(f"no sweep {name!r} in {folder}{hint}; there are: {', '.join(self.sweeps)}")
-        return entries.parse(Sweep, entries.read(self.sweeps[name]), self.sweeps[name])
+        found = entries.parse(Sweep, entries.read(self.sweeps[name]), self.sweeps[name])
+        self._picked(found, self.sweeps[name])
+        return found
 
     def cells(self, model: str, sweep: Sweep) -> list[Cell]:
         """Expand a sweep for a model, in table order; the PyTorch FP32 references it needs are always in it.
 
         Raises UsageError on a name that is not in the matrix.
         """
-        known = sorted({name for option in self.options.values() for name in option.precisions})
-        options = _pick("options", sweep.options, list(self.options))
-        precisions = _pick("precisions", sweep.precisions, known)
-        targets = _pick("targets", sweep.targets, list(self.targets))
+        options, precisions, targets = self._picked(sweep)
         targets = [name for name in targets if name in sweep.targets or not self.targets[name].emulator]
-        pairs = [(option, f"{option.id}-{name}") for option in self.options.values() for name in option.precisions]
-        triples = [f"{pair}-{target}" for option, pair in pairs for target in option.targets]
         excluded = set(sweep.exclude)
-        _pick("exclude", sorted(excluded.difference(triples)), [pair for _, pair in pairs])
         reference = self.options.get(REFERENCE_OPTION)
         if reference is None or REFERENCE_PRECISION not in reference.precisions:
             raise UsageError(f"{self.directory / 'options'} must hold the reference {REFERENCE_OPTION} with fp32")
@@ -155,6 +151,18 @@ class Matrix:
                 f"{', '.join(precisions)} on one of the targets {', '.join(targets)} (see `python -m bench list`)"
             )
         return sorted(found.values(), key=in_tables)
+
+    def _picked(self, sweep: Sweep, path: Path | None = None) -> tuple[list[str], list[str], list[str]]:
+        """Options, precisions and targets of a sweep, which was read from `path`.  Raises UsageError as `cells`."""
+        known = sorted({name for option in self.options.values() for name in option.precisions})
+        pairs = [(option, f"{option.id}-{name}") for option in self.options.values() for name in option.precisions]
+        triples = [f"{pair}-{target}" for option, pair in pairs for target in option.targets]
+        _pick("exclude", sorted(set(sweep.exclude).difference(triples)), [pair for _, pair in pairs], path)
+        return (
+            _pick("options", sweep.options, list(self.options), path),
+            _pick("precisions", sweep.precisions, known, path),
+            _pick("targets", sweep.targets, list(self.targets), path),
+        )
 
     def emulated(self, emulators: Sequence[str]) -> list[str]:
         """Ids of the targets that emulators of these names make.  Raises UsageError for a name that makes none."""

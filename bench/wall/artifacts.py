@@ -38,6 +38,8 @@ SCHEMA_VERSION = 2
 LETTERBOX = GUEST / "letterbox.py"
 _TOLD = ("files", "entry", "input", "output", "versions", "reproduce")
 """What an exporter tells of an artifact, whatever else it found out."""
+_OWN = "manifest_sha256"
+"""Hash of all else that a manifest holds; those of before have none."""
 _LOG = "export.log"
 _LOG_LINES = 20
 
@@ -72,7 +74,8 @@ class Artifact:
     """An exported artifact, checked.
 
     `manifest` holds inputs, files (path, bytes, sha256), entry, input, output, calibration, versions, seconds,
-    reproduce, details (whatever else the exporter found out), log_tail and confined (what its exporter could reach).
+    reproduce, details (whatever else the exporter found out), log_tail, confined (what its exporter could reach) and
+    manifest_sha256 (of all this).
     `warnings` says what was wrong with a cached copy that had to be replaced.
     """
 
@@ -187,6 +190,7 @@ class Artifacts:
             seconds = time.monotonic() - started
             manifest = _manifest(request, inputs, key, output, reply)
             manifest |= {"seconds": seconds, "log_tail": tail, "confined": confined}
+            manifest[_OWN] = _own_sha256(manifest)
             (output / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             output.rename(self._root / key)
         finally:
@@ -324,7 +328,9 @@ def _in_place(directory: Path) -> str | None:
 
 
 def _require_whole(manifest: Mapping[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError for a manifest that lacks something."""
+    """Raise KeyError, TypeError or ValueError for a manifest that lacks something, or is not as it was written."""
+    if _OWN in manifest and manifest[_OWN] != _own_sha256(manifest):
+        raise ValueError("it is not as it was written")
     told = {name: manifest[name] for name in (*_TOLD, "calibration", "key")}
     if int(manifest["size_bytes"]) < 0 or float(manifest["seconds"]) < 0:
         raise ValueError("less than nothing")
@@ -346,6 +352,11 @@ def _remove(path: Path) -> None:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     return manifest
+
+
+def _own_sha256(manifest: Mapping[str, Any]) -> str:
+    held = json.loads(json.dumps({name: value for name, value in manifest.items() if name != _OWN}))
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def _files_sha256(files: list[dict[str, Any]]) -> str:
