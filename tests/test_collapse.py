@@ -33,9 +33,9 @@ def black(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data.yaml"
 
 
-def run(results: Path, name: str, *arguments: str) -> Done:
+def run(results: Path, name: str, *arguments: str, options: str = "onnx,openvino") -> Done:
     command = ["run", "--results", results, "--run-id", name, "--sweep", "smoke", "--targets", "cpu,arm-cpu"]
-    command += ["--options", "onnx,openvino", "--precisions", "int8", "--imgsz", "160", "--images", "24"]
+    command += ["--options", options, "--precisions", "int8", "--imgsz", "160", "--images", "24"]
     return bench(*command, "-k", "accuracy", *arguments, columns=250)
 
 
@@ -75,7 +75,7 @@ def test_images_that_calibrate_and_are_evaluated_are_told(tmp_path: Path) -> Non
     val = next(line.partition(":")[2] for line in text.splitlines() if line.startswith("val:"))
     text = "\n".join(f"train:{val}" if line.startswith("train:") else line for line in text.splitlines())
     (tmp_path / "data.yaml").write_text(text, encoding="utf-8")
-    done = run(tmp_path, "shared", "--data", str(tmp_path / "data.yaml"), "--options", "onnx")
+    done = run(tmp_path, "shared", "--data", str(tmp_path / "data.yaml"), options="onnx")
     assert done.code == 0, done.said
     rows = store.read_table(tmp_path / "shared", "cells").set_index("option")
     assert " of them evaluated too" in rows.loc["onnx"].calibration.iloc[0]
