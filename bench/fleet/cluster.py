@@ -124,7 +124,7 @@ def _local(number: int, request: Request) -> Iterator[Client]:
         LocalCluster(
             n_workers=number,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # of this machine alone, and any port: two runs may go on at once
             resources=tags.offered((), request.matrices),
             **_process(request.cache),
         ) as cluster,
