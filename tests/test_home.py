@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import test_report
 from legible import WIDTHS, barriers, faults, overlaps
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from report_fixture import write_pages
 from test_report import Watch
 from typer.testing import CliRunner
@@ -183,19 +184,29 @@ def pages_of(site: Path, language: str) -> list[Path]:
     return [site / "index.html", *sorted((site / language).rglob("*.html"))]
 
 
+def seen(page: Page, paths: Sequence[Path], look: Callable[[Page], list[str]]) -> dict[Path, list[str]]:
+    """What is wrong with each of some pages."""
+    found = {}
+    for path in paths:
+        page.goto(path.as_uri())
+        found[path] = look(page)
+    return found
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_cut_off_and_no_text_lies_on_another(
     browser: Browser, site: Path, width: int, language: str
 ) -> None:
+    def in_both_schemes(page: Page) -> list[str]:
+        said = faults(page)
+        page.emulate_media(color_scheme="dark")
+        said += overlaps(page)
+        page.emulate_media(color_scheme="light")
+        return said
+
     watch = Watch(browser, site / language / "index.html", width=width)
-    found = {}
-    for path in pages_of(site, language):
-        watch.page.goto(path.as_uri())
-        found[path] = faults(watch.page)
-        watch.page.emulate_media(color_scheme="dark")
-        found[path] += overlaps(watch.page)
-        watch.page.emulate_media(color_scheme="light")
+    found = seen(watch.page, pages_of(site, language), in_both_schemes)
     assert len(found) > 20
     assert {path: said for path, said in found.items() if said} == {}
     assert watch.complaints == []
@@ -209,11 +220,9 @@ def test_pages_of_every_recorded_run_together_are_as_legible(
 ) -> None:
     """Those that grow with the runs: of seventeen options on three machines, and each place that one may choose."""
     watch = Watch(browser, whole / language / "index.html", width=width)
-    found = {}
-    for name in ("index", "guide", "measurements", "recommend", "options/openvino", "options/onnx"):
-        watch.page.goto((whole / language / f"{name}.html").as_uri())
-        found[name] = faults(watch.page)
-    assert {name: said for name, said in found.items() if said} == {}
+    names = ("index", "guide", "measurements", "recommend", "options/openvino", "options/onnx")
+    found = seen(watch.page, [whole / language / f"{name}.html" for name in names], faults)
+    assert {path: said for path, said in found.items() if said} == {}
     assert watch.complaints == []
     watch.page.context.close()
 
@@ -222,10 +231,7 @@ def test_pages_of_every_recorded_run_together_are_as_legible(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(browser: Browser, site: Path, scheme: str, language: str) -> None:
     watch = Watch(browser, site / language / "index.html", scheme=scheme)
-    found = {}
-    for path in pages_of(site, language):
-        watch.page.goto(path.as_uri())
-        found[path] = barriers(watch.page)
+    found = seen(watch.page, pages_of(site, language), barriers)
     assert len(found) > 20
     assert {path: said for path, said in found.items() if said} == {}
     watch.page.context.close()

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
@@ -36,12 +34,20 @@ class _Launched:
 
 
 class Launcher:
-    """Has a window's guests running; leaving it ends them.  `processes` are those that have ended, by cell id."""
+    """Has a window's guests running."""
 
     def __init__(
-        self, workshop: Workshop, window: int, cells: Mapping[str, Cell], processes: Mapping[str, list[Launch]]
+        self,
+        workshop: Workshop,
+        window: int,
+        cells: Mapping[str, Cell],
+        processes: Mapping[str, list[Launch]],
+        stack: ExitStack,
     ) -> None:
-        """`cells` are the window's, by id.  Nothing is started yet; `processes` is added to."""
+        """`cells` are the window's, by id.  Nothing is started yet.
+
+        To `processes` those are added that have ended, by cell id; what still runs when `stack` is left ends with it.
+        """
         self._workshop = workshop
         self._window = window
         self._cells = cells
@@ -49,17 +55,7 @@ class Launcher:
         self._packages: dict[str, tuple[Env, tuple[str, ...]]] = {}
         self._launches = dict.fromkeys(cells, 0)
         self._running: dict[str, _Launched] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Nothing but itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End what runs; at once when an exception passes through."""
-        self._stack.__exit__(kind, error, trace)
+        self._stack = stack
 
     def launch(self, name: str) -> Worker:
         """The guest of a cell's next launch, ready to be timed.

@@ -28,7 +28,7 @@ from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
-from bench.store.facts import IDENTITY, SECONDS
+from bench.store.facts import CATEGORIES, IDENTITY, SECONDS
 from bench.tasks.dataset import Dataset
 from bench.wall import checkpoint as checkpoints
 
@@ -346,7 +346,7 @@ def _official(dataset: Dataset) -> dict[str, Any]:
     """Which official annotations were evaluated on, and their ids of the classes by index; nothing without any."""
     if dataset.annotations is None:
         return {}
-    return {"annotations": dataset.annotations.name, "category_ids": list(dataset.categories)}
+    return {"annotations": dataset.annotations.name, CATEGORIES[1]: list(dataset.categories)}
 
 
 def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:

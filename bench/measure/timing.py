@@ -115,7 +115,7 @@ class Campaign:
         with ExitStack() as stack:
             found = self._opened(wanted, stack)
             cells = {name: self._cells[name] for name in names}
-            launcher = stack.enter_context(Launcher(workshop, number, cells, self._processes))
+            launcher = Launcher(workshop, number, cells, self._processes, stack)
 
             def keep(turns: Sequence[Turn]) -> None:
                 self._keep(window, turns)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from bench.decide.compare import named
 from bench.reasons import UsageError
+from bench.store.facts import CATEGORIES
 from bench.store.reading import Run, StoredCell
 from bench.store.tables import read_arrow
 
@@ -51,7 +52,7 @@ def write(run: Run, cell: StoredCell, sink: BinaryIO) -> Submission:
 
     Raises UsageError for a run whose data had none, StoreError for predictions that cannot be read.
     """
-    ids = json.loads(run.fact("category_ids") or "[]")
+    ids = json.loads(run.fact(CATEGORIES[1]) or "[]")
     if not ids:
         raise UsageError(
             f"{run.run_id} was evaluated on labels without official ids of images and categories; a submission takes a "
