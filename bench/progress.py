@@ -81,7 +81,7 @@ class Reporter:
         self._enabled = enabled
         self._total = 0.0
         self._done = 0.0
-        self._started = time.monotonic()
+        self._started = self._steps_began = time.monotonic()
         self._phase = ""
         self._spent: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
@@ -104,7 +104,7 @@ class Reporter:
 
     def __enter__(self) -> Self:
         """Show the bar."""
-        self._started = time.monotonic()
+        self._started = self._steps_began = time.monotonic()
         if self._bar is not None:
             self._bar.start()
         return self
@@ -120,6 +120,10 @@ class Reporter:
         """Add steps to the whole."""
         self._total += steps
         self._show()
+
+    def begin_steps(self) -> None:
+        """Say that the steps begin now: what went before does not tell how long they take."""
+        self._steps_began = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
         """Mark steps as done."""
@@ -160,14 +164,18 @@ class Reporter:
             self._spent[step or phase] += seconds - self._inner.pop()
             if self._inner:
                 self._inner[-1] += seconds
-            if self._enabled and self._bar is None and seconds >= QUIET_SECONDS:
-                where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
-                self._console.print(escape(f"{where}  {self._say(phase)}  {seconds:.1f} s"), highlight=False)
+            self.took(cell, phase, seconds)
+
+    def took(self, cell: str, phase: str, seconds: float) -> None:
+        """In a log, the line of a phase that is over, unless it was too short for one."""
+        if self._enabled and self._bar is None and seconds >= QUIET_SECONDS:
+            where = f"[{self._done:.0f}/{self._total:.0f}] {cell}".rstrip()
+            self._console.print(escape(f"{where}  {self._say(phase)}  {seconds:.1f} s"), highlight=False)
 
     def _show(self) -> None:
         left = ""
         if self._done > 0 and self._total > self._done:
-            elapsed = time.monotonic() - self._started
+            elapsed = time.monotonic() - self._steps_began
             seconds = elapsed / self._done * (self._total - self._done)
             left = f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
         self._progress.update(self._task, total=self._total or None, completed=self._done, left=self._say(left))

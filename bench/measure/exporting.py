@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,9 +69,26 @@ def export(requests: Sequence[ExportRequest], artifacts: Artifacts, deadline: fl
 
 def key(requests: Sequence[ExportRequest], artifacts: Artifacts) -> str:
     """The content address of the last stage; nothing is exported.  Raises UsageError for a file that cannot be read."""
+    *_, last = _addressed(requests, artifacts)
+    return artifacts.key(last)
+
+
+def lacking(requests: Sequence[ExportRequest], artifacts: Artifacts) -> str | None:
+    """The content address of the last stage where one is not in the cache yet, and None where all are.
+
+    The environments that are needed then are there once this returns.  Raises as `Artifacts.prepare` does.
+    """
+    lacks, last = False, None
+    for last in _addressed(requests, artifacts):
+        lacks |= artifacts.prepare(last)
+    assert last is not None, "there is a last stage"
+    return artifacts.key(last) if lacks else None
+
+
+def _addressed(requests: Sequence[ExportRequest], artifacts: Artifacts) -> Iterator[ExportRequest]:
+    """Each stage with its source, of which only the content address counts."""
     found: Artifact | None = None
     for request in requests:
-        address = artifacts.key(replace(request, source=found))
-        found = Artifact(address, Path(), {})  # of a source, only its address counts
-    assert found is not None, "there is a last stage"
-    return found.key
+        stage = replace(request, source=found)
+        yield stage
+        found = Artifact(artifacts.key(stage), Path(), {})

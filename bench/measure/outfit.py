@@ -23,9 +23,10 @@ from bench.measure import exporting
 from bench.measure.fitted import prepared
 from bench.measure.gpu import Gpu, first_gpu
 from bench.progress import Reporter
+from bench.reasons import CellProblem
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import AnyTask, Tensor
-from bench.wall.artifacts import Artifact, Artifacts
+from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
 from bench.wall.checkpoint import Checkpoint
 from bench.wall.spec import load_spec
 
@@ -69,7 +70,7 @@ class Outfit:
         self._javascript = JsEnvironments(self.matrix.directory, given.cache)
         emulators = {target.emulator for target in self.matrix.targets.values() if target.emulator}
         self._emulators = {name: EmulatedEnvironments(self.matrix.directory, given.cache, name) for name in emulators}
-        self._artifacts: dict[str, Artifact] = {}
+        self._artifacts: dict[str, Artifact | CellProblem] = {}
 
     def note(self, scope: str, facts: Mapping[str, Any]) -> None:
         """Keep facts of what is used; a sweep records them with its run."""
@@ -79,27 +80,46 @@ class Outfit:
 
     def artifact(self, cell: Cell) -> Artifact:
         """The exported artifact of a cell, from the cache or made now.  Raises CellProblem."""
-        if cell.cell_id in self._artifacts:
-            return self._artifacts[cell.cell_id]
+        if cell.cell_id not in self._artifacts:
+            with self.progress.timed(cell.id, "export"):
+                self.use({cell.cell_id: self.export(self.stages(cell))})
+        made = self._artifacts[cell.cell_id]
+        if isinstance(made, CellProblem):
+            raise made
+        return made
+
+    def use(self, artifacts: Mapping[str, Artifact | CellProblem]) -> None:
+        """Take these artifacts for those of cells, by cell id, or why there are none; nothing is exported then."""
+        self._artifacts |= artifacts
+        warned = dict.fromkeys(
+            warning for made in artifacts.values() if isinstance(made, Artifact) for warning in made.warnings
+        )
+        for warning in warned:
+            self.progress.message(warning)
+
+    def stages(self, cell: Cell) -> list[ExportRequest]:
+        """What is exported of a cell, in order.  Raises UsageError for calibration images that cannot be had."""
         images = exporting.calibration(cell, self.dataset, self.sweep)
         self.note_calibration(images)
-        with self.progress.timed(cell.id, "export"):
-            requests = exporting.stages(cell, self.matrix, self.checkpoints[cell.model].path, images)
-            artifact = exporting.export(requests, self._artifact_cache, self.sweep.deadlines.export)
-        for warning in artifact.warnings:
-            self.progress.message(warning)
-        self._artifacts[cell.cell_id] = artifact
-        return artifact
+        return exporting.stages(cell, self.matrix, self.checkpoints[cell.model].path, images)
 
-    def use(self, artifacts: Mapping[str, Artifact]) -> None:
-        """Take these artifacts for those of cells, by cell id; nothing is exported then."""
-        self._artifacts |= artifacts
+    def export(self, stages: Sequence[ExportRequest]) -> Artifact:
+        """The artifact of the last stage, from the cache or made now.  Raises as `Artifacts.ensure` does.
+
+        Other threads may do so at the same time.
+        """
+        return exporting.export(stages, self._artifact_cache, self.sweep.deadlines.export)
+
+    def lacks(self, cell: Cell) -> str | None:
+        """The content address of a cell's artifact where it is not in the cache, and the environments for it then are.
+
+        Raises CellProblem where one cannot be had, UsageError for an unreadable file.
+        """
+        return exporting.lacking(self.stages(cell), self._artifact_cache)
 
     def artifact_key(self, cell: Cell) -> str:
         """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""
-        images = exporting.calibration(cell, self.dataset, self.sweep)
-        requests = exporting.stages(cell, self.matrix, self.checkpoints[cell.model].path, images)
-        return exporting.key(requests, self._artifact_cache)
+        return exporting.key(self.stages(cell), self._artifact_cache)
 
     def environment(self, family: str, target: str = "") -> Env:
         """A family's environment, built now if it is not there yet.  Raises CellProblem.

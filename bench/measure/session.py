@@ -20,7 +20,8 @@ from bench.environments import houses
 from bench.grid import machine
 from bench.grid.matrix import Cell, not_benched
 from bench.measure import resuming
-from bench.measure.elsewhere import movable
+from bench.measure.ahead import export_ahead
+from bench.measure.elsewhere import Elsewhere, movable
 from bench.measure.identity import identity
 from bench.measure.instruments.instrument import CellInstrument, RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
@@ -70,7 +71,7 @@ class Session:
         """Take a cell through all wanted instruments but those of runs, once; problems are kept as its outcomes."""
         if cell.cell_id in self._outcomes:
             return
-        self._begin_elsewhere()
+        self._begin()
         self._characterise_reference(cell)
         store, progress, wanted = self.workshop.store, self.workshop.progress, self.wanted[cell.cell_id]
         known = resuming.outcomes(self.workshop, cell, wanted, self._joining)
@@ -122,29 +123,42 @@ class Session:
 
     # -- private ---------------------------------------------------------------------------------------------------
 
-    def _begin_elsewhere(self) -> None:
-        """Have whoever works beside this process begin, once, with the cells that are to be inferred.
-
-        What is not known before a cell was loaded stays here: an emulator's, and how many images a target is given.
-        """
-        elsewhere, targets = self.workshop.elsewhere, self.workshop.matrix.targets
-        if elsewhere is None or self._begun:
+    def _begin(self) -> None:
+        """Before the first cell, have what may be done before it is measured done: here, or elsewhere."""
+        if self._begun:
             return
         self._begun = True
         kept = {} if self.workshop.store.before is None else self.workshop.store.before.rows
+        made = [cell for cell in self.cells if cell.option.export is not None]
+        new = [cell for cell in made if self.wanted[cell.cell_id] and cell.cell_id not in kept]
+        if self.workshop.elsewhere is not None:
+            self._begin_elsewhere(self.workshop.elsewhere, made, new)
+        else:
+            export_ahead(self.workshop, [cell for cell in new if self._is_exported(cell)])
+        self.workshop.progress.begin_steps()
+
+    def _begin_elsewhere(self, elsewhere: Elsewhere, made: Sequence[Cell], new: Iterable[Cell]) -> None:
+        """Have whoever works beside this process begin with those `new` cells that are to be inferred.
+
+        What is not known before a cell was loaded stays here: an emulator's, and how many images a target is given.
+        """
+        targets = self.workshop.matrix.targets
         absent = [name for name, presence in self._presence.items() if not presence.found]
         with self.workshop.progress.timed("", "sending work to the workers", "send"):
-            made = [cell for cell in self.cells if cell.option.export is not None]
             elsewhere.meet(self.workshop, made, absent)
             cells = [
                 cell
-                for cell in made
-                if self.wanted[cell.cell_id]
-                and cell.cell_id not in kept
-                and movable(targets[cell.target])
+                for cell in new
+                if movable(targets[cell.target])
                 and (elsewhere.looks(cell) or (cell.target not in absent and beyond(cell) is None))
             ]
             elsewhere.begin(cells, self.wanted)
+
+    def _is_exported(self, cell: Cell) -> bool:
+        """Whether this machine exports a cell's artifact: it is run here, or can be made without its target."""
+        if not self._presence[cell.target].found:
+            return cell.option.making.without_target
+        return beyond(cell) is None
 
     def _characterise_reference(self, cell: Cell) -> None:
         """Measure what the cell is compared with before it, where anything of it is compared."""

@@ -120,21 +120,30 @@ class Artifacts:
             return None
         return Artifact(key, directory, _read_manifest(directory))
 
+    def prepare(self, request: ExportRequest) -> bool:
+        """Whether the artifact is not here yet; the environment that it is exported in then is, once this returns.
+
+        Raises UsageError for an unreadable input, CellProblem where there is no environment, or where it is known that
+        the artifact was not to be had when the cache was packed.
+        """
+        inputs = self._inputs(request)
+        if (self._root / self._key(inputs)).is_dir():
+            return False
+        why_not = self._carried.problem(carried.asked(inputs))
+        if why_not is not None and self._environments.existing(request.environment) is None:
+            raise why_not
+        self._environments.ensure(request.environment)
+        return True
+
     def ensure(self, request: ExportRequest, *, timeout: float = 900.0) -> Artifact:
         """The artifact from the cache, or exported now within `timeout` seconds.
 
         A cached copy that is damaged is replaced, and `Artifact.warnings` says so.  Raises UsageError (unreadable
         input), CellProblem(EXPORT_FAILED) or another reason the exporter had, with its last lines.
         """
-        inputs = self._inputs(request)
         try:
-            if not (self._root / self._key(inputs)).is_dir():
-                why_not = self._carried.problem(carried.asked(inputs))
-                if why_not is not None and self._environments.existing(request.environment) is None:
-                    raise why_not
-                # Which build of a package an environment holds is known for sure once it is there.
-                self._environments.ensure(request.environment)
-                inputs = self._inputs(request)
+            self.prepare(request)
+            inputs = self._inputs(request)  # once the environment is there: only then its build of torch is sure
             key = self._key(inputs)
             directory = self._root / key
             with locked(directory):

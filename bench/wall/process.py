@@ -13,6 +13,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ _MEMORY_WORDS = (
 )
 
 _LIVE: weakref.WeakSet[GuestProcess] = weakref.WeakSet()
+_LIVE_LOCK = threading.Lock()
+"""Held while `_LIVE` changes or is gone through: artifacts are exported by several threads."""
 
 
 class GuestProcess:
@@ -78,7 +81,8 @@ class GuestProcess:
                 )
         except OSError as error:
             raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot start {command[0]}: {error}") from error
-        _LIVE.add(self)
+        with _LIVE_LOCK:
+            _LIVE.add(self)
 
     @property
     def pid(self) -> int:
@@ -174,7 +178,8 @@ class GuestProcess:
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):  # unsent bytes for a process that is gone
                 pipe.close()
-        _LIVE.discard(self)
+        with _LIVE_LOCK:
+            _LIVE.discard(self)
 
     def log_tail(self) -> str:
         """The last lines of what this guest wrote to standard error (and to standard output, which goes there)."""
@@ -250,8 +255,19 @@ def _oom_kills() -> int:
     return total
 
 
+def kill_all() -> None:
+    """Kill every guest of this process at once; whoever waits for an answer of one is told that it died."""
+    for guest in _live():
+        guest.kill()
+
+
 @atexit.register
 def _end_all() -> None:
     """No guest outlives the core (SIGKILL of the core is covered by the guest, which ends when its input does)."""
-    for guest in list(_LIVE):
+    for guest in _live():
         guest.close()
+
+
+def _live() -> list[GuestProcess]:
+    with _LIVE_LOCK:
+        return list(_LIVE)
