@@ -216,7 +216,8 @@ def check(folder: Path, expected: set[tuple[str, str]]) -> None:
     (path,) = folder.glob("*.parquet")
     turns, facts = stored.read(path)
     assert {(one.cell, one.tool, one.round) for one in turns} == {(*one, n) for one in expected for n in range(2)}
-    assert all(one.median_ms > 0 and one.runs >= 20 for one in turns)
+    # PyTorch's timer is given the time for 20, whatever of the processor it then gets.
+    assert all(one.median_ms > 0 and one.runs >= (1 if one.tool == "torch.utils.benchmark" else 20) for one in turns)
     told = [one for one in turns if one.inner_ms is not None]
     assert all(0 < float(one.inner_ms or 0) <= one.median_ms for one in told), "a part is no longer than the whole"
     assert facts["cells"].keys() == {cell for cell, _ in expected}

@@ -229,7 +229,16 @@ def test_a_house_that_cannot_be_unpacked_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"names": {}}', b'{"names": {"0": "a"}, "strides": []}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"names": {}}',
+        b'{"names": {"0": "a"}, "strides": []}',
+        b"\xff",
+        b'{"names": {"0": "a"}, "strides": [1e332]}',
+    ],
 )
 def test_what_the_cache_keeps_of_a_checkpoint_is_asked_again_where_it_is_damaged(
     tmp_path: Path, content: bytes

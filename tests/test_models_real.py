@@ -95,4 +95,4 @@ def test_the_choice_is_among_both(finished: Path) -> None:
     assert len(told["scope"]["model"]) == 2
     assert len(told["choices"]) == 4
     assert {choice["cell_id"] for choice in told["choices"]} >= set(told["front"])
-    assert "3 models at 160 px" in (finished / "report.html").read_text(encoding="utf-8")
+    assert "3 models at 160\N{NO-BREAK SPACE}px" in (finished / "report.html").read_text(encoding="utf-8")

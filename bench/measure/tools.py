@@ -128,7 +128,7 @@ def read_json(_job: Job, said: str) -> Reading:
         answer = json.loads(said.splitlines()[-1])
         inner = answer["inner_ms"]
         return Reading(float(answer["median_ms"]), int(answer["runs"]), None if inner is None else float(inner))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unread(said) from error
 
 

@@ -56,7 +56,7 @@ def of(run_dir: Path, make: Callable[[dict[str, Any]], Made]) -> Made | None:
         return None
     try:
         return make(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"{path}: no facts of a check: {error!r}; check the run again, or delete the file") from error
 
 

@@ -269,7 +269,7 @@ def _kept(path: Path) -> dict[str, Any] | None:
         facts = json.loads(path.read_text(encoding="utf-8"))
         names = {int(index): str(name) for index, name in facts["names"].items()}
         strides = [int(stride) for stride in facts["strides"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return {**facts, "names": names, "strides": strides} if names and strides else None
 
