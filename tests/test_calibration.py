@@ -90,7 +90,9 @@ def test_the_median_of_litert_benchmark_is_read() -> None:
     assert found.runs == 30
 
 
-@pytest.mark.parametrize("said", ["", "usage: tool", '{"median_ms": 1.0}', "[1]"])
+@pytest.mark.parametrize(
+    "said", ["", "usage: tool", '{"median_ms": 1.0}', "[1]", '{"median_ms": 1.0, "inner_ms": null, "runs": 1e999}']
+)
 def test_output_without_a_result_is_told(said: str) -> None:
     for read in (read_benchmark_app, read_litert_benchmark, read_json):
         with pytest.raises(CellProblem, match="no result that can be read") as problem:

@@ -359,6 +359,6 @@ def _known(folder: Path) -> dict[str, Look]:
     for path, told in kept.read(folder):
         try:
             found[str(told["key"])] = Look.read(told)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise kept.damaged(path, error) from error
     return found
