@@ -1,0 +1,161 @@
+"""IMX500: the network quantised by Sony's Model Compression Toolkit, and packed where Sony's converter is installed.
+
+The converter's files allow their use under a written licence agreement with Sony alone, so no environment has it.  What
+needs none is written always: the quantised graph, which enters the converter and which a runtime can compute.  It is
+upstream's own network for this camera, and ends where its suppression of boxes would begin: that is the bench's work
+for every option.
+
+`int8` keeps all weights in 8 bits.  `int8-mixed` holds them to upstream's limit of memory, as `yolo export` does: where
+8 bits are too many, every layer is tried with fewer, for which a processor needs the better part of an hour at 640 px.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics import YOLO
+from ultralytics.utils.export.imx import MCT_CONFIG, FXModel
+from ultralytics.utils.patches import onnx_export_patch
+
+from ..refusals import ExportRefused, require_precision
+from ._calibration import batches
+from ._ultralytics import describe, versions
+
+PRECISIONS = ("int8", "int8-mixed")
+GRAPH, PACKED, CONVERTER = "model.onnx", "packerOut.zip", "imxconv-pt"
+# What the camera can compute, as Sony's package of that says it: upstream names the same version.
+CAPABILITIES = {"tpc_version": "4.0", "device_type": "imx500"}
+RANKED = 10  # images by which int8-mixed ranks layers; upstream's number
+WIDE = 16  # bits of the tensors that hold pixels
+LAST_LINES = 20
+
+
+def export(request: dict[str, Any]) -> dict[str, Any]:
+    """Write model.onnx with Sony's quantisers and, where the converter is there, packerOut.zip.
+
+    Output of the graph: corners of boxes in px (B, anchors, 4), and scores (B, anchors, classes).  `details` of the
+    reply holds `converter`, its version or why it did not run, and `memory`, its report.  Raises PrecisionUnsupported
+    or ExportRefused.
+    """
+    require_precision(request, "IMX500", PRECISIONS)
+    imgsz, output, weights = int(request["imgsz"]), Path(request["output_dir"]), Path(request["weights"])
+    checkpoint = YOLO(str(weights)).model
+    reply = describe(checkpoint, weights, imgsz, int(request["batch"]))
+    network = _prepared(checkpoint, imgsz)
+    settings = _settings(network, weights)
+    _import_torchvision()
+    _quantise(network, settings, request, output / GRAPH)
+    details = packed(output)
+    reply["versions"] |= versions("model-compression-toolkit", "mct-quantizers", "edge-mdt-tpc", "onnx")
+    told = f"bench/guest/exporters/imx.py: {weights.name}, imgsz={imgsz}, {request['precision']}; then {CONVERTER}"
+    files = sorted(path.name for path in output.iterdir())
+    return {**reply, "files": files, "entry": GRAPH, "reproduce": f"{told} -i {GRAPH}", "details": details}
+
+
+def packed(folder: Path) -> dict[str, Any]:
+    """Convert model.onnx in `folder` for the camera where the converter is installed.  Raises ExportRefused."""
+    converter = shutil.which(CONVERTER)
+    if converter is None:
+        text = (
+            f"{CONVERTER} is not installed: it is in imx500-converter[pt], which may be used under a licence agreement"
+        )
+        return {"converter": f"{text} with Sony. Put it on PATH, and Java 17, and run again."}
+    work = folder / "work"
+    line = [converter, "-i", str(folder / GRAPH), "-o", str(work), "--no-input-persistency"]
+    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode or not (work / PACKED).is_file():
+        said = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
+        raise ExportRefused(f"{CONVERTER} ended with {done.returncode} and packed no network; it said last:\n{said}")
+    (work / PACKED).replace(folder / PACKED)
+    (report,) = work.glob("*_MemoryReport.json")
+    memory = json.loads(report.read_text(encoding="utf-8"))["Memory Report"]
+    shutil.rmtree(work)
+    return {"converter": converter_version(done.stdout), "memory": memory}
+
+
+def converter_version(said: str) -> str:
+    """The version that the converter tells first of all."""
+    match = re.search(r"Running version (\S+)", said)
+    return match[1] if match else ""
+
+
+def _prepared(checkpoint: Any, imgsz: int) -> Any:
+    """The fused network as upstream prepares it for this camera: without what torch.fx cannot trace."""
+    network = FXModel(checkpoint.float().fuse(verbose=False).eval(), (imgsz, imgsz))
+    for module in network.modules():
+        if hasattr(module, "forward_split"):  # chunk, which upstream avoids in exports, as split
+            module.forward = module.forward_split
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    head = network.model[-1]
+    head.export, head.format, head.dynamic, head.xyxy, head.shape = True, "imx", False, True, None
+    with torch.no_grad():
+        network(torch.zeros(1, 3, imgsz, imgsz))  # makes the anchors of this size
+    return network
+
+
+def _settings(network: Any, weights: Path) -> dict[str, Any]:
+    """Upstream's bit widths and memory for this network.  Raises ExportRefused for one that it has none for."""
+    settings: dict[str, Any] = MCT_CONFIG["YOLO11" if "C2PSA" in str(network) else "YOLOv8"]["detect"]
+    if len(list(network.modules())) not in settings["n_layers"]:
+        raise ExportRefused(
+            f"{weights.name}: ultralytics has bit widths for this camera, which has 8 MB of memory, for YOLO11n and "
+            "YOLOv8n alone; give a checkpoint of one of these."
+        )
+    return settings
+
+
+def _import_torchvision() -> None:
+    """Import torchvision, as the toolkit does, also where it was built for another torch than the one that is here.
+
+    Its own operators cannot be loaded then, and its import ends at the first of them that it describes.  None of them
+    is called here: that they are declared is enough.  Any other error is raised.
+    """
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]  # what the failed import left half made
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401 - now it can be
+
+
+def _quantise(network: Any, settings: dict[str, Any], request: dict[str, Any], path: Path) -> None:
+    """Write the network to `path`, its weights and tensors quantised, calibrated on the request's images."""
+    # Imported here: the toolkit imports torchvision.
+    import model_compression_toolkit as mct
+    from edgemdt_tpc import get_target_platform_capabilities
+
+    def images() -> Iterator[list[torch.Tensor]]:
+        for batch in batches(request):
+            yield [torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))]
+
+    widths = mct.core.BitWidthConfig()
+    for name in settings["layer_names"]:
+        widths.set_manual_activation_bit_width([mct.core.common.network_editors.NodeNameFilter(name)], WIDE)
+    limited = {"weights_memory": settings["weights_memory"]} if request["precision"] == "int8-mixed" else {}
+    quantised, _ = mct.ptq.pytorch_post_training_quantization(
+        in_module=network,
+        representative_data_gen=images,
+        target_resource_utilization=mct.core.ResourceUtilization(**limited),
+        core_config=mct.core.CoreConfig(
+            mixed_precision_config=mct.core.MixedPrecisionQuantizationConfig(num_of_images=RANKED),
+            quantization_config=mct.core.QuantizationConfig(concat_threshold_update=True),
+            bit_width_config=widths,
+        ),
+        target_platform_capabilities=get_target_platform_capabilities(**CAPABILITIES),
+    )
+    with onnx_export_patch():  # the toolkit asks for no exporter by name, and torch's newer one knows no quantiser
+        mct.exporter.pytorch_export_model(model=quantised, save_model_path=str(path), repr_dataset=images)
