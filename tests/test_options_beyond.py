@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,6 @@ GPU = machine.detect(matrix.load().targets["cuda"])
 simulated = pytest.mark.skipif(
     not machine.detect(matrix.load().targets["rknn-simulator"]).found, reason="RKNN-Toolkit2 is for x86-64 Linux"
 )
-CONVERTER = shutil.which("imxconv-pt")
 two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
 
 
@@ -425,23 +423,3 @@ def test_the_graph_for_an_imx500_is_run_on_its_own_target_and_only_where_it_is_q
         with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
             worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
     assert problem.value.reason is Reason.BATCH_UNSUPPORTED
-
-
-@pytest.mark.skipif(CONVERTER is not None, reason="has Sony's converter")
-def test_without_sonys_converter_an_imx500s_artifact_says_what_is_missing(
-    artifacts: Artifacts, calibration: tuple[Path, ...]
-) -> None:
-    artifact = exported(artifacts, "imx", "int8", calibration)
-    assert artifact.manifest["details"].keys() == {"converter"}
-    assert "imxconv-pt is not installed" in artifact.manifest["details"]["converter"]
-    assert not (artifact.directory / "packerOut.zip").exists()
-
-
-@pytest.mark.skipif(CONVERTER is None, reason="needs Sony's converter: imxconv-pt on PATH")
-def test_sonys_converter_packs_the_graph_into_the_cameras_memory(
-    artifacts: Artifacts, calibration: tuple[Path, ...]
-) -> None:
-    artifact = exported(artifacts, "imx", "int8", calibration)
-    assert artifact.manifest["details"]["memory"]["Fit In Chip"] is True
-    assert re.match(r"\d+\.", artifact.manifest["details"]["converter"])
-    assert zipfile.is_zipfile(artifact.directory / "packerOut.zip")

@@ -1,9 +1,8 @@
-"""IMX500: the network quantised by Sony's Model Compression Toolkit, and packed where Sony's converter is installed.
+"""IMX500: the network quantised by Sony's Model Compression Toolkit, as it enters Sony's converter.
 
-The converter's files allow their use under a written licence agreement with Sony alone, so no environment has it.  What
-needs none is written always: the quantised graph, which enters the converter and which a runtime can compute.  It is
-upstream's own network for this camera, and ends where its suppression of boxes would begin: that is the bench's work
-for every option.
+The converter's files allow their use under a written licence agreement with Sony alone, so nothing here runs it:
+whoever has one packs the graph with `imxconv-pt`.  The graph is upstream's own network for this camera, and ends where
+its suppression of boxes would begin: that is the bench's work for every option.
 
 All weights have 8 bits.  Upstream also holds them to a limit of memory, 1 % below what YOLO11n's take with COCO's 80
 classes, for which the toolkit tries every layer with 4 and 2 bits: on two processors that outlasts a sweep's deadline.
@@ -11,10 +10,6 @@ classes, for which the toolkit tries every layer with 4 and 2 bits: on two proce
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,19 +26,17 @@ from ._calibration import batches
 from ._ultralytics import describe, versions
 
 PRECISIONS = ("int8",)
-GRAPH, PACKED, CONVERTER = "model.onnx", "packerOut.zip", "imxconv-pt"
+GRAPH = "model.onnx"
 # What the camera can compute, as Sony's package of that says it: upstream names the same version.
 CAPABILITIES = {"tpc_version": "4.0", "device_type": "imx500"}
 WIDE = 16  # bits of the tensors that hold pixels
-LAST_LINES = 20
 
 
 def export(request: dict[str, Any]) -> dict[str, Any]:
-    """Write model.onnx with Sony's quantisers and, where the converter is there, packerOut.zip.
+    """Write model.onnx with Sony's quantisers.
 
-    Output of the graph: corners of boxes in px (B, anchors, 4), and scores (B, anchors, classes).  `details` of the
-    reply holds `converter`, its version or why it did not run, and `memory`, its report.  Raises PrecisionUnsupported
-    or ExportRefused.
+    Output of the graph: corners of boxes in px (B, anchors, 4), and scores (B, anchors, classes).  Raises
+    PrecisionUnsupported or ExportRefused.
     """
     require_precision(request, "IMX500", PRECISIONS)
     imgsz, output, weights = int(request["imgsz"]), Path(request["output_dir"]), Path(request["weights"])
@@ -53,38 +46,9 @@ def export(request: dict[str, Any]) -> dict[str, Any]:
     layers = _wide_layers(network, weights)
     _import_torchvision()
     _quantise(network, layers, request, output / GRAPH)
-    details = packed(output)
     reply["versions"] |= versions("model-compression-toolkit", "mct-quantizers", "edge-mdt-tpc", "onnx")
-    told = f"bench/guest/exporters/imx.py: {weights.name}, imgsz={imgsz}; then {CONVERTER}"
-    files = sorted(path.name for path in output.iterdir())
-    return {**reply, "files": files, "entry": GRAPH, "reproduce": f"{told} -i {GRAPH}", "details": details}
-
-
-def packed(folder: Path) -> dict[str, Any]:
-    """Convert model.onnx in `folder` for the camera where the converter is installed.  Raises ExportRefused."""
-    converter = shutil.which(CONVERTER)
-    if converter is None:
-        text = (
-            f"{CONVERTER} is not installed: it is in imx500-converter[pt], which may be used under a licence agreement"
-        )
-        return {"converter": f"{text} with Sony. Put it on PATH, and Java 17, and run again."}
-    work = folder / "work"
-    line = [converter, "-i", str(folder / GRAPH), "-o", str(work), "--no-input-persistency"]
-    done = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode or not (work / PACKED).is_file():
-        said = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
-        raise ExportRefused(f"{CONVERTER} ended with {done.returncode} and packed no network; it said last:\n{said}")
-    (work / PACKED).replace(folder / PACKED)
-    (report,) = work.glob("*_MemoryReport.json")
-    memory = json.loads(report.read_text(encoding="utf-8"))["Memory Report"]
-    shutil.rmtree(work)
-    return {"converter": converter_version(done.stdout), "memory": memory}
-
-
-def converter_version(said: str) -> str:
-    """The version that the converter tells first of all."""
-    match = re.search(r"Running version (\S+)", said)
-    return match[1] if match else ""
+    told = f"bench/guest/exporters/imx.py: {weights.name}, imgsz={imgsz}; for the camera then imxconv-pt -i {GRAPH}"
+    return {**reply, "files": [GRAPH], "entry": GRAPH, "reproduce": told}
 
 
 def _prepared(checkpoint: Any, imgsz: int) -> Any:
