@@ -1,7 +1,7 @@
 """Options that the guide does not name, for real on the demo checkpoint.
 
-ExecuTorch, LiteRT.js in a browser, RKNN in its maker's simulator, and TensorRT for RTX as far as a machine without such
-a card goes.
+ExecuTorch, LiteRT.js in a browser, RKNN in its maker's simulator, an IMX500's graph on the processor, and TensorRT for
+RTX as far as a machine without such a card goes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide and not option.lacks}
-    assert outside == {"executorch", "litert-js", "ort-web", "rknn", "tensorrt-lean", "tensorrt-rtx"}
+    assert outside == {"executorch", "imx", "litert-js", "ort-web", "rknn", "tensorrt-lean", "tensorrt-rtx"}
 
 
 def test_every_format_of_the_locked_ultralytics_is_known_by_both_names_that_it_has_there(
@@ -369,6 +369,57 @@ def test_rknn_is_made_for_a_board_and_run_by_nothing_but_the_simulator(
                 worker.load(spec_for(artifact, target))
             assert (problem.value.reason, problem.value.status) == (Reason.TARGET_UNSUPPORTED, Status.SKIPPED)
         worker.load(spec_for(artifact, "rknn-simulator"))
+        with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
+            worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
+    assert problem.value.reason is Reason.BATCH_UNSUPPORTED
+
+
+# -- IMX500, its quantised graph on the processor -------------------------------------------------------------------
+
+
+def test_the_graph_for_an_imx500_agrees_with_pytorch_and_says_how_it_rounds(
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "imx", "int8", calibration)
+    with guest(environments, "imx") as worker:
+        worker.load(spec_for(artifact, "imx500-quantised"))
+        outputs = [worker.infer(x) for x in inputs]
+        again = worker.infer(inputs[0])
+        attested = worker.stats(attest=True).attested
+    assert np.array_equal(again, outputs[0])
+    assert (attested["device"], attested["compute"], attested["declared"]) == ("cpu", "f32", [])
+    assert attested["convolutions_between"] == {"w8a8": sum(attested["convolutions"].values())}
+    assert set(attested["quantised"]["weights"]) == {"8"}
+    assert set(attested["quantised"]["activations"]) == {"8", "16"}
+    for output, expected in zip(outputs, reference, strict=True):
+        # Eight bits of a score are its multiples of 1/256; a float that was not rounded is none.
+        assert np.array_equal(output[0, 4:] * 256, np.rint(output[0, 4:] * 256))
+        # Where PyTorch is surest. Boxes that it gives 0.3 move by 10 px, in the toolkit's own computation as well.
+        best = np.argsort(expected[0, 4:].max(axis=0))[-5:]
+        difference = np.abs(output - expected)[0][:, best]
+        assert difference[:4].max() < 4
+        assert difference[4:].max() < 0.1
+        assert difference.max() > 1e-3, "float32, and not what was asked for"
+        assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
+
+
+def test_the_graph_for_an_imx500_is_run_on_its_own_target_and_only_where_it_is_quantised(
+    artifacts: Artifacts, environments: Environments, calibration: tuple[Path, ...]
+) -> None:
+    artifact = exported(artifacts, "imx", "int8", calibration)
+    plain = exported(artifacts, "onnx", "fp32")
+    with guest(environments, "imx") as worker:
+        for target in ("cpu", "imx500"):
+            with pytest.raises(CellProblem, match=f"run on its quantised graph here, .* not on {target}") as problem:
+                worker.load(spec_for(artifact, target))
+            assert (problem.value.reason, problem.value.status) == (Reason.TARGET_UNSUPPORTED, Status.SKIPPED)
+        with pytest.raises(CellProblem, match="88 of 88 convolutions are not quantised"):
+            worker.load(spec_for(plain, "imx500-quantised"))
+        worker.load(spec_for(artifact, "imx500-quantised"))
         with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
             worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
     assert problem.value.reason is Reason.BATCH_UNSUPPORTED
