@@ -1,6 +1,6 @@
-"""Runtimes in a page on WebGPU, and in WebKit: what they compute, what they say ran, and what is missing.
+"""Runtimes in a page on WebGPU, in Firefox and in WebKit: what they compute, what they say ran, and what is missing.
 
-Without a GPU Chromium draws in software, without half precision.  WebKit is run where it is.
+Without a GPU Chromium draws in software, without half precision.  Firefox and WebKit are run where they are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from bench.words.messages import messages
 IMGSZ = 160
 Image = np.ndarray[Any, np.dtype[np.float32]]
 READ = matrix.load()
-TARGETS = {"browser-webgpu": "Chromium", "webkit-wasm": "WebKit"}
+OTHERS = {"firefox-wasm": "Firefox", "webkit-wasm": "WebKit"}
+"""Browsers that are not Chromium, by target."""
 OPTIONS = ("tfjs", "ort-web", "litert-js")
 pytestmark = [
     pytest.mark.options,
@@ -208,11 +209,11 @@ def test_kernels_are_told_by_what_their_shaders_use(environments: Environments, 
     assert found["told"]["adapter"] == found["adapter"]
 
 
-# -- WebKit ----------------------------------------------------------------------------------------------------------
+# -- Firefox and WebKit ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("target", [pytest.param("webkit-wasm", marks=needs("webkit-wasm"))])
+@pytest.mark.parametrize("target", [pytest.param(target, marks=needs(target)) for target in OTHERS])
 def test_other_browsers_agree_with_pytorch_and_are_named(
     target: str,
     option: str,
@@ -229,7 +230,7 @@ def test_other_browsers_agree_with_pytorch_and_are_named(
         stats = worker.stats(attest=True)
     attested = stats.attested
     assert (attested["device"], attested["compute"], attested["threads"]) == ("wasm", "f32", 1)
-    assert attested["browser"].startswith(f"{TARGETS[target]} ")
+    assert attested["browser"].startswith(f"{OTHERS[target]} ")
     assert attested["cross_origin_isolated"] is True
     assert attested["software"] is False
     assert timing.samples_ms.min() > 0
@@ -242,6 +243,10 @@ def test_other_browsers_agree_with_pytorch_and_are_named(
 @pytest.mark.parametrize(
     ("target", "told"),
     [
+        (
+            "firefox-wasm",
+            "No firefox, firefox-esr is on PATH and playwright has fetched no Firefox. Install Firefox from",
+        ),
         (
             "webkit-wasm",
             "No WebKitWebDriver is on PATH and playwright has fetched no WebKit. Install webkit2gtk-driver",
@@ -285,7 +290,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
 def test_what_playwright_fetched_stands_for_a_program_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
-    for name in ("webkit", "chromium"):
+    for name in ("firefox", "webkit", "chromium"):
         target = READ.targets["browser-wasm" if name == "chromium" else f"{name}-wasm"]
         absent = machine.detect(target)
         assert not absent.found

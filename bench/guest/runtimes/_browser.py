@@ -1,7 +1,7 @@
 """Browsers without a window: how each is found and started, and the page in it that a runtime works in.
 
 The page is `page.html` beside this file and one script per runtime; `_page_server.py` serves it.  Playwright drives
-Chromium, and a WebKit that it fetched; `_webdriver.py` drives that of the system.
+Chromium, and a WebKit or Firefox that it fetched; `_webdriver.py` and `_firefox.py` drive those of the system.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psutil
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 from ..refusals import TargetAbsent
-from . import _webdriver
+from . import _firefox, _webdriver
 from ._page_server import Server
 
 
@@ -36,13 +36,15 @@ class Engine:
     programs: tuple[str, ...]
     packages: str
     asked: str = "--version"
-    system: Callable[[Path], _webdriver.WebKit] | None = None
+    system: Callable[[Path], Driven] | None = None
 
 
 CHROMIUM = Engine(
     "Chromium", "chromium", ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "Chromium"
 )
+FIREFOX = Engine("Firefox", "firefox", ("firefox", "firefox-esr"), "Firefox", system=_firefox.Firefox)
 ENGINES = {
+    "firefox-wasm": FIREFOX,
     "webkit-wasm": Engine(
         "WebKit", "webkit", (_webdriver.PROGRAM,), "webkit2gtk-driver and weston", "--help", _webdriver.WebKit
     ),
@@ -107,6 +109,10 @@ class Tab:
         self._browser.close()
 
 
+Driven = Tab | _webdriver.WebKit | _firefox.Firefox
+"""A browser with one page, whoever drives it: `version`, `visit`, `evaluate`, `close`."""
+
+
 class Page:
     """A browser with one page open, and the server behind it."""
 
@@ -169,14 +175,18 @@ def open_page(
     raise TargetAbsent(f"{page.browser} has no {target.partition('-')[2]} here.")
 
 
-def _start(engine: Engine, flags: Sequence[str]) -> Tab | _webdriver.WebKit:
+def _start(engine: Engine, flags: Sequence[str]) -> Driven:
     """The browser with an empty page.  Raises TargetAbsent where there is none that can be started, else Error."""
     executable, own = find_browser(engine)
     arguments = [*QUIET, *flags] if engine is CHROMIUM else []
+    preferences = _firefox.PREFERENCES if engine is FIREFOX else None
     try:
         if engine.system is not None and not own:
             return engine.system(executable)
-        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, args=arguments, headless=True))
+        launch = getattr(driver(), engine.key).launch
+        return Tab(
+            launch(executable_path=executable, args=arguments, firefox_user_prefs=preferences, headless=True),
+        )
     except (Error, _webdriver.PageError) as error:
         if _works(executable, engine.asked):  # something ended it, of which the error's words tell what is known
             raise

@@ -18,6 +18,7 @@ BACKENDS = {
     "browser-wasm": "wasm",
     "browser-webgl": "webgl",
     "browser-webgpu": "webgpu",
+    "firefox-wasm": "wasm",
     "webkit-wasm": "wasm",
 }
 """What computes in the page, by target."""

@@ -78,11 +78,11 @@ class WebKit:
         variables = {"XDG_RUNTIME_DIR": str(folder), "WAYLAND_DISPLAY": display.name, "GDK_BACKEND": "wayland"}
         arguments = ["--backend=headless-backend.so", "--shell=kiosk-shell.so", "--no-config", "--idle-time=0"]
         try:
-            _start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
+            start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
         except PageError as error:
             raise TargetAbsent(str(error)) from error
         self._port, self._session = _free_port(), ""
-        _start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
+        start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
         told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
         self._session = f"/{told['sessionId']}"
         self.version: str = told["capabilities"]["browserVersion"]
@@ -101,7 +101,7 @@ class WebKit:
         return value
 
 
-def _start(
+def start(
     stack: contextlib.ExitStack, command: Sequence[str], variables: Mapping[str, str], ready: Callable[[], bool]
 ) -> None:
     """Start a program that ends with the stack, and wait until it is of use.  Raises PageError."""
