@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Engine:
     """A browser engine: its name, as playwright calls it, programs of it, and the packages that bring those.
 
     A program that can be started at all answers what is `asked`.  `system` drives those of the system where playwright
-    does not.
+    does not; those that it fetched are started with `variables` besides the guest's own.
     """
 
     name: str
@@ -37,18 +38,30 @@ class Engine:
     packages: str
     asked: str = "--version"
     system: Callable[[Path], Driven] | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 CHROMIUM = Engine(
     "Chromium", "chromium", ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "Chromium"
 )
-FIREFOX = Engine("Firefox", "firefox", ("firefox", "firefox-esr"), "Firefox", system=_firefox.Firefox)
-ENGINES = {
-    "firefox-wasm": FIREFOX,
-    "webkit-wasm": Engine(
-        "WebKit", "webkit", (_webdriver.PROGRAM,), "webkit2gtk-driver and weston", "--help", _webdriver.WebKit
-    ),
-}
+FIREFOX = Engine(
+    "Firefox",
+    "firefox",
+    ("firefox", "firefox-esr"),
+    "Firefox",
+    system=_firefox.Firefox,
+    variables=_firefox.VARIABLES,
+)
+WEBKIT = Engine(
+    "WebKit",
+    "webkit",
+    (_webdriver.PROGRAM,),
+    "webkit2gtk-driver and weston",
+    "--help",
+    system=_webdriver.WebKit,
+    variables=_webdriver.VARIABLES,
+)
+ENGINES = {"firefox-wasm": FIREFOX, "webkit-wasm": WEBKIT}
 """Of the targets that are not Chromium's."""
 QUIET = (
     "--disable-background-networking",
@@ -178,19 +191,20 @@ def open_page(
 def _start(engine: Engine, flags: Sequence[str]) -> Driven:
     """The browser with an empty page.  Raises TargetAbsent where there is none that can be started, else Error."""
     executable, own = find_browser(engine)
-    arguments = [*QUIET, *flags] if engine is CHROMIUM else []
-    preferences = _firefox.PREFERENCES if engine is FIREFOX else None
+    given: dict[str, Any] = {"env": {**os.environ, **engine.variables}}
+    if engine is CHROMIUM:
+        given["args"] = [*QUIET, *flags]
+    elif engine is FIREFOX:
+        given["firefox_user_prefs"] = _firefox.PREFERENCES
     try:
         if engine.system is not None and not own:
             return engine.system(executable)
-        launch = getattr(driver(), engine.key).launch
-        return Tab(
-            launch(executable_path=executable, args=arguments, firefox_user_prefs=preferences, headless=True),
-        )
+        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, headless=True, **given))
     except (Error, _webdriver.PageError) as error:
         if _works(executable, engine.asked):  # something ended it, of which the error's words tell what is known
             raise
-        raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0].removeprefix(f"{executable} cannot be started: ")
+        raise TargetAbsent(f"{executable} cannot be started: {said}") from error
 
 
 def find_browser(engine: Engine = CHROMIUM) -> tuple[Path, bool]:

@@ -27,7 +27,10 @@ PREFERENCES: dict[str, bool | int | str] = {
 }
 """Those that matter here, beside the many that Firefox and playwright set for every browser that is driven."""
 VARIABLES = {"MOZ_ASSUME_USER_NS": "0", "MOZ_CRASHREPORTER_DISABLE": "1"}
-"""A guest may write no file of /proc, so a sandbox in a user namespace ends at its start; system calls stay filtered."""
+"""Its sandbox without user namespaces: a guest may not write the files of /proc that make one, and its pages would end.
+
+System calls stay filtered.
+"""
 _ENDPOINT = "WebDriverBiDiServer.json"  # where Firefox writes which port of its own it listens at
 # What goes in and out is JSON in a string: BiDi's own form of values would have to be taken apart.
 _CALL = "(given) => Promise.resolve((FUNCTION)(JSON.parse(given))).then((value) => JSON.stringify(value))"

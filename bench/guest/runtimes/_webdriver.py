@@ -24,6 +24,8 @@ COMPOSITOR = "weston"
 PROGRAM = "WebKitWebDriver"
 BESIDE = (PROGRAM, COMPOSITOR)
 """What the names of programs begin with that are no part of a browser."""
+VARIABLES = {"JSC_useSharedArrayBuffer": "1"}
+"""WebKitGTK gives no page shared memory by itself, isolated or not, and WebAssembly no second thread."""
 _START_S = 60.0
 _RETRY_S = 0.05
 # The last argument of an asynchronous script is what it answers through.
@@ -82,7 +84,7 @@ class WebKit:
         except PageError as error:
             raise TargetAbsent(str(error)) from error
         self._port, self._session = _free_port(), ""
-        start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
+        start(started, [str(program), f"--port={self._port}"], {**VARIABLES, **variables}, lambda: _answers(self._port))
         told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
         self._session = f"/{told['sessionId']}"
         self.version: str = told["capabilities"]["browserVersion"]
