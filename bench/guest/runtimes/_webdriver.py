@@ -84,7 +84,12 @@ class WebKit:
         except PageError as error:
             raise TargetAbsent(str(error)) from error
         self._port, self._session = _free_port(), ""
-        start(started, [str(program), f"--port={self._port}"], {**VARIABLES, **variables}, lambda: _answers(self._port))
+        start(
+            started,
+            [str(program), "--host=127.0.0.1", f"--port={self._port}"],
+            {**VARIABLES, **variables},
+            lambda: _answers(self._port),
+        )
         told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
         self._session = f"/{told['sessionId']}"
         self.version: str = told["capabilities"]["browserVersion"]
