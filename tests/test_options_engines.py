@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,15 @@ def exported(artifacts: Artifacts, option: str, precision: str = "fp32") -> Arti
     return source
 
 
-def guest(environments: Environments, option: str, threads: int = 1, **variables: str) -> Worker:
+def guest(
+    environments: Environments, option: str, *, threads: int = 1, variables: Mapping[str, str] | None = None
+) -> Worker:
     """A guest of an option in a browser, with as many seconds as software needs."""
     python, adapter = environments.ensure("browser").python, RUNTIMES / f"{READ.options[option].runtime}.py"
     cpus = machine.available_cpus()[-threads:]
-    return Worker(python, adapter, variables=environments.variables() | variables, threads=threads, cpus=cpus)
+    return Worker(
+        python, adapter, variables={**environments.variables(), **(variables or {})}, threads=threads, cpus=cpus
+    )
 
 
 def asked(
@@ -373,7 +378,7 @@ def test_a_firefox_that_ends_at_its_start_is_no_absent_one(
     firefox.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
     firefox.chmod(0o755)
     with (
-        guest(environments, "ort-web", PATH=str(tmp_path)) as worker,
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
         pytest.raises(CellProblem, match=told) as problem,
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "firefox-wasm", cache))
@@ -397,7 +402,7 @@ def test_an_absent_browser_is_a_skip_with_how_to_get_it(
     target: str, told: str, artifacts: Artifacts, environments: Environments, cache: Path, tmp_path: Path
 ) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
-    with guest(environments, "ort-web", **nowhere) as worker, pytest.raises(CellProblem, match=told) as problem:
+    with guest(environments, "ort-web", variables=nowhere) as worker, pytest.raises(CellProblem, match=told) as problem:
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", target, cache))
     assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)
     assert messages("zh").knows(problem.value.text)
@@ -411,7 +416,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
     driver.chmod(0o755)
     told = "WebKitWebDriver needs a display, and there is no weston on PATH"
     with (
-        guest(environments, "ort-web", PATH=str(tmp_path)) as worker,
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
         pytest.raises(CellProblem, match=told) as problem,
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "webkit-wasm", cache))
@@ -420,7 +425,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
     (tmp_path / "weston").symlink_to("/bin/false")
     told = "weston cannot be started: it ended with 1"
     with (
-        guest(environments, "ort-web", PATH=str(tmp_path)) as worker,
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
         pytest.raises(CellProblem, match=told) as problem,
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "webkit-wasm", cache))
