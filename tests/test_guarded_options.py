@@ -26,6 +26,8 @@ from bench.wall.confinement import refusals
 from bench.wall.spec import load_spec
 from bench.wall.worker import Worker
 
+BROWSERS = ("firefox-wasm", "webkit-wasm")
+"""Targets that are guarded besides those that are probed."""
 IMGSZ = 160
 MATRIX = matrix.load()
 KNOWN = entries.parse(Settings, entries.read(MATRICES / "probes.toml"), "probes.toml").known
@@ -38,10 +40,10 @@ pytestmark = [
 
 
 def cells() -> list[Cell]:
-    """A cell of each option on each of the probed targets that is here: in FP32, or in the first precision it has."""
+    """A cell of each option on each of these targets that is here: in FP32, or in the first precision it has."""
     found = []
     for option in MATRIX.options.values():
-        for target in TARGETS:
+        for target in (*TARGETS, *BROWSERS):
             here = target in option.targets and machine.detect(MATRIX.targets[target]).found
             names = [name for name, one in option.precisions.items() if not one.targets or target in one.targets]
             if here and names:

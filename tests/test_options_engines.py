@@ -1,6 +1,6 @@
-"""Runtimes in a page on WebGPU, and in WebKit: what they compute, what they say ran, and what is missing.
+"""Runtimes in a page on WebGPU, in Firefox and in WebKit: what they compute, what they say ran, and what is missing.
 
-Without a GPU Chromium draws in software, without half precision.  WebKit is run where it is.
+Without a GPU Chromium draws in software, without half precision.  Firefox and WebKit are run where they are.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from guest_spec import spec
 
@@ -32,7 +35,8 @@ from bench.words.messages import messages
 IMGSZ = 160
 Image = np.ndarray[Any, np.dtype[np.float32]]
 READ = matrix.load()
-TARGETS = {"browser-webgpu": "Chromium", "webkit-wasm": "WebKit"}
+OTHERS = {"firefox-wasm": "Firefox", "webkit-wasm": "WebKit"}
+"""Browsers that are not Chromium, by target."""
 OPTIONS = ("tfjs", "ort-web", "litert-js")
 pytestmark = [
     pytest.mark.options,
@@ -64,17 +68,24 @@ def exported(artifacts: Artifacts, option: str, precision: str = "fp32") -> Arti
     return source
 
 
-def guest(environments: Environments, option: str, **variables: str) -> Worker:
+def guest(
+    environments: Environments, option: str, *, threads: int = 1, variables: Mapping[str, str] | None = None
+) -> Worker:
     """A guest of an option in a browser, with as many seconds as software needs."""
     python, adapter = environments.ensure("browser").python, RUNTIMES / f"{READ.options[option].runtime}.py"
-    return Worker(python, adapter, variables=environments.variables() | variables, cpus=machine.available_cpus()[-1:])
+    cpus = machine.available_cpus()[-threads:]
+    return Worker(
+        python, adapter, variables={**environments.variables(), **(variables or {})}, threads=threads, cpus=cpus
+    )
 
 
-def asked(artifact: Artifact, option: str, target: str, cache: Path, precision: str = "fp32") -> dict[str, Any]:
+def asked(
+    artifact: Artifact, option: str, target: str, cache: Path, precision: str = "fp32", threads: int = 1
+) -> dict[str, Any]:
     family = READ.options[option].javascript
     assert family is not None
     packages = JsEnvironments(ROOT / "matrices", cache).ensure(family).directory
-    return spec(artifact, IMGSZ, target=target, precision=precision, javascript=packages)
+    return spec(artifact, IMGSZ, target=target, precision=precision, threads=threads, javascript=packages)
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +219,11 @@ def test_kernels_are_told_by_what_their_shaders_use(environments: Environments, 
     assert found["told"]["adapter"] == found["adapter"]
 
 
-# -- WebKit ----------------------------------------------------------------------------------------------------------
+# -- Firefox and WebKit ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("target", [pytest.param("webkit-wasm", marks=needs("webkit-wasm"))])
+@pytest.mark.parametrize("target", [pytest.param(target, marks=needs(target)) for target in OTHERS])
 def test_other_browsers_agree_with_pytorch_and_are_named(
     target: str,
     option: str,
@@ -229,7 +240,7 @@ def test_other_browsers_agree_with_pytorch_and_are_named(
         stats = worker.stats(attest=True)
     attested = stats.attested
     assert (attested["device"], attested["compute"], attested["threads"]) == ("wasm", "f32", 1)
-    assert attested["browser"].startswith(f"{TARGETS[target]} ")
+    assert attested["browser"].startswith(f"{OTHERS[target]} ")
     assert attested["cross_origin_isolated"] is True
     assert attested["software"] is False
     assert timing.samples_ms.min() > 0
@@ -239,9 +250,148 @@ def test_other_browsers_agree_with_pytorch_and_are_named(
     assert difference[:, 4:].max() < 1e-4
 
 
+@pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("option", ["tfjs", "ort-web"])  # LiteRT.js does not say how many it has
+@pytest.mark.parametrize("target", [pytest.param(target, marks=needs(target)) for target in OTHERS])
+def test_two_threads_of_other_browsers_are_two_threads(
+    target: str, option: str, artifacts: Artifacts, environments: Environments, cache: Path, x: Image, expected: Image
+) -> None:
+    with guest(environments, option, threads=2) as worker:
+        worker.load(asked(exported(artifacts, option), option, target, cache, threads=2))
+        difference = np.abs(worker.infer(x) - expected)
+        attested = worker.stats(attest=True).attested
+    assert attested["threads"] == 2
+    assert attested["workers"] >= 1
+    assert difference[:, 4:].max() < 1e-4
+
+
+UNSHARED = """
+import json, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import server
+
+adapter = server.import_adapter(Path(sys.argv[1], "runtimes", "litert_js.py"))
+sys.modules[f"{server.PACKAGE}.runtimes._webdriver"].VARIABLES.clear()
+try:
+    adapter.load(json.loads(sys.argv[2]))
+except ValueError as refusal:
+    print(type(refusal).__name__, refusal)
+"""
+
+
+@needs("webkit-wasm")
+def test_a_browser_that_gives_no_shared_memory_is_not_believed_to_have_two_threads(
+    artifacts: Artifacts, environments: Environments, cache: Path, tmp_path: Path
+) -> None:
+    """LiteRT.js would repeat that it has two.  WebKitGTK gives none unless it is told to."""
+    given = asked(exported(artifacts, "litert-js"), "litert-js", "webkit-wasm", cache, threads=2)
+    command = [str(environments.ensure("browser").python), "-c", UNSHARED, str(GUEST), json.dumps(given, default=str)]
+    done = subprocess.run(
+        command, env=environments.variables(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    kind, _, said = done.stdout.splitlines()[-1].partition(" ")
+    if "WebKitWebDriver" in machine.detect(READ.targets["webkit-wasm"]).text:
+        assert kind == "TargetUnsupported", done.stderr
+        assert said.endswith("gives pages no shared memory: WebAssembly has one thread, not 2.")
+        assert messages("zh").knows(said)
+
+
+FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
+HAS_FIREFOX = pytest.mark.skipif(FIREFOX is None, reason="needs Firefox of the system")
+
+
+def firefoxes(under: int) -> list[psutil.Process]:
+    """Living processes of Firefox that descend from a process, the browser's own first."""
+    children = psutil.Process(under).children(recursive=True)
+    return [one for one in children if one.status() != psutil.STATUS_ZOMBIE and "firefox" in one.exe()]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that do not end within ten seconds.  Who inherits one may not reap it: a zombie is as good as gone."""
+    living, deadline = processes, time.monotonic() + 10
+    while living and time.monotonic() < deadline:
+        time.sleep(0.1)
+        living = [one for one in living if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return living
+
+
+@HAS_FIREFOX
+def test_the_clock_of_a_page_in_firefox_is_not_made_coarse(
+    artifacts: Artifacts, environments: Environments, cache: Path, x: Image
+) -> None:
+    """It would tick in steps of 20 microseconds, or of 1,000 where the page is not isolated."""
+    assert FIREFOX is not None
+    with guest(environments, "ort-web") as worker:
+        worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "firefox-wasm", cache))
+        worker.infer(x)
+        attested = worker.stats(attest=True).attested
+    assert 0 < attested["clock_resolution_us"] < 10
+    said = subprocess.run([FIREFOX, "--version"], capture_output=True, text=True, check=True).stdout
+    assert attested["browser"].removeprefix("Firefox ") in said
+
+
+@HAS_FIREFOX
+def test_a_firefox_that_dies_is_told_and_none_outlives_its_guest(
+    artifacts: Artifacts, environments: Environments, cache: Path, x: Image
+) -> None:
+    artifact = exported(artifacts, "ort-web")
+    with guest(environments, "ort-web") as worker:
+        worker.load(asked(artifact, "ort-web", "firefox-wasm", cache))
+        worker.infer(x)
+        living = firefoxes(worker.pid)
+        living[0].kill()
+        with pytest.raises(CellProblem, match="Firefox has ended") as problem:
+            worker.infer(x)
+        assert problem.value.reason is Reason.INFERENCE_FAILED
+    assert not alive(living)
+    with guest(environments, "ort-web") as worker:
+        worker.load(asked(artifact, "ort-web", "firefox-wasm", cache))
+        worker.infer(x)
+        living = firefoxes(worker.pid)
+        assert len(living) > 1
+        with pytest.raises(CellProblem) as problem:
+            worker.time(10_000, 0, timeout=0.5)
+    assert problem.value.reason is Reason.TIMED_OUT
+    assert not alive(living)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "told"),
+    [
+        ('case "$*" in --version) echo Mozilla Firefox 1.2;; *) exit 3;; esac', Reason.LOAD_FAILED, "it ended with 3"),
+        ("exit 127", Reason.TARGET_ABSENT, "cannot be started: it ended with 127"),  # as without a library of its own
+    ],
+    ids=["ended", "cannot"],
+)
+def test_a_firefox_that_ends_at_its_start_is_no_absent_one(
+    script: str,
+    reason: Reason,
+    told: str,
+    artifacts: Artifacts,
+    environments: Environments,
+    cache: Path,
+    tmp_path: Path,
+) -> None:
+    firefox = tmp_path / "firefox"
+    firefox.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    firefox.chmod(0o755)
+    with (
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
+        pytest.raises(CellProblem, match=told) as problem,
+    ):
+        worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "firefox-wasm", cache))
+    assert problem.value.reason is reason
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [
+        (
+            "firefox-wasm",
+            "No firefox, firefox-esr is on PATH and playwright has fetched no Firefox. Install Firefox from",
+        ),
         (
             "webkit-wasm",
             "No WebKitWebDriver is on PATH and playwright has fetched no WebKit. Install webkit2gtk-driver",
@@ -252,7 +402,7 @@ def test_an_absent_browser_is_a_skip_with_how_to_get_it(
     target: str, told: str, artifacts: Artifacts, environments: Environments, cache: Path, tmp_path: Path
 ) -> None:
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
-    with guest(environments, "ort-web", **nowhere) as worker, pytest.raises(CellProblem, match=told) as problem:
+    with guest(environments, "ort-web", variables=nowhere) as worker, pytest.raises(CellProblem, match=told) as problem:
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", target, cache))
     assert (problem.value.reason, problem.value.status) == (Reason.TARGET_ABSENT, Status.SKIPPED)
     assert messages("zh").knows(problem.value.text)
@@ -266,7 +416,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
     driver.chmod(0o755)
     told = "WebKitWebDriver needs a display, and there is no weston on PATH"
     with (
-        guest(environments, "ort-web", PATH=str(tmp_path)) as worker,
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
         pytest.raises(CellProblem, match=told) as problem,
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "webkit-wasm", cache))
@@ -275,7 +425,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
     (tmp_path / "weston").symlink_to("/bin/false")
     told = "weston cannot be started: it ended with 1"
     with (
-        guest(environments, "ort-web", PATH=str(tmp_path)) as worker,
+        guest(environments, "ort-web", variables={"PATH": str(tmp_path)}) as worker,
         pytest.raises(CellProblem, match=told) as problem,
     ):
         worker.load(asked(exported(artifacts, "ort-web"), "ort-web", "webkit-wasm", cache))
@@ -285,7 +435,7 @@ def test_a_webkit_without_a_display_says_what_makes_one(
 def test_what_playwright_fetched_stands_for_a_program_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
-    for name in ("webkit", "chromium"):
+    for name in ("firefox", "webkit", "chromium"):
         target = READ.targets["browser-wasm" if name == "chromium" else f"{name}-wasm"]
         absent = machine.detect(target)
         assert not absent.found

@@ -1,17 +1,18 @@
 """Browsers without a window: how each is found and started, and the page in it that a runtime works in.
 
 The page is `page.html` beside this file and one script per runtime; `_page_server.py` serves it.  Playwright drives
-Chromium, and a WebKit that it fetched; `_webdriver.py` drives that of the system.
+Chromium, and a WebKit or Firefox that it fetched; `_webdriver.py` and `_firefox.py` drive those of the system.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import psutil
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 from ..refusals import TargetAbsent
-from . import _webdriver
+from . import _firefox, _webdriver
 from ._page_server import Server
 
 
@@ -28,7 +29,7 @@ class Engine:
     """A browser engine: its name, as playwright calls it, programs of it, and the packages that bring those.
 
     A program that can be started at all answers what is `asked`.  `system` drives those of the system where playwright
-    does not.
+    does not; those that it fetched are started with `variables` besides the guest's own.
     """
 
     name: str
@@ -36,17 +37,31 @@ class Engine:
     programs: tuple[str, ...]
     packages: str
     asked: str = "--version"
-    system: Callable[[Path], _webdriver.WebKit] | None = None
+    system: Callable[[Path], Driven] | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 CHROMIUM = Engine(
     "Chromium", "chromium", ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "Chromium"
 )
-ENGINES = {
-    "webkit-wasm": Engine(
-        "WebKit", "webkit", (_webdriver.PROGRAM,), "webkit2gtk-driver and weston", "--help", _webdriver.WebKit
-    ),
-}
+FIREFOX = Engine(
+    "Firefox",
+    "firefox",
+    ("firefox", "firefox-esr"),
+    "Firefox",
+    system=_firefox.Firefox,
+    variables=_firefox.VARIABLES,
+)
+WEBKIT = Engine(
+    "WebKit",
+    "webkit",
+    (_webdriver.PROGRAM,),
+    "webkit2gtk-driver and weston",
+    "--help",
+    system=_webdriver.WebKit,
+    variables=_webdriver.VARIABLES,
+)
+ENGINES = {"firefox-wasm": FIREFOX, "webkit-wasm": WEBKIT}
 """Of the targets that are not Chromium's."""
 QUIET = (
     "--disable-background-networking",
@@ -105,6 +120,10 @@ class Tab:
     def close(self) -> None:
         """End the browser."""
         self._browser.close()
+
+
+Driven = Tab | _webdriver.WebKit | _firefox.Firefox
+"""A browser with one page, whoever drives it: `version`, `visit`, `evaluate`, `close`."""
 
 
 class Page:
@@ -169,18 +188,23 @@ def open_page(
     raise TargetAbsent(f"{page.browser} has no {target.partition('-')[2]} here.")
 
 
-def _start(engine: Engine, flags: Sequence[str]) -> Tab | _webdriver.WebKit:
+def _start(engine: Engine, flags: Sequence[str]) -> Driven:
     """The browser with an empty page.  Raises TargetAbsent where there is none that can be started, else Error."""
     executable, own = find_browser(engine)
-    arguments = [*QUIET, *flags] if engine is CHROMIUM else []
+    given: dict[str, Any] = {"env": {**os.environ, **engine.variables}}
+    if engine is CHROMIUM:
+        given["args"] = [*QUIET, *flags]
+    elif engine is FIREFOX:
+        given["firefox_user_prefs"] = _firefox.PREFERENCES
     try:
         if engine.system is not None and not own:
             return engine.system(executable)
-        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, args=arguments, headless=True))
+        return Tab(getattr(driver(), engine.key).launch(executable_path=executable, headless=True, **given))
     except (Error, _webdriver.PageError) as error:
         if _works(executable, engine.asked):  # something ended it, of which the error's words tell what is known
             raise
-        raise TargetAbsent(f"{executable} cannot be started: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0].removeprefix(f"{executable} cannot be started: ")
+        raise TargetAbsent(f"{executable} cannot be started: {said}") from error
 
 
 def find_browser(engine: Engine = CHROMIUM) -> tuple[Path, bool]:

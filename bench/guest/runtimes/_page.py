@@ -18,6 +18,7 @@ BACKENDS = {
     "browser-wasm": "wasm",
     "browser-webgl": "webgl",
     "browser-webgpu": "webgpu",
+    "firefox-wasm": "wasm",
     "webkit-wasm": "wasm",
 }
 """What computes in the page, by target."""
@@ -49,7 +50,7 @@ def load(
     folders = {"js": Path(spec["javascript_dir"]), "model": Path(spec["artifact_dir"])}
     asked = {"backend": backend, "threads": threads, "half": backend in half and spec["precision"] == "fp16"}
     page, found = open_page(target, folders, script, asked, processors=2 * threads)
-    refusal = _refusal(name, asked, found)
+    refusal = _refusal(name, asked, {"browser": page.browser, **found})
     if refusal is not None:
         page.close()
         raise refusal
@@ -60,9 +61,12 @@ def load(
 
 def _refusal(name: str, asked: Mapping[str, Any], found: Mapping[str, Any]) -> Exception | None:
     """Why a runtime that has started cannot do as it was asked; None where it can."""
-    used = found.get("threads", asked["threads"])
-    if asked["backend"] == "wasm" and used != asked["threads"]:
-        return TargetUnsupported(f"{name} was asked for {asked['threads']} threads and says that it uses {used}.")
+    threads, browser = asked["threads"], found["browser"]
+    used = found.get("threads", threads)
+    if asked["backend"] == "wasm" and threads > 1 and not found["shares"]:
+        return TargetUnsupported(f"{browser} gives pages no shared memory: WebAssembly has one thread, not {threads}.")
+    if asked["backend"] == "wasm" and used != threads:
+        return TargetUnsupported(f"{name} was asked for {threads} threads and says that it uses {used}.")
     if asked["half"] and not found["adapter"]["shader_f16"]:
         renderer = found["adapter"]["renderer"]
         return PrecisionUnsupported(

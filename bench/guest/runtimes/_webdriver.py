@@ -24,6 +24,8 @@ COMPOSITOR = "weston"
 PROGRAM = "WebKitWebDriver"
 BESIDE = (PROGRAM, COMPOSITOR)
 """What the names of programs begin with that are no part of a browser."""
+VARIABLES = {"JSC_useSharedArrayBuffer": "1"}
+"""WebKitGTK gives no page shared memory by itself, isolated or not, and WebAssembly no second thread."""
 _START_S = 60.0
 _RETRY_S = 0.05
 # The last argument of an asynchronous script is what it answers through.
@@ -78,11 +80,16 @@ class WebKit:
         variables = {"XDG_RUNTIME_DIR": str(folder), "WAYLAND_DISPLAY": display.name, "GDK_BACKEND": "wayland"}
         arguments = ["--backend=headless-backend.so", "--shell=kiosk-shell.so", "--no-config", "--idle-time=0"]
         try:
-            _start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
+            start(started, [compositor, *arguments, f"--socket={display.name}"], variables, display.exists)
         except PageError as error:
             raise TargetAbsent(str(error)) from error
         self._port, self._session = _free_port(), ""
-        _start(started, [str(program), f"--port={self._port}"], variables, lambda: _answers(self._port))
+        start(
+            started,
+            [str(program), "--host=127.0.0.1", f"--port={self._port}"],
+            {**VARIABLES, **variables},
+            lambda: _answers(self._port),
+        )
         told = self._command("", {"capabilities": {"alwaysMatch": {"timeouts": {"script": None}}}})
         self._session = f"/{told['sessionId']}"
         self.version: str = told["capabilities"]["browserVersion"]
@@ -101,7 +108,7 @@ class WebKit:
         return value
 
 
-def _start(
+def start(
     stack: contextlib.ExitStack, command: Sequence[str], variables: Mapping[str, str], ready: Callable[[], bool]
 ) -> None:
     """Start a program that ends with the stack, and wait until it is of use.  Raises PageError."""

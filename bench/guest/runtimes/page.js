@@ -34,6 +34,13 @@ export function wrap(runtime) {
   return {
     ...runtime,
 
+    // A library that is asked for threads where the page has no shared memory for them may wait for them for ever.
+    async start(asked) {
+      const shares = crossOriginIsolated && typeof SharedArrayBuffer !== "undefined";
+      if (asked.backend === "wasm" && asked.threads > 1 && !shares) return {active: true, shares};
+      return {shares, ...await runtime.start(asked)};
+    },
+
     async put() {
       input = new Float32Array(await (await fetch("/input")).arrayBuffer());
     },
