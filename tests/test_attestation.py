@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from bench.decide.timings import Own
 from bench.grid import matrix
 from bench.grid.schema import ParityFigures
 from bench.guest.runtimes import _ort_nodes as ort_nodes
+from bench.guest.runtimes import _tasks
 from bench.guest.runtimes import _told as told
 from bench.measure.expectation import beyond, too_near
 from bench.places import ROOT, RUNTIMES
@@ -230,3 +235,28 @@ def test_a_declared_arithmetic_is_called_that_wherever_it_is_shown(tmp_path: Pat
     # An older run, or a runtime that writes anything else there, declares nothing.
     assert not replace(declared, attested={}).declared
     assert not replace(declared, attested={"declared": "no list"}).declared
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not list a process's threads")
+@pytest.mark.parametrize("computing", [1, 2])
+def test_threads_that_compute_are_told_from_those_that_rest(computing: int) -> None:
+    """The hash is C that lets go of Python's lock, so both threads are at it; this one and five others wait."""
+    block, together = bytes(50_000_000), threading.Barrier(computing)
+
+    def compute(_: int) -> str:
+        together.wait()
+        return hashlib.sha256(block).hexdigest()
+
+    with ThreadPoolExecutor(computing) as pool, ThreadPoolExecutor(5) as others:
+        ready = threading.Barrier(6)
+        resting = [others.submit(ready.wait) for _ in range(5)]
+        list(pool.map(compute, range(computing)))
+        assert _tasks.worked(lambda: list(pool.map(compute, range(computing)))) == computing
+        ready.wait()
+        assert all(one.done() or one.result() >= 0 for one in resting)
+
+
+def test_where_threads_are_not_listed_none_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_tasks, "_FOLDER", tmp_path / "absent")
+    assert _tasks.worked(lambda: None) is None
+    assert _tasks.tasks() == 0

@@ -6,7 +6,6 @@ NCNN's own defaults ask for half precision, which its Arm kernels honour and its
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 
 from ..refusals import BatchUnsupported, TargetAbsent, TargetUnsupported
 from ._stored import stored_as
-from ._tasks import started, tasks
+from ._tasks import worked
 from ._told import arithmetic, places
 
 TARGETS = ("cpu", "arm-cpu", "vulkan")
@@ -36,8 +35,6 @@ class Model:
     source: str
     sink: str
     imgsz: int
-    before: int
-    """Threads of this process before any network was there."""
     gpu: Any = None
 
 
@@ -49,7 +46,7 @@ def load(spec: Mapping[str, Any]) -> Model:
     """
     if spec["target"] not in TARGETS:
         raise TargetUnsupported(f"NCNN is run on {', '.join(TARGETS)} here, not on {spec['target']}.")
-    gpu, before = _gpu() if spec["target"] == "vulkan" else None, _before()
+    gpu = _gpu() if spec["target"] == "vulkan" else None
     network = ncnn.Net()
     network.opt.use_vulkan_compute = gpu is not None
     network.opt.num_threads = int(spec["threads"])
@@ -68,7 +65,7 @@ def load(spec: Mapping[str, Any]) -> Model:
             raise ValueError(f"NCNN cannot read {what} (status {status})")
     (source,), (sink,) = network.input_names(), network.output_names()
     # NCNN itself takes this back where it cannot have the device, and goes on with the processor.
-    return Model(network, source, sink, int(spec["imgsz"]), before, gpu if network.opt.use_vulkan_compute else None)
+    return Model(network, source, sink, int(spec["imgsz"]), gpu if network.opt.use_vulkan_compute else None)
 
 
 def emulated(model: Model) -> str:
@@ -101,7 +98,8 @@ def attest(model: Model) -> dict[str, Any]:
     element is float32, two are half precision or bfloat16, whichever the layer supports and the options allow.
     Arithmetic on half-precision elements is half precision only if the options say so too.  From a GPU everything
     comes back as float32, so there it is what the numbers themselves are exact in.  A layer without a Vulkan kernel
-    runs on the processor, and says so.  Threads are those that OpenMP started for the network.
+    runs on the processor, and says so.  Threads are those that computed in one inference more: loading half precision
+    on Arm starts one for each processor, whatever was asked for, and they rest from then on.
     """
     extractor = model.network.create_extractor()
     extractor.set_light_mode(False)  # keep every matrix, so that the network runs once and not once per layer
@@ -120,16 +118,15 @@ def attest(model: Model) -> dict[str, Any]:
             by_compute[compute] += 1
             by_device["vulkan" if model.gpu is not None and layer.support_vulkan else "cpu"] += 1
     entered = _extract(extractor, model.source)
-    began = started(model.before, tasks()) if model.gpu is None else None
-    del kept
+    computing = worked(lambda: infer(model, (kept, matrix))) if model.gpu is None else None
     return {
         "device": places(by_device),
         "provider": "CPU" if model.gpu is None else model.gpu.device_name(),
         "compute": arithmetic(by_compute),
-        "threads": model.network.opt.num_threads if began is None else 1 + began,
+        "threads": model.network.opt.num_threads if computing is None else computing,
         "input_shape": [1, entered.c, entered.h, entered.w],
         "version": ncnn.__version__,
-        "declared": ["threads"] if began is None else [],
+        "declared": ["threads"] if computing is None else [],
         "options": {name: getattr(model.network.opt, name) for name in OPTIONS},
         "convolutions": {f"{kind} {compute}": n for (kind, compute), n in sorted(convolutions.items())},
         "cpu_features": [
@@ -162,12 +159,6 @@ def profile(model: Model, prepared: tuple[np.ndarray, Any], n: int) -> list[dict
             times[place] = time.perf_counter_ns() - started
     usual = np.median(ns[1:], axis=0) / 1e6
     return [{"name": name, "type": kind, "ms": float(ms)} for (name, kind, _), ms in zip(layers, usual, strict=True)]
-
-
-@functools.cache
-def _before() -> int:
-    """Threads of this process when the first network was loaded: OpenMP starts its own once, for all that follow."""
-    return tasks()
 
 
 def _gpu() -> Any:
