@@ -65,9 +65,9 @@ class Firefox:
         return None if value is None else json.loads(value)
 
     def close(self) -> None:
-        """End the browser, and what was started for it."""
-        self._command("browser.close")
-        self._started.close()
+        """End the browser, and what was started for it, whatever it answers.  Raises PageError where it has ended."""
+        with self._started:
+            self._command("browser.close")
 
     def _open(self, program: Path, started: contextlib.ExitStack) -> None:
         """Start the browser, whose profile and end belong to `started`."""

@@ -67,9 +67,9 @@ class WebKit:
         return answer.get("value")
 
     def close(self) -> None:
-        """End the browser, and what was started for it."""
-        self._command("close")
-        self._started.close()
+        """End the browser, and what was started for it, whatever it answers.  Raises PageError where it refuses."""
+        with self._started:
+            self._command("close")
 
     def _open(self, program: Path, folder: Path, started: contextlib.ExitStack) -> None:
         """Start all that belongs to `started`, with a `folder` for what it writes."""
