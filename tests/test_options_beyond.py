@@ -441,6 +441,7 @@ onnx.save(model, sys.argv[1])
 """
 """A program that gives a graph one more output, of an operator that QNN does not have."""
 
+
 @hexagon_simulated
 def test_qnns_simulator_agrees_with_pytorch_and_says_what_is_only_declared(
     artifacts: Artifacts,
@@ -463,16 +464,24 @@ def test_qnns_simulator_agrees_with_pytorch_and_says_what_is_only_declared(
     # All of the graph is one kernel of QNN's, and no node was left to ONNX Runtime's own.
     assert attested["kernels"] == {"QNNExecutionProvider": 1}
     assert set(attested["provider_nodes"]) == {"QNNExecutionProvider"}
-    assert attested["convolutions"] == {"Conv w uint8, x uint8 on QNNExecutionProvider": 88}
+    assert attested["convolutions"] == {"Conv w int8, x uint8 on QNNExecutionProvider": 88}
     for output, expected in zip(outputs, reference, strict=True):
         # Eight bits have 256 values, of boxes and scores together; float32 that was not rounded has thousands.
         assert len(np.unique(output)) <= 256
-        best = np.argsort(expected[0, 4:].max(axis=0))[-20:]
-        difference = np.abs(output - expected)[0][:, best]
-        assert difference[:4].max() < 8
-        assert difference[4:].max() < 0.3
-        assert difference.max() > 1e-3, "float32, and not what was asked for"
-        assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
+        require_alike(output, expected)
+    with guest(environments, "onnx") as worker:  # the same graph, as ONNX Runtime's own kernels compute it
+        worker.load(spec_for(artifact))
+        for x, output in zip(inputs, outputs, strict=True):
+            require_alike(output, worker.infer(x))
+
+
+def require_alike(output: Image, expected: Image) -> None:
+    """Boxes and scores agree where `expected` is surest; a box that it gives 0.1 moves by 8 px in eight bits."""
+    best = np.argsort(expected[0, 4:].max(axis=0))[-5:]
+    difference = np.abs(output - expected)[0][:, best]
+    assert difference[:4].max() < 4
+    assert difference[4:].max() < 0.1
+    assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
 
 
 @hexagon_simulated
