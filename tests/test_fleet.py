@@ -55,11 +55,11 @@ def test_workers_of_this_machine_give_what_one_process_gives(matrices: Path, sin
 
 def test_a_format_that_nothing_here_makes_is_a_row_with_its_reason_there_too(matrices: Path, tmp_path: Path) -> None:
     cache = a_cache(tmp_path / "cache", images=True)
-    asked = ["--options", "onnx,qnn", "--precisions", "fp32,int8", "--targets", "cpu,hexagon"]
+    asked = ["--options", "onnx,hailo", "--precisions", "fp32,int8", "--targets", "cpu,hailo"]
     code, said = finished(command(matrices, tmp_path, cache, *asked, "--cluster", "local:1", select="export"))
     assert code == 0, said
     rows = store.read_table(tmp_path / "r", "cells").set_index(["option", "precision"])
-    assert rows.loc[("qnn", "int8"), "reason_code"] == "format_absent"
+    assert rows.loc[("hailo", "int8"), "reason_code"] == "format_absent"
     assert set(rows.loc["onnx"].status) == {"measured"}
 
 

@@ -1,7 +1,7 @@
 """Options that the guide does not name, for real on the demo checkpoint.
 
-ExecuTorch, LiteRT.js in a browser, RKNN in its maker's simulator, an IMX500's graph on the processor, and TensorRT for
-RTX as far as a machine without such a card goes.
+ExecuTorch, LiteRT.js in a browser, RKNN and QNN in their makers' simulators, an IMX500's graph on the processor, and
+TensorRT for RTX as far as a machine without such a card goes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ in_browser = pytest.mark.skipif(not (BROWSER and shutil.which("npm")), reason="n
 GPU = machine.detect(matrix.load().targets["cuda"])
 simulated = pytest.mark.skipif(
     not machine.detect(matrix.load().targets["rknn-simulator"]).found, reason="RKNN-Toolkit2 is for x86-64 Linux"
+)
+hexagon_simulated = pytest.mark.skipif(
+    not machine.detect(matrix.load().targets["hexagon-simulator"]).found, reason="QNN's simulator is for x86-64 Linux"
 )
 two_cpus = pytest.mark.skipif(len(machine.available_cpus()) < 2, reason="needs two CPUs")
 
@@ -104,7 +107,7 @@ def reference(cache: Path, environments: Environments, inputs: list[Image]) -> l
 
 def test_they_are_said_to_be_outside_the_guide() -> None:
     outside = {name for name, option in OPTIONS.items() if not option.in_guide and not option.lacks}
-    assert outside == {"executorch", "imx", "litert-js", "ort-web", "rknn", "tensorrt-lean", "tensorrt-rtx"}
+    assert outside == {"executorch", "imx", "litert-js", "ort-web", "qnn", "rknn", "tensorrt-lean", "tensorrt-rtx"}
 
 
 def test_every_format_of_the_locked_ultralytics_is_known_by_both_names_that_it_has_there(
@@ -423,3 +426,93 @@ def test_the_graph_for_an_imx500_is_run_on_its_own_target_and_only_where_it_is_q
         with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
             worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
     assert problem.value.reason is Reason.BATCH_UNSUPPORTED
+
+
+# -- QNN, in the simulator of its execution provider ----------------------------------------------------------------
+
+
+WITH_HARDMAX = """
+import sys, onnx
+model = onnx.load(sys.argv[1])
+graph = model.graph
+graph.node.append(onnx.helper.make_node("Hardmax", [graph.output[0].name], ["hard"], "hard"))
+graph.output.append(onnx.helper.make_tensor_value_info("hard", onnx.TensorProto.FLOAT, None))
+onnx.save(model, sys.argv[1])
+"""
+"""A program that gives a graph one more output, of an operator that QNN does not have."""
+
+
+@hexagon_simulated
+def test_qnns_simulator_agrees_with_pytorch_and_says_what_is_only_declared(
+    artifacts: Artifacts,
+    environments: Environments,
+    calibration: tuple[Path, ...],
+    inputs: list[Image],
+    reference: list[Image],
+) -> None:
+    artifact = exported(artifacts, "qnn", "int8", calibration)
+    with guest(environments, "qnn") as worker:
+        worker.load(spec_for(artifact, "hexagon-simulator"))
+        outputs = [worker.infer(x) for x in inputs]
+        again = worker.infer(inputs[0])
+        attested = worker.stats(attest=True).attested
+    assert np.array_equal(again, outputs[0])
+    assert (attested["device"], attested["compute"]) == ("hexagon-simulator", "i8")
+    assert (attested["provider"], attested["architecture"]) == ("QNNExecutionProvider", "73")
+    assert attested["declared"] == ["device", "compute"]
+    assert attested["input_shape"] == [1, 3, IMGSZ, IMGSZ]
+    # All of the graph is one kernel of QNN's, and no node was left to ONNX Runtime's own.
+    assert attested["kernels"] == {"QNNExecutionProvider": 1}
+    assert set(attested["provider_nodes"]) == {"QNNExecutionProvider"}
+    assert attested["convolutions"] == {"Conv w int8, x uint8 on QNNExecutionProvider": 88}
+    for output, expected in zip(outputs, reference, strict=True):
+        # Eight bits have 256 values, of boxes and scores together; float32 that was not rounded has thousands.
+        assert len(np.unique(output)) <= 256
+        require_alike(output, expected)
+    with guest(environments, "onnx") as worker:  # the same graph, as ONNX Runtime's own kernels compute it
+        worker.load(spec_for(artifact))
+        for x, output in zip(inputs, outputs, strict=True):
+            require_alike(output, worker.infer(x))
+
+
+def require_alike(output: Image, expected: Image) -> None:
+    """Boxes and scores agree where `expected` is surest; a box that it gives 0.1 moves by 8 px in eight bits."""
+    best = np.argsort(expected[0, 4:].max(axis=0))[-5:]
+    difference = np.abs(output - expected)[0][:, best]
+    assert difference[:4].max() < 4
+    assert difference[4:].max() < 0.1
+    assert np.corrcoef(output[0, 4:].ravel(), expected[0, 4:].ravel())[0, 1] > 0.95
+
+
+@hexagon_simulated
+def test_qnns_graph_is_run_by_its_simulator_alone_and_only_where_it_is_quantised(
+    artifacts: Artifacts, environments: Environments, calibration: tuple[Path, ...]
+) -> None:
+    artifact = exported(artifacts, "qnn", "int8", calibration)
+    plain = exported(artifacts, "onnx", "fp32")
+    with guest(environments, "qnn") as worker:
+        for target in ("cpu", "hexagon"):
+            with pytest.raises(CellProblem, match=f"run by its simulator here, .* not on {target}") as problem:
+                worker.load(spec_for(artifact, target))
+            assert (problem.value.reason, problem.value.status) == (Reason.TARGET_UNSUPPORTED, Status.SKIPPED)
+        with pytest.raises(CellProblem, match="88 of 88 convolutions are not quantised"):
+            worker.load(spec_for(plain, "hexagon-simulator"))
+        worker.load(spec_for(artifact, "hexagon-simulator"))
+        with pytest.raises(CellProblem, match=r"takes inputs of shape \[1, 3") as problem:
+            worker.infer(np.zeros((2, 3, IMGSZ, IMGSZ), np.float32))
+    assert problem.value.reason is Reason.BATCH_UNSUPPORTED
+
+
+@hexagon_simulated
+def test_what_qnn_does_not_take_is_left_to_nobody(
+    artifacts: Artifacts, environments: Environments, calibration: tuple[Path, ...], tmp_path: Path
+) -> None:
+    """A node that ONNX Runtime's own kernels alone know ends the load; they would compute it where they may."""
+    artifact = exported(artifacts, "qnn", "int8", calibration)
+    shutil.copytree(artifact.directory, tmp_path / "copy")
+    python = environments.ensure(OPTIONS["qnn"].environment).python
+    subprocess.run([python, "-c", WITH_HARDMAX, tmp_path / "copy" / artifact.manifest["entry"]], check=True)
+    changed = dataclasses.replace(artifact, directory=tmp_path / "copy")
+    with guest(environments, "qnn") as worker, pytest.raises(CellProblem, match="fallback to CPU EP") as problem:
+        worker.load(spec_for(changed, "hexagon-simulator"))
+    assert problem.value.reason is Reason.LOAD_FAILED
