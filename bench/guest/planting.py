@@ -34,7 +34,9 @@ class Planted:
         self._blocks = np.resize(x.astype(np.float32), (blocks, BLOCK, BLOCK))
         self._product = np.empty((BLOCK, BLOCK), np.float32)
         self._place = 0
+        self._owed_ns = 0.0
         self._step_ns = 0.0
+        self._step()  # the first of a process also starts what multiplies matrices, and would pass for a long step
 
     def time(self, infer: Callable[[], object]) -> int:
         """Nanoseconds of an inference and of the work that follows it."""
@@ -48,14 +50,20 @@ class Planted:
     def work(self, used_ns: int) -> int:
         """Work for the share of an inference that used `used_ns` of the processor; returns what it used itself, ns.
 
-        It ends with the step whose end comes closest to the dose, judged by the mean step of the work before.
+        It ends with the step whose end comes closest to the dose, judged by the mean step of the work before; what it
+        was too short or too long by is made up for by the next.
         """
+        self._owed_ns += self._share * used_ns
         started, spent, steps = time.thread_time_ns(), 0, 0
-        while spent + self._step_ns / 2 < self._share * used_ns:
-            block = self._blocks[self._place]
-            self._place = (self._place + 1) % len(self._blocks)
-            np.matmul(block, self._blocks[self._place], out=self._product)
+        while spent + self._step_ns / 2 < self._owed_ns:
+            self._step()
             spent, steps = time.thread_time_ns() - started, steps + 1
+        self._owed_ns -= spent
         if steps:
             self._step_ns = spent / steps
         return spent
+
+    def _step(self) -> None:
+        block = self._blocks[self._place]
+        self._place = (self._place + 1) % len(self._blocks)
+        np.matmul(block, self._blocks[self._place], out=self._product)
