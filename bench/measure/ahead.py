@@ -77,12 +77,13 @@ def _lacking(outfit: Outfit, cells: Iterable[Cell]) -> dict[str, _Job]:
     for cell in cells:
         try:
             with outfit.progress.timed(cell.id, "environment of its exporter", "environment"):
-                address = outfit.lacks(cell)
+                stages = outfit.stages(cell)
+                address = outfit.lacks(stages)
         except CellProblem as problem:
             outfit.use({cell.cell_id: problem})
             continue
         if address is not None:
-            jobs.setdefault(address, _Job(outfit.stages(cell))).cells.append(cell)
+            jobs.setdefault(address, _Job(stages)).cells.append(cell)
     return jobs
 
 

@@ -110,12 +110,12 @@ class Outfit:
         """
         return exporting.export(stages, self._artifact_cache, self.sweep.deadlines.export)
 
-    def lacks(self, cell: Cell) -> str | None:
-        """The content address of a cell's artifact where it is not in the cache, and the environments for it then are.
+    def lacks(self, stages: Sequence[ExportRequest]) -> str | None:
+        """The content address of the last stage where one is not in the cache, and the environments for it then are.
 
         Raises CellProblem where one cannot be had, UsageError for an unreadable file.
         """
-        return exporting.lacking(self.stages(cell), self._artifact_cache)
+        return exporting.lacking(stages, self._artifact_cache)
 
     def artifact_key(self, cell: Cell) -> str:
         """The content address of a cell's artifact; nothing is exported.  Raises UsageError for an unreadable file."""

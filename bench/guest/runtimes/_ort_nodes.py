@@ -25,6 +25,16 @@ def convolutions(kernels: Sequence[dict[str, Any]]) -> Counter[tuple[str, str, s
     )
 
 
+def tallied(counted: Counter[tuple[str, str, str]]) -> tuple[Counter[str], Counter[str]]:
+    """How many of these convolutions were of each arithmetic, and how many each provider had."""
+    by_compute: Counter[str] = Counter()
+    by_provider: Counter[str] = Counter()
+    for (_, kind, provider), number in counted.items():
+        by_compute[COMPUTE.get(kind, kind)] += number
+        by_provider[provider] += number
+    return by_compute, by_provider
+
+
 def named(counted: Counter[tuple[str, str, str]]) -> dict[str, int]:
     """The same as an attestation writes it."""
     return {f"{operator} {kind} on {provider}": n for (operator, kind, provider), n in sorted(counted.items())}

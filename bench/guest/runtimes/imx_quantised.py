@@ -20,7 +20,7 @@ import onnx
 import onnxruntime as ort
 
 from ..refusals import BatchUnsupported, TargetUnsupported
-from ._ort_nodes import COMPUTE, convolutions, executed, named
+from ._ort_nodes import convolutions, executed, named, tallied
 from ._tasks import started, tasks
 from ._told import arithmetic, places
 
@@ -97,11 +97,7 @@ def attest(model: Model) -> dict[str, Any]:
     events = _kernels(model)
     kernels = [event["args"] for event in events]
     ran = convolutions(kernels)
-    by_compute: Counter[str] = Counter()
-    by_provider: Counter[str] = Counter()
-    for (_, kind, provider), number in ran.items():
-        by_compute[COMPUTE.get(kind, kind)] += number
-        by_provider[provider] += number
+    by_compute, by_provider = tallied(ran)
     nodes = [event["name"].removesuffix(KERNEL) for event in events]
     rounded: dict[str, Counter[str]] = {"weights": Counter(), "activations": Counter()}
     for what, width in (model.bits[name] for name in nodes if name in model.bits):

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from . import _page
-from ._ort_nodes import COMPUTE, convolutions, executed, named
+from ._ort_nodes import convolutions, executed, named, tallied
 from ._page import Model, cpu_ns, describe, emulated, footprint, infer, output, prepare, time_inside
 from ._told import arithmetic, places
 
@@ -32,11 +32,7 @@ def attest(model: Model) -> dict[str, Any]:
     events = [json.loads(line.rstrip(",")) for line in said if line.startswith('{"cat"')]
     kernels = [event["args"] for event in executed(events)]
     ran = convolutions(kernels)
-    by_compute: Counter[str] = Counter()
-    by_provider: Counter[str] = Counter()
-    for (_, kind, provider), number in ran.items():
-        by_compute[COMPUTE.get(kind, kind)] += number
-        by_provider[provider] += number
+    by_compute, by_provider = tallied(ran)
     return {
         **facts,
         "device": places({DEVICES.get(name, name): number for name, number in by_provider.items()}),
