@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_KERNEL = "_kernel_time"
+"""What the profiler puts behind the name of a node ..."""
+_TOKEN = re.compile(r"_token_\d+$")
+"""... and what the optimiser puts behind those of nodes that it adds, numbered in another order each time."""
 # Input types of convolution nodes as the profiler names them.
 COMPUTE = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "i8", "int8": "i8"}
 
@@ -14,6 +19,11 @@ def executed(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of a profile's events, those of kernels that ran: with provider and types among their `args`."""
     nodes = [event for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
     return [node for node in nodes if node["args"].get("provider") and node["args"].get("input_type_shape")]
+
+
+def plain(name: str) -> str:
+    """A node's name, as the profiler or a session tells it, without what was put behind it."""
+    return _TOKEN.sub("", name.removesuffix(_KERNEL))
 
 
 def convolutions(kernels: Sequence[dict[str, Any]]) -> Counter[tuple[str, str, str]]:

@@ -20,14 +20,12 @@ import onnx
 import onnxruntime as ort
 
 from ..refusals import BatchUnsupported, TargetUnsupported
-from ._ort_nodes import convolutions, executed, named, tallied
+from ._ort_nodes import convolutions, executed, named, plain, tallied
 from ._tasks import started, tasks
 from ._told import arithmetic, places
 
 TARGET, CPU = "imx500-quantised", "CPUExecutionProvider"
 DOMAIN = "mct_quantizers"
-KERNEL = "_kernel_time"
-"""What the profiler puts behind the name of a node."""
 REARRANGING = {"Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators behind which a tensor has the values that it had before, and zeros."""
 
@@ -98,7 +96,7 @@ def attest(model: Model) -> dict[str, Any]:
     kernels = [event["args"] for event in events]
     ran = convolutions(kernels)
     by_compute, by_provider = tallied(ran)
-    nodes = [event["name"].removesuffix(KERNEL) for event in events]
+    nodes = [plain(event["name"]) for event in events]
     rounded: dict[str, Counter[str]] = {"weights": Counter(), "activations": Counter()}
     for what, width in (model.bits[name] for name in nodes if name in model.bits):
         rounded[what][str(width)] += 1

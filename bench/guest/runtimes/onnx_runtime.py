@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import tempfile
 from collections import Counter
@@ -16,16 +15,13 @@ import onnxruntime as ort
 
 from ..refusals import TargetAbsent, TargetUnsupported
 from ..tf32 import require_tf32
-from ._ort_nodes import COMPUTE, convolutions, executed, named
+from ._ort_nodes import COMPUTE, convolutions, executed, named, plain
 from ._tasks import started, tasks
 from ._told import arithmetic, places
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDERS = {"cpu": CPU, "arm-cpu": CPU, "cuda": CUDA}
 DEVICES = {CPU: "cpu", CUDA: "cuda"}
-_KERNEL = "_kernel_time"
-"""What the profiler puts behind the name of a node."""
-_TOKEN = re.compile(r"_token_\d+$")
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ def _names(nodes: list[dict[str, Any]]) -> list[str]:
     What the optimiser adds it numbers in another order each time ("ReorderOutput_token_332").  That number is left out,
     and nodes whose names are then equal are told apart by the shape they make and their place among those that make it.
     """
-    stems = [_TOKEN.sub("", node["name"].removesuffix(_KERNEL)) for node in nodes]
+    stems = [plain(node["name"]) for node in nodes]
     shared, seen = Counter(stems), Counter[str]()
     names = []
     for stem, node in zip(stems, nodes, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import onnxruntime as ort
 import onnxruntime_qnn
 
 from ..refusals import BatchUnsupported, TargetUnsupported
-from ._ort_nodes import COMPUTE, executed
+from ._ort_nodes import COMPUTE, executed, plain
 from ._told import arithmetic
 
 TARGET = "hexagon-simulator"
@@ -37,8 +36,6 @@ SETTINGS = {
 ENTRIES = {"session.disable_cpu_ep_fallback": "1", "session.record_ep_graph_assignment_info": "1"}
 QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
 """Operators of ONNX between which an integer stands."""
-_TOKEN = re.compile(r"_token_\d+$")
-"""What ONNX Runtime puts behind the names of nodes that it has rearranged."""
 
 
 class NotQuantised(RuntimeError):
@@ -151,7 +148,7 @@ def _profiled(model: Model) -> tuple[Counter[str], Counter[tuple[str, str, str]]
         session.run(None, {model.source: np.zeros(model.input_shape, np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     given = Counter(
-        (part.ep_name, node.op_type, _TOKEN.sub("", node.name))
+        (part.ep_name, node.op_type, plain(node.name))
         for part in session.get_provider_graph_assignment_info()
         for node in part.get_nodes()
     )
