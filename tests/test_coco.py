@@ -16,7 +16,7 @@ from bench.tasks.datafile import DataFile
 from bench.tasks.dataset import Dataset, Image
 from bench.tasks.detect.boxes import Detections
 from bench.tasks.detect.labels import BOX_DTYPE
-from bench.tasks.detect.resampling import _Curves, _Objects, bootstrap_delta
+from bench.tasks.detect.resampling import RECALLS, _Curves, _Objects, _reached, bootstrap_delta
 from bench.tasks.detect.score import Accuracy, detection_table, evaluate, ground_truth_table
 from bench.tasks.detect.task import load
 
@@ -27,7 +27,13 @@ def weighted_map(detections: pd.DataFrame, ground_truth: pd.DataFrame, weights: 
     """The mAP50-95 that the bootstrap takes of one resample, each image counting `weights[image_id]` times."""
     objects = _Objects.build(ground_truth)
     column = np.array([1.0 if weights is None else weights.get(int(image), 1) for image in objects.images])
-    return float(_Curves.build(detections, objects).map(column[:, np.newaxis])[0])
+    return float(_Curves.build(detections, objects).map(column[np.newaxis])[0])
+
+
+@pytest.mark.parametrize("objects", [1, 3, 29, 100, 254, 997])
+def test_a_recall_reaches_what_a_search_finds(objects: int) -> None:
+    for recall in (np.arange(objects + 1) / objects, RECALLS, np.nextafter(RECALLS, 0), np.nextafter(RECALLS[:-1], 1)):
+        assert _reached(recall).tolist() == np.searchsorted(RECALLS, recall, side="right").tolist()
 
 
 def make_dataset(boxes: list[tuple[int, int, float, float, float, float]], images: int, classes: int) -> Dataset:
