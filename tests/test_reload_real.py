@@ -29,6 +29,8 @@ NATIVE = next(name for name in ("cpu", "arm-cpu") if machine.detect(MATRIX.targe
 THREADS = min(2, len(machine.available_cpus()))
 MEMORY = ("memory_mb", "said")
 """What an attestation tells of one load and not of the other: where a library keeps memory, and what it logged."""
+HEAP_BOUND = ("pytorch", "torchscript", "paddle")
+"""Options whose model is at another speed when it is loaded once more, so that each launch of theirs is a process."""
 pytestmark = [
     pytest.mark.options,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="environments need Python 3.11"),
@@ -58,7 +60,9 @@ def test_a_model_that_is_loaded_again_computes_and_attests_the_same(
     cpus = machine.available_cpus()[-THREADS:]
     python = environments.ensure(cell.environment).python
     with Worker(python, MATRIX.runtime(cell), variables=environments.variables(), threads=THREADS, cpus=cpus) as guest:
-        assert guest.load(spec).movable
+        loaded = guest.load(spec)
+        assert loaded.movable
+        assert loaded.heap_bound == (cell.option.id in HEAP_BOUND)
         first = guest.infer(x)
         before = guest.stats(attest=True).attested
         for _ in range(2):

@@ -132,9 +132,10 @@ def test_what_is_timed_and_evaluated_at_once_scores_as_what_is_evaluated_alone(
     one, other = (store.read_table(directory, "detections") for directory in (finished, alone))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert not (alone / "samples.parquet").exists()
-    # Each of the 24 images is a sample of each cell: three in each of two rounds of three launches, six in one more.
+    # Parity, the first inference behind each of three loads and that of each of six turns leave the timed ones fewer of
+    # the 24 images than two rounds of three samples take in three launches.
     samples = store.read_table(finished, "samples").groupby(["cell_id", "launch"], observed=True).size()
-    assert samples.tolist() == [6, 6, 12] * 2
+    assert samples.tolist() == [6, 6, 6] * 2
 
 
 def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path, tmp_path: Path) -> None:
@@ -150,17 +151,18 @@ def test_two_runs_can_be_compared_by_pytest_benchmark(finished: Path, tmp_path: 
     assert done.stdout.count("test_latency[onnx-fp32") >= 2
 
 
-def test_every_process_of_a_timed_cell_is_stored_and_serves_two_launches(finished: Path) -> None:
+def test_every_process_of_a_timed_cell_is_stored_and_may_serve_two_launches(finished: Path) -> None:
     launches = store.read_table(finished, "launches").set_index("cell_id")
     taken = store.read_table(finished, "samples").groupby("cell_id", observed=True).launch.unique()
     for cell in cells(finished).itertuples():
-        own = launches.loc[str(cell.cell_id)]
-        assert list(own.launch) == [0, 2], "in launch 1 the first process loaded its model anew"
+        own = launches.loc[[str(cell.cell_id)]]
+        # In launch 1 the first process of ONNX Runtime loaded its model anew; PyTorch is another then (HEAP_BOUND).
+        assert list(own.launch) == ([0, 1, 2] if cell.option == "pytorch" else [0, 2])
         assert list(taken.loc[str(cell.cell_id)]) == [0, 1, 2]
         for name in ("import_ms", "load_ms", "first_inference_ms", "peak_rss_bytes"):
             assert (own[name] > 0).all(), name
             assert getattr(cell, name) == pytest.approx(own[name].median()), name
-            assert pd.isna(getattr(cell, f"{name}_low")), "two processes bound no median"
+            assert pd.isna(getattr(cell, f"{name}_low")), "so few processes bound no median"
 
 
 def test_show_and_report_read_a_past_run(finished: Path, tmp_path: Path) -> None:

@@ -290,7 +290,8 @@ class Latency(Entry):
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
     rounds: PositiveInt = Field(default=2, description="interleaved rounds of a launch")
     loads: PositiveInt = Field(
-        default=1, description="launches in a row that a process serves, loading the model anew for each but the first"
+        default=1,
+        description="launches in a row that a process serves, loading the model anew, where that is as good as another",
     )
     min_launches: int = Field(default=6, ge=3, description="launches of the first stage, which fixes their number")
     max_launches: PositiveInt = Field(default=20, description="launches of a cell at most")

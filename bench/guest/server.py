@@ -30,7 +30,9 @@ median, or the mean where the runtime tells no more.  It takes a session of its 
 the one that is timed, names an operator alike each time, and may return None where the operators of this model cannot
 be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
-Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).
+Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).  Where `HEAP_BOUND`
+of an adapter is true, that is not what a new process is: its runtime takes memory for every inference from the C
+library's heap and gives it back, and how long that takes is up to what lies on the heap by then.
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
@@ -127,7 +129,8 @@ class Served:
         """Load the artifact that `spec` describes; times in ms.
 
         `elsewhere`: at other addresses than what is loaded.  That lies where it is until this is done, and blocks of
-        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on.
+        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on, and
+        `heap_bound` whether it is faster or slower for it.
         """
         spec = request["spec"]
         if request.get("elsewhere"):
@@ -143,7 +146,14 @@ class Served:
         elapsed = (time.perf_counter_ns() - started) / 1e6
         emulated = self._adapter.emulated(self._model) if hasattr(self._adapter, "emulated") else ""
         movable = not hasattr(self._adapter, "time_inside")
-        return {"import_ms": self._import_ms, "load_ms": elapsed, "emulated": emulated, "movable": movable}
+        heap_bound = bool(getattr(self._adapter, "HEAP_BOUND", False))
+        return {
+            "import_ms": self._import_ms,
+            "load_ms": elapsed,
+            "emulated": emulated,
+            "movable": movable,
+            "heap_bound": heap_bound,
+        }
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One inference of the mapped input; the mapped replies are always float32, in the units of the core.

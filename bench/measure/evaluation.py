@@ -64,6 +64,23 @@ class Evaluation:
         """Batches that one of these cells has still to infer: the one that has most."""
         return max((len(self._left[name]) for name in names if name in self._left), default=0)
 
+    def first(self, name: str, guest: Worker) -> bool:
+        """Have a guest that has just loaded infer the next batch of its cell, untimed; False where none is left.
+
+        Nobody is timed meanwhile, so it is decoded at once.  Raises CellProblem, and UsageError for an image that is no
+        longer what the set was.
+        """
+        left = self._left.get(name, [])
+        if not left:
+            return False
+        cell, batch = self._cells[name], left[0]
+        pairs = [prepared(self._workshop.task, image, cell.imgsz) for image in batch]
+        outputs = guest.outputs(assembled(pairs, cell.batch), timeout=self._workshop.deadlines(cell).infer)
+        if name in self.found:
+            self.found[name].add(decoded(self._workshop.task, batch, pairs, outputs))
+        self._left[name] = left[1:]
+        return True
+
     def prepare(self, names: Collection[str], n: int) -> None:
         """Read and prepare the next `n` batches of these cells, each image once a size; those before are let go.
 
@@ -88,10 +105,9 @@ class Evaluation:
             self._prepared = dict(zip(wanted, readers.map(read, wanted.items()), strict=True))
 
     def infer(self, name: str, n: int, warmup: int) -> Timing:
-        """Time `n` inferences of a cell, of its next batches as far as there are any; see `Inputs`.
+        """Time `n` inferences of a cell after `warmup` untimed ones; see `Inputs`.
 
-        The first untimed one is of the first batch and gives its predictions; the sample of that batch is then another
-        inference of it.  Who has several turns in a round infers the same batches in each.  Raises CellProblem.
+        Who has several turns in a round infers the same batches in each.  Raises CellProblem.
         """
         guest = self._guest_of(name)
         if name not in self._cells:
@@ -100,21 +116,16 @@ class Evaluation:
         deadline = self._workshop.deadlines(cell).infer
         taken: list[Timing] = []
         self._undecoded = []
-        part = self._ready[name][:n]
+        part = self._ready[name][: warmup + n]
         fresh = self._left[name][: len(part)] == part
-        for batch in part:
-            x = assembled(self._of(cell, batch), cell.batch)
-            if warmup and not taken:
-                outputs = guest.outputs(x, timeout=deadline)
-                taken.append(guest.time(1, warmup - 1))
-            else:
-                sample = guest.sample(x, timeout=deadline)
-                outputs = sample.outputs
+        for place, batch in enumerate(part):
+            sample = guest.sample(assembled(self._of(cell, batch), cell.batch), timeout=deadline)
+            if place >= warmup:
                 taken.append(Timing(np.array([sample.ms]), sample.cpu_s, sample.wall_s, 0))
             if fresh and name in self.found:
-                self._undecoded.append((name, batch, outputs))
+                self._undecoded.append((name, batch, sample.outputs))
         if len(taken) < n:
-            taken.append(guest.time(n - len(taken), 0 if taken else warmup))
+            taken.append(guest.time(n - len(taken), max(0, warmup - len(part))))
         if fresh:
             self._left[name] = self._left[name][len(part) :]
         return Timing(
@@ -163,6 +174,19 @@ def batches_of(images: Batch, cell: Cell) -> list[Batch]:
 def unscored(workshop: Workshop, cell: Cell) -> Unscored:
     """What a cell has predicted and nobody scored yet, of the very artifact.  Raises CellProblem, StoreError."""
     return Unscored(workshop.store.directory, cell.cell_id, workshop.task, workshop.artifact(cell).sha256)
+
+
+def keep(workshop: Workshop, cell: Cell, images: Batch, outputs: Sequence[Outputs]) -> None:
+    """Keep what a cell of single images predicts of some, of which these are the raw outputs, until it is evaluated.
+
+    Those that it is not evaluated on are left out.  Raises CellProblem, StoreError.
+    """
+    wanted = {image.id for image in workshop.images(cell).images}
+    with unscored(workshop, cell) as found:
+        for image, output in zip(images, outputs, strict=True):
+            if image.id in wanted:
+                pairs = [prepared(workshop.task, image, cell.imgsz)]
+                found.add(decoded(workshop.task, [image], pairs, output))
 
 
 def predict(workshop: Workshop, cell: Cell, guest: Worker, wanted: Sequence[Batch], found: Unscored) -> None:

@@ -23,6 +23,7 @@ from bench.measure import resuming
 from bench.measure.ahead import export_ahead
 from bench.measure.elsewhere import Elsewhere, movable
 from bench.measure.identity import identity
+from bench.measure.instruments.accuracy import Accuracy
 from bench.measure.instruments.instrument import CellInstrument, RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.timing import NEITHER, UNTIMED
@@ -179,7 +180,7 @@ class Session:
         workshop = self.workshop
         if workshop.elsewhere is not None:
             workshop.elsewhere.export(cell)
-        subject = Subject(workshop, cell, workshop.artifact(cell))
+        subject = Subject(workshop, cell, workshop.artifact(cell), evaluated=Accuracy.name in wanted)
         packages: tuple[str, ...] = ()
         looked: bool | None = None
         workshop.note(IDENTITY, {cell.cell_id: identity(workshop, cell, subject.artifact.key)})

@@ -25,6 +25,7 @@ from bench.reasons import CellProblem, Reason, Status
 from bench.stats.launches import Launch, median_interval
 from bench.stats.summary import Summary
 from bench.stats.turns import Turn, energies
+from bench.wall.worker import Worker
 
 # Order of turns is random but repeatable; it is stored with every sample.
 SEED = 20260101
@@ -115,11 +116,14 @@ class Campaign:
         with ExitStack() as stack:
             found = self._opened(wanted, stack)
             cells = {name: self._cells[name] for name in names}
-            launcher = Launcher(workshop, number, cells, self._processes, stack)
+
+            def first(name: str, guest: Worker) -> bool:
+                return evaluation.first(name, guest)
 
             def keep(turns: Sequence[Turn]) -> None:
                 self._keep(window, turns)
 
+            launcher = Launcher(workshop, number, cells, self._processes, stack, first)
             evaluation = Evaluation(workshop, self._inferring(references, found), found, launcher.guest)
             plan, inputs = workshop.sweep.latency, evaluation if found else None
             window = Window(number, launcher.launch, references, plan, cpus, SEED, bound, keep, watches, inputs, meters)

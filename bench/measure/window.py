@@ -7,7 +7,7 @@ same kind by more than rounds do.  How many launches a cell gets is fixed after 
 differ and never from what they say.  What is stored is every sample of every turn; `bench/stats/summary.py` sums up.
 
 Where the cells are evaluated too, their turns go through the images: every cell of a round infers the same ones, and
-what gives the accuracy is what is timed.
+what gives the accuracy is what is timed, but for the first inferences of a turn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INTERVAL_ALPHA = 0.025
 REFERENCE_LOST = "reference"
 """What stops a cell whose reference failed, as `latency_stop` says it."""
 LONGEST_TURN = 2
-"""Inferences of a turn at most, as a multiple of the plan's samples; of more inputs, a launch has more rounds."""
+"""Timed inferences of a turn at most, as a multiple of the plan's; of more inputs, a launch has more rounds."""
 
 Watch = Callable[[], Callable[[int], OnGpu]]
 """Begins to watch the GPU that a turn is on, and ends that, as bench.measure.gpu.Gpu.watch does."""
@@ -64,7 +64,7 @@ class Inputs(Protocol):
         """Have the next `n` of each of these cells ready."""
 
     def infer(self, name: str, n: int, warmup: int) -> Timing:
-        """Time `n` inferences of a cell: of its next inputs, as far as there are any, after `warmup` untimed ones.
+        """Time `n` inferences of a cell after `warmup` untimed ones: all of its next inputs, as far as there are any.
 
         Raises CellProblem.
         """
@@ -99,8 +99,8 @@ class Window:
         of a cell, where one runs, and starts a new one, ready to be timed; it raises CellProblem.  `cpu_due` is as in
         `Turn`, for those cells that have it.  `keep` is given the turns of each round, also of one that is cut short.
         `watches` has a watch for those cells whose GPU tells of itself, and `meters` a meter for those whose processor
-        tells what it takes.  `inputs` are dealt out to the rounds; without
-        any, every inference is of what `launch` left in its guest.
+        tells what it takes.  `inputs` are dealt out to the rounds; without any, every inference is of what `launch`
+        left in its guest.
         """
         self.number = number
         self.plan = plan
@@ -138,7 +138,8 @@ class Window:
         self._fix(self.plan.budget_s - (time.monotonic() - started))
         further = range(self.plan.min_launches, max(self.launches.values()))
         left = self._to_deal({name: guests[name] for name in self._taking_part(guests)})
-        rest = -(-left // (LONGEST_TURN * self.plan.samples * max(1, len(further))))
+        longest = LONGEST_TURN * self.plan.samples + self.plan.warmup
+        rest = -(-left // (longest * max(1, len(further))))
         if not further:
             self._rounds(guests, self.plan.min_launches - 1, rest, on_turn, rest)
         for launch in further:
@@ -168,7 +169,7 @@ class Window:
         for place in range(rounds):
             taking_part = {name: guests[name] for name in self._taking_part(guests)}
             dealt = -(-self._to_deal(taking_part) // (to_come - place)) if to_come else 0
-            share = min(max(dealt, self.plan.samples), LONGEST_TURN * self.plan.samples)
+            share = min(max(dealt - self.plan.warmup, self.plan.samples), LONGEST_TURN * self.plan.samples)
             self._round(launch, place, taking_part, on_turn, share)
             self._rounds_taken += 1
 
@@ -182,7 +183,7 @@ class Window:
     ) -> None:
         taken: list[Turn] = []
         if self._inputs is not None and guests:
-            most = max(self._inferences(name, guest, share)[0] for name, guest in guests.items())
+            most = max(sum(self._inferences(name, guest, share)) for name, guest in guests.items())
             self._inputs.prepare(guests.keys(), most)
         try:
             for order, name in enumerate(self._order(list(guests))):
@@ -333,7 +334,7 @@ class Window:
         for launch in range(first, self.plan.max_launches):
             cells = {name for name, number in wanted.items() if number > launch}
             taking_part = cells | {self._reference_of[name] for name in cells}
-            dealt = (launch - first) * self.plan.rounds * self.plan.samples
+            dealt = (launch - first) * self.plan.rounds * (self.plan.samples + self.plan.warmup)
             paid = {name for name in taking_part if self._left([name]) > dealt}
             left -= sum(self._starting[name] for name in taking_part) / first
             left -= sum(self._seconds[name] for name in taking_part - paid) / first

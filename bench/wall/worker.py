@@ -47,13 +47,15 @@ class Loaded:
     """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
 
     `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
-    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses.
+    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses, and
+    `heap_bound` whether inference is at another speed then than in a new process.
     """
 
     import_ms: float
     load_ms: float
     emulated: str = ""
     movable: bool = False
+    heap_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class Worker:
                 _time(float(answer["load_ms"])),
                 str(answer.get("emulated", "")),
                 bool(answer.get("movable", False)),
+                bool(answer.get("heap_bound", False)),
             ),
             answer,
         )

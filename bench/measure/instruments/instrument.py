@@ -54,12 +54,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell on the bench.  `running` is None for instruments that need no guest."""
+    """A cell on the bench.  `running` is None for instruments that need no guest.
+
+    `evaluated` says whether its accuracy is wanted: what it predicts of any image is then kept for that.
+    """
 
     workshop: Workshop
     cell: Cell
     artifact: Artifact
     running: Running | None = None
+    evaluated: bool = False
 
     @property
     def guest(self) -> Worker:
