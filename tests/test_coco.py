@@ -32,7 +32,7 @@ def weighted_map(detections: pd.DataFrame, ground_truth: pd.DataFrame, weights: 
 
 @pytest.mark.parametrize("objects", [1, 3, 29, 100, 254, 997])
 def test_a_recall_reaches_what_a_search_finds(objects: int) -> None:
-    for recall in (np.arange(objects + 1) / objects, RECALLS, np.nextafter(RECALLS, 0), np.nextafter(RECALLS[:-1], 1)):
+    for recall in (np.arange(2 * objects) / objects, RECALLS, np.nextafter(RECALLS, 0), np.nextafter(RECALLS, 2)):
         assert _reached(recall).tolist() == np.searchsorted(RECALLS, recall, side="right").tolist()
 
 

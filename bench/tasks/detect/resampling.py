@@ -242,12 +242,13 @@ def _between(knots: NDArray[np.intp], images: NDArray[np.intp], number: int) -> 
 
 
 def _reached(recall: NDArray[np.float64]) -> NDArray[np.intp]:
-    """How many of `RECALLS` each recall (0..1) has reached: what a right-hand `searchsorted` gives, in half its time.
+    """How many of `RECALLS` each recall has reached: what a right-hand `searchsorted` gives, in half its time.
 
-    The product that guesses the nearest below is off by one at most.
+    The product that guesses the nearest below is off by one at most.  A recall above 1, of tables that do not fit each
+    other, has reached them all.
     """
     last = len(RECALLS) - 1
-    guess = (recall * last).astype(np.intp)
+    guess = np.minimum(recall * last, last).astype(np.intp)
     more = (guess < last) & (RECALLS[np.minimum(guess + 1, last)] <= recall)
     return guess + 1 + more - (RECALLS[guess] > recall)
 
