@@ -185,7 +185,7 @@ def test_stopped_among_the_images_of_a_window(
     def inferred(directory: Path) -> int:
         return int(store.read_table(directory, "samples").groupby("cell_id", observed=True).size().min())
 
-    assert inferred(plain) > inferred(run)
+    assert inferred(plain) > IMAGES - unscored.IMAGES >= inferred(run)
 
 
 def test_images_that_were_evaluated_are_not_again(matrices: Path, data: Path, tmp_path: Path) -> None:

@@ -221,7 +221,8 @@ class _Curves:
         gained = np.diff(reached, axis=1, prepend=0)
         is_start = self.segment_start == np.arange(len(self.segment))
         gained[:, is_start] = reached[:, is_start]
-        total = (envelope * gained).sum(axis=1)
+        # Down the columns: along the rows NumPy adds in another order, and the last digit of stored runs would differ.
+        total = np.ascontiguousarray((envelope * gained).T).sum(axis=0)
         with np.errstate(invalid="ignore"):
             return np.asarray(total / (len(RECALLS) * len(IOU_THRESHOLDS) * present), np.float64)
 
