@@ -55,7 +55,7 @@ def bootstrap_delta(
     interval is the percentile interval of the n differences (Efron and Tibshirani 1993, chapter 13).  A draw without
     any object has no mAP and is left out.  The same `seed` draws the same images whatever the cells.
 
-    1000 resamples of 128 images and 22 000 detections take about 0.15 s a cell on one core, and put the ends of the
+    1000 resamples of 128 images and 22 000 detections take about 0.2 s a cell on one core, and put the ends of the
     interval within about 2 % of its width of where 4000 put them.
 
     Raises ValueError when no image has objects, or detections name an image the ground truth does not hold.  With a
