@@ -419,6 +419,40 @@ def test_without_a_driver_no_capability_is_told() -> None:
     assert tf32.compute_capability() is None
 
 
+# -- CUDA's libraries -------------------------------------------------------------------------------------------------
+
+LIBRARIES = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import server
+adapter = server.import_adapter(Path(sys.argv[1], "runtimes", "onnx_runtime.py"))
+asked = []
+adapter.ort.preload_dlls = lambda directory=None: asked.append(directory)
+adapter.preload()
+sys.path.append(sys.argv[2])  # as a .pth file of an environment does with the packages of the interpreter below it
+adapter.preload()
+own = Path(sys.argv[2], "own")
+(own / "nvidia").mkdir(parents=True)
+adapter.ort.__file__ = str(own / "onnxruntime" / "__init__.py")
+adapter.preload()
+print(json.dumps(asked))
+"""
+
+
+def test_cudas_libraries_are_loaded_from_the_interpreter_below(environments: Environments, tmp_path: Path) -> None:
+    """ONNX Runtime by itself looks beside itself alone, and would take what the system has, or nothing."""
+    below = tmp_path / "below"
+    folders = [below / "nvidia" / name / "lib" for name in ("cu13", "cudnn")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    script = tmp_path / "libraries.py"
+    script.write_text(LIBRARIES, encoding="utf-8")
+    command = [str(environments.ensure("onnx").python), str(script), str(GUEST), str(below)]
+    asked = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert asked == [None, *map(str, folders), None]
+
+
 # -- where there is a GPU --------------------------------------------------------------------------------------------
 
 

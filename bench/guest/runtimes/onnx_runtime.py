@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
 import tempfile
@@ -50,7 +51,7 @@ def load(spec: dict[str, Any]) -> Model:
         raise TargetUnsupported(f"ONNX Runtime is run on {', '.join(PROVIDERS)} here, not on {target}.")
     provider = PROVIDERS[target]
     if provider == CUDA and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from the environment's own packages
+        preload()
     if provider not in ort.get_available_providers():
         available = ", ".join(ort.get_available_providers())
         raise TargetAbsent(f"{provider} is not in this build of ONNX Runtime, which has: {available}.")
@@ -66,6 +67,21 @@ def load(spec: dict[str, Any]) -> Model:
     if session.get_providers()[0] != provider:
         raise TargetAbsent(f"ONNX Runtime fell back to {session.get_providers()[0]} from {provider}; see the log.")
     return Model(session, path, chosen, spec["threads"], pool, entries, session.get_inputs()[0].name)
+
+
+def preload() -> None:
+    """Load CUDA and cuDNN from the packages of this interpreter, in whichever of its folders they are.
+
+    ONNX Runtime looks beside itself alone; what an environment takes from the interpreter below it lies elsewhere.
+    """
+    beside = Path(ort.__file__).parents[1] / "nvidia"
+    spec = importlib.util.find_spec("nvidia")
+    places = [] if beside.is_dir() or spec is None else spec.submodule_search_locations or []
+    folders = [str(folder) for place in places for folder in sorted(Path(place).glob("*/lib"))]
+    if not folders:
+        ort.preload_dlls()
+    for folder in folders:
+        ort.preload_dlls(directory=folder)
 
 
 def cuda_options(spec: dict[str, Any], *, tf32: bool) -> dict[str, str]:
