@@ -298,6 +298,33 @@ def test_packages_below_no_deps_are_locked_and_installed_alone(matrices: Path, w
     assert "probe==1.0" in Environments(matrices, matrices.parent / "cache").ensure("made").packages()
 
 
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_the_windows_of_opencv_come_in_only_where_their_package_is_asked_for(
+    installer: str, matrices: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need libGL, which servers and containers lack; a package that asks for them is given the same module."""
+    for name in ("opencv-python", "opencv-python-headless"):
+        write_wheel(wheels, "99.0", name=name.replace("-", "_"))
+    write_wheel(wheels, "4.0", requires="opencv-python")
+    source = matrices / "envs" / "made.in"
+    source.write_text("probe==4.0\n", encoding="utf-8")
+    assert locks.lock("made", matrices).read_text(encoding="utf-8") == "opencv-python==99.0\nprobe==4.0\n"
+    source.write_text("probe==4.0\nopencv-python-headless\n", encoding="utf-8")
+    assert locks.lock("made", matrices).read_text(encoding="utf-8") == "opencv-python-headless==99.0\nprobe==4.0\n"
+    if installer == "pip":
+        monkeypatch.setattr(installers, "find_uv", lambda: None)
+        monkeypatch.setattr(installers, "find_pip", lambda _base: [sys.executable, "-m", "pip"])
+        pytest.importorskip("pip")
+    packages = Environments(matrices, matrices.parent / "cache").ensure("made").packages()
+    assert {name.replace("_", "-") for name in packages} == {"opencv-python-headless==99.0", "probe==4.0"}
+
+
+def test_no_committed_lock_has_the_windows_of_opencv() -> None:
+    found = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "matrices" / "envs").glob("*.txt")}
+    assert sum("opencv-python-headless==" in text for text in found.values()) > 8
+    assert [name for name, text in found.items() if "opencv-python==" in text] == []
+
+
 @pytest.mark.parametrize("source", sorted((ROOT / "matrices" / "envs").glob("*.in")), ids=lambda path: path.stem)
 def test_the_committed_locks_pin_what_they_are_asked_for(source: Path) -> None:
     pins = source.with_suffix(".txt").read_text(encoding="utf-8").splitlines()

@@ -18,10 +18,12 @@ from bench.environments import emulator
 from bench.environments.installers import (
     PYTHON_VERSION,
     OnOutput,
+    alone,
     base_python,
     clean,
     find_pip,
     find_uv,
+    overrides,
     run,
     uv_variables,
     version,
@@ -90,12 +92,12 @@ def _install_wheels(
     uv, base = find_uv(), base_python()
     if uv is not None:
         fitting = ["--python-platform", f"{machine.machine}-manylinux_2_{newest}"]
-        command = [uv, "pip", "install", "--python", base or PYTHON_VERSION, *fitting, *arguments]
+        command = [uv, "pip", "install", "--python", base or PYTHON_VERSION, *fitting, *overrides(text), *arguments]
         run(family, [*command, "-r", str(requirements)], uv_variables(text), site.parents[2], say)
         return version(uv, "--version")
     pip = find_pip(base or "python3")
     tags = [f"manylinux_2_{minor}_{machine.machine}" for minor in range(newest, _OLDEST_GLIBC - 1, -1)]
     fitting = [part for tag in (*tags, f"manylinux2014_{machine.machine}") for part in ("--platform", tag)]
-    command = [*pip, "install", "--disable-pip-version-check", "--implementation", "cp", *fitting, *arguments]
-    run(family, [*command, "-r", str(requirements)], clean(os.environ), site.parents[2], say)
+    command = [*pip, "install", "--disable-pip-version-check", "--implementation", "cp", *fitting, *alone(text)]
+    run(family, [*command, *arguments, "-r", str(requirements)], clean(os.environ), site.parents[2], say)
     return version(*pip, "--version").split(" from ")[0]

@@ -25,6 +25,8 @@ from bench.reasons import CellProblem, Reason, UsageError
 
 PYTHON_VERSION = "3.11"  # the guests' interpreter: the one version that every family publishes wheels for
 TORCH_PIN = re.compile(r"^torch==([^+\s;]+)", re.MULTILINE)
+OVERRIDES = Path(__file__).with_name("overrides.txt")
+_HEADLESS = re.compile(r"^opencv-python-headless\b", re.MULTILINE)
 _FOR_GPU = re.compile(r"^nvidia-cudnn-", re.MULTILINE)
 _ERROR_LINES = 20
 _ELSEWHERE = {"VIRTUAL_ENV", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME"}
@@ -122,6 +124,16 @@ def _pip_settings() -> dict[str, str]:
     return settings
 
 
+def overrides(text: str) -> list[str]:
+    """uv's option that keeps opencv-python out of an environment whose lock or source names the one without windows."""
+    return ["--override", str(OVERRIDES)] if _HEADLESS.search(text) else []
+
+
+def alone(text: str) -> list[str]:
+    """pip's option to the same end: it has no overrides, so the lock is installed as it stands."""
+    return ["--no-deps"] if _HEADLESS.search(text) else []
+
+
 def for_gpu(text: str) -> bool:
     """Whether a lock or its source is that of a family for GPUs."""
     return _FOR_GPU.search(text) is not None
@@ -176,7 +188,8 @@ def install_venv(
     if uv is not None:
         venv = [uv, "venv", "--python", base or PYTHON_VERSION, "--allow-existing", str(directory)]
         run(family, venv, uv_variables(), directory, say, python_error=base is None)
-        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *torch_backend(text, backend)]
+        install = [uv, "pip", "install", "--python", python, "--compile-bytecode", *overrides(text)]
+        install += torch_backend(text, backend)
         run(family, [*install, *arguments, "-r", str(requirements)], uv_variables(text), directory, say)
         return version(uv, "--version")
     if base is None:
@@ -189,7 +202,7 @@ def install_venv(
     run(family, [base, "-m", "venv", "--without-pip", str(directory)], variables, directory, say)
     # pip stays outside: what is installed is then what the lock says and nothing else.
     install = [*pip, "--python", python, "install", "--disable-pip-version-check"]
-    run(family, [*install, *arguments, "-r", str(requirements)], variables, directory, say)
+    run(family, [*install, *alone(text), *arguments, "-r", str(requirements)], variables, directory, say)
     return version(*pip, "--version").split(" from ")[0]
 
 

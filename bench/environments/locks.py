@@ -13,7 +13,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
+from bench.environments.installers import PYTHON_VERSION, find_uv, overrides, torch_backend, uv_variables
 from bench.files import exists
 from bench.reasons import UsageError
 
@@ -43,7 +43,8 @@ def lock(family: str, matrices_dir: Path) -> Path:
         raise UsageError(f"{source}: below '{NO_DEPS}' every line must be name==version; not: {', '.join(loose)}.")
     command = [uv, "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION]
     command += ["--python-platform", "x86_64-manylinux_2_28", "--no-header", "--no-annotate", "--no-emit-index-url"]
-    command += ["--no-emit-find-links", *torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), "-"]
+    command += ["--no-emit-find-links", *overrides(text)]
+    command += [*torch_backend(text, os.environ.get("BENCH_TORCH_BACKEND", "")), "-"]
     done = subprocess.run(
         command, cwd=folder, env=uv_variables(text), input=resolved, capture_output=True, text=True, check=False
     )

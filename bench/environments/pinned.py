@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from bench.environments.installers import PYTHON_VERSION, find_uv, torch_backend, uv_variables
+from bench.environments.installers import PYTHON_VERSION, find_uv, overrides, torch_backend, uv_variables
 from bench.environments.locked import Env, Environments
 from bench.environments.locks import LOCAL_LABEL, no_deps
 from bench.reasons import UsageError
@@ -140,6 +140,7 @@ def _compile(
     command = [uv, "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--no-header", "--no-annotate"]
     command += ["--no-emit-index-url", "--no-emit-find-links", *torch_backend(text, ""), "-"]
     given = "\n".join(requirements) + "\n"
+    command += overrides(given)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as spare:
         spare.write("\n".join(constraints) + "\n")
         spare.flush()
