@@ -376,6 +376,7 @@ def test_a_bundle_gives_the_same_scores_elsewhere_without_a_network(tmp_path: Pa
         store.read_table(run, "environment").set_index(["scope", "key"]).value for run in (tmp_path / "here", found)
     ]
     assert told[0]["run", "data_sha256"] == told[1]["run", "data_sha256"]
+    assert told[0]["run", "commit"] == told[1]["run", "commit"], "what was packed says what it is of"
     assert told[1]["machine", "python"].startswith(f"{PYTHON_VERSION}.")
     assert told[0]["machine", "python"] != told[1]["machine", "python"], "another interpreter"
     assert (found / "report.html").is_file()

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pynvml
 import pytest
 from report_fixture import cell_id, write_run
@@ -26,12 +27,13 @@ from bench.environments.locked import Environments
 from bench.grid import matrix
 from bench.measure import gpu
 from bench.measure.gpu import Gpu, first_gpu
-from bench.measure.window import Window, windows
+from bench.measure.window import Window, _inferences_of, windows
 from bench.places import MATRICES
 from bench.report import tables
 from bench.stats.turns import CLOCK_LIMIT, OTHERS_LIMIT, OnGpu, Turn, contaminated, energies
 from bench.store import reading
 from bench.store.writing import RunStore
+from bench.wall.worker import Timing
 from bench.words.locale import texts
 from bench.words.numbers import MISSING
 
@@ -258,7 +260,8 @@ def test_a_window_watches_the_cells_that_have_a_gpu_and_tells_how_many_inference
     told: list[int] = []
 
     def watch() -> Any:
-        def end(inferences: int) -> OnGpu:
+        def end(inferences: int | None) -> OnGpu:
+            assert inferences is not None
             told.append(inferences)
             return OnGpu(sm_mhz=1980, energy_j=1.0 / inferences)
 
@@ -271,6 +274,20 @@ def test_a_window_watches_the_cells_that_have_a_gpu_and_tells_how_many_inference
     assert len(told) == len(run.turns["a"])
     assert {one.gpu for one in run.turns["a"]} == {OnGpu(sm_mhz=1980, energy_j=1 / 11)}
     assert {one.gpu for one in run.turns["ref"]} == {None}
+
+
+def test_a_turn_that_did_more_than_infer_tells_no_energy(guest: int) -> None:
+    """As TorchScript's first turn of a launch on an H200: 0.42 s of inferences, and a second of compiling kernels."""
+    timing = Timing(np.full(120, 3.5), 0.42, 0.42, 1)
+    assert _inferences_of(timing, 5, 0.45) == 125
+    assert _inferences_of(timing, 5, 1.0) is None
+    nvml = Stored("little", {WORKS_LITTLE: guest})
+    end = Gpu(nvml, "card 0").watch()
+    time.sleep(gpu.ENERGY_S)
+    nvml.moment = "little 0.73 s later"
+    told = end(None)
+    assert told.energy_j is None
+    assert told.power_w == pytest.approx(124.11)
 
 
 def test_windows_fit_the_memory_of_the_gpu_as_well() -> None:

@@ -61,6 +61,7 @@ def test_packages_are_counted_once_and_their_parts_not(server: Path) -> None:
     for place in ("intel-rapl:2", "intel-rapl:0:0", "intel-rapl:0:1", "intel-rapl-mmio:0"):
         count(server, place, 90_000_000)
     assert end(40) == pytest.approx(8 / 40)
+    assert end(None) is None, "something else took part of it"
 
 
 def test_a_counter_that_begins_again_has_gone_on(server: Path) -> None:
@@ -132,7 +133,8 @@ def test_a_window_meters_the_cells_that_have_a_meter_and_tells_how_many_inferenc
     told: list[int] = []
 
     def meter() -> Any:
-        def end(inferences: int) -> float:
+        def end(inferences: int | None) -> float:
+            assert inferences is not None
             told.append(inferences)
             return 1.0 / inferences
 

@@ -212,6 +212,7 @@ def test_the_guest_is_the_kernels_first_choice_when_memory_ends() -> None:
         ("memory", Reason.OUT_OF_MEMORY, "no room for the workspace"),
         ("bad_alloc", Reason.OUT_OF_MEMORY, "bad_alloc"),
         ("raise", None, "the kernel said no"),
+        ("library", None, r"a library of the system: .* apt-get install libgomp-is-absent1"),
         ("absent", Reason.TARGET_ABSENT, "no such device"),
     ],
 )

@@ -27,7 +27,6 @@ from bench.measure.pairs import Turns
 from bench.measure.prepare import ingredients
 from bench.measure.quiet import machine_lock
 from bench.measure.trials import Stand, Trial
-from bench.places import IN_CHECKOUT, ROOT
 from bench.progress import Reporter
 from bench.reasons import Status, UsageError
 from bench.store import read_table
@@ -190,7 +189,7 @@ class SelfCheck:
         """Facts of the machine and of what is tried; the cells of a night are all that are timed."""
         self._facts |= {
             "machine": machine.fingerprint(grid.matrix.targets.values()),
-            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "commit": machine.commit(),
             "sweep": self.request.sweep_name,
             "imgsz": list(grid.sweep.imgsz),
             **checkpoints.told(given.checkpoints),

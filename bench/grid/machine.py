@@ -23,6 +23,8 @@ from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
 NOT_FOUND = " not found: "
+PACKED_COMMIT = "COMMIT"
+"""File of a bundle that stands in for git, beside the package."""
 """What is said of a target whose device is not there, between its name and what is missing."""
 
 
@@ -327,6 +329,14 @@ def cpu_flags() -> tuple[str, ...]:
         return ()
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
     return tuple(sorted(match.group(1).split())) if match else ()
+
+
+def commit() -> str:
+    """Commit that this code is of: that of its checkout, or what a bundle was packed of; empty where neither tells."""
+    if not places.IN_CHECKOUT:
+        return ""
+    packed = places.ROOT / PACKED_COMMIT
+    return packed.read_text(encoding="ascii").strip() if packed.is_file() else git_commit(places.ROOT)
 
 
 def git_commit(directory: Path) -> str:

@@ -24,6 +24,7 @@ import yaml
 from bench.environments import foreign
 from bench.environments.foreign import Elsewhere
 from bench.environments.installers import PYTHON_VERSION, for_gpu
+from bench.grid.machine import PACKED_COMMIT, commit
 from bench.grid.matrix import Cell
 from bench.grid.request import Grid, Request, expand
 from bench.guest.offline import MANIFEST, PROGRAM
@@ -131,6 +132,7 @@ def pack(
                 copy = shutil.copyfile(model.path, _made(work / "model") / model.path.name)
                 manifest["places"]["model"] = copy.relative_to(work).as_posix()
             _artifacts(given, grid, work / "cache", progress)
+            (_made(work / "project") / PACKED_COMMIT).write_text(commit(), encoding="ascii")
             with (
                 progress.timed("", "packing"),
                 Parts(out / NAME, size) as parts,

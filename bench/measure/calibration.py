@@ -29,7 +29,6 @@ from bench.measure.pairs import Side
 from bench.measure.prepare import ingredients
 from bench.measure.quiet import machine_lock
 from bench.measure.tools import WARMUP, Job, Reading, Tool
-from bench.places import IN_CHECKOUT, ROOT
 from bench.progress import Reporter
 from bench.reasons import CellProblem, UsageError
 from bench.stats.contrast import LAUNCHES_MIN
@@ -115,7 +114,7 @@ class Calibration:
         return {
             "machine": machine.short_name(fingerprint),
             "fingerprint": fingerprint,
-            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "commit": machine.commit(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
             "seconds": round(self._seconds, 1),
             "pages": "huge" if self._huge else "ordinary",

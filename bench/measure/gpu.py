@@ -58,18 +58,18 @@ class Gpu:
         """Memory of the card that a process holds; None where the driver tells of no such process."""
         return self._processes().get(pid)
 
-    def watch(self) -> Callable[[int], OnGpu]:
+    def watch(self) -> Callable[[int | None], OnGpu]:
         """Begin to watch a turn.
 
         What is returned ends that: it is told how many inferences the turn had, timed and untimed, and gives what the
-        card tells of it.
+        card tells of it; None says that something else took part of the turn, and so of its energy.
         """
         before, started, since = self._energy_j(), time.monotonic(), time.time_ns() // 1000 - _SAMPLE_US
 
-        def end(inferences: int) -> OnGpu:
+        def end(inferences: int | None) -> OnGpu:
             seconds, after = time.monotonic() - started, self._energy_j()
             energy = None
-            if before is not None and after is not None and seconds >= ENERGY_S:
+            if before is not None and after is not None and inferences is not None and seconds >= ENERGY_S:
                 energy = (after - before) / inferences
             reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
             return OnGpu(

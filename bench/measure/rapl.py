@@ -28,17 +28,18 @@ class Packages:
         """`ranges` maps the zone of each package to the microjoules after which its counter begins again."""
         self._ranges = ranges
 
-    def watch(self) -> Callable[[int], float | None]:
+    def watch(self) -> Callable[[int | None], float | None]:
         """Begin to watch a turn.
 
         What is returned ends that: it is told how many inferences the turn had, timed and untimed, and gives what all
-        packages took per inference, J; None of a turn that is too short, or where a counter is no longer told.
+        packages took per inference, J; None of a turn that is too short, that was not its inferences' alone (told by
+        None), or where a counter is no longer told.
         """
         before, started = _counters(self._ranges), time.monotonic()
 
-        def end(inferences: int) -> float | None:
+        def end(inferences: int | None) -> float | None:
             seconds, after = time.monotonic() - started, _counters(self._ranges)
-            if before is None or after is None or seconds < ENERGY_S:
+            if before is None or after is None or inferences is None or seconds < ENERGY_S:
                 return None
             taken = sum((after[zone] - before[zone]) % most for zone, most in self._ranges.items())
             return taken * 1e-6 / inferences

@@ -28,7 +28,6 @@ from bench.measure.instruments.instrument import CellInstrument, RunInstrument, 
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
 from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
-from bench.places import IN_CHECKOUT, ROOT
 from bench.reasons import CellProblem, Reason, Status
 from bench.store.facts import CATEGORIES, IDENTITY, SECONDS
 from bench.tasks.dataset import Dataset
@@ -306,7 +305,7 @@ class Session:
             "images": len(dataset.images),
             "data_notes": list(dataset.notes),
             **_official(dataset),
-            "commit": machine.git_commit(ROOT) if IN_CHECKOUT else "",
+            "commit": machine.commit(),
             "house": hashlib.sha256(houses.pack(workshop.matrix.directory)).hexdigest(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "outside_guide": sorted(name for name, option in options.items() if not option.in_guide),

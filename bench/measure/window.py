@@ -39,9 +39,12 @@ REFERENCE_LOST = "reference"
 LONGEST_TURN = 2
 """Timed inferences of a turn at most, as a multiple of the plan's; of more inputs, a launch has more rounds."""
 
-Watch = Callable[[], Callable[[int], OnGpu]]
+INFERRING = 0.75
+"""Share of a turn's time that its inferences must have for what it took to be theirs."""
+
+Watch = Callable[[], Callable[[int | None], OnGpu]]
 """Begins to watch the GPU that a turn is on, and ends that, as bench.measure.gpu.Gpu.watch does."""
-Meter = Callable[[], Callable[[int], float | None]]
+Meter = Callable[[], Callable[[int | None], float | None]]
 """Begins to meter the processor that a turn is on, and ends that, as bench.measure.rapl.Packages.watch does."""
 
 
@@ -272,7 +275,9 @@ class Window:
             self.problems[name] = problem
             return []
         after = _cpu_times(self._cpus)
-        self._seconds[name] += time.monotonic() - started
+        seconds = time.monotonic() - started
+        self._seconds[name] += seconds
+        number = _inferences_of(timing, untimed, seconds)
         total = after[0] - before[0]
         turn = Turn(
             name,
@@ -284,8 +289,8 @@ class Window:
             timing.cpu_s / timing.wall_s if timing.wall_s else 0.0,
             (after[1] - before[1]) / total if total else 0.0,
             self._cpu_due.get(name),
-            None if end is None else end(len(timing.samples_ms) + untimed),
-            None if metered is None else metered(len(timing.samples_ms) + untimed),
+            None if end is None else end(number),
+            None if metered is None else metered(number),
         )
         self.turns[name].append(turn)
         return [turn]
@@ -341,6 +346,16 @@ class Window:
             if left < 0 and cells:
                 return launch
         return self.plan.max_launches
+
+
+def _inferences_of(timing: Timing, untimed: int, seconds: float) -> int | None:
+    """How many inferences took what a turn of `seconds` took; None where they took less than most of it.
+
+    A turn behind a launch may begin with more than inferences: on a GPU TorchScript compiles kernels for a second or
+    two in its first ones, and what the card takes meanwhile is no inference's.
+    """
+    number = len(timing.samples_ms) + untimed
+    return number if number * float(np.median(timing.samples_ms)) / 1e3 >= INFERRING * seconds else None
 
 
 def _cpu_times(cpus: Iterable[int]) -> tuple[float, float]:

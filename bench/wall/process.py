@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -39,6 +40,7 @@ _REFUSALS = {
 }
 # ... and the message of these says all there is to say; a traceback would only bury it.
 _EXPLAINED = (refusals.CheckpointError.__name__, refusals.ExportRefused.__name__)
+_LIBRARY = re.compile(r"(?P<name>lib[\w.+-]+\.so[\d.]*): cannot open shared object file")
 _MEMORY_KINDS = ("MemoryError", "OutOfMemoryError")
 _MEMORY_WORDS = (
     "std::bad_alloc",
@@ -204,6 +206,10 @@ class GuestProcess:
         text = f"{self._name}: '{verb}' raised {kind}: {message}"
         if kind in _MEMORY_KINDS or any(words in message.lower() for words in _MEMORY_WORDS):
             raise CellProblem(Reason.OUT_OF_MEMORY, text)
+        if (library := _LIBRARY.search(message)) is not None:
+            # A package of Debian's is called by the library: libgomp.so.1 is in libgomp1, libGL.so.1 in libgl1.
+            package = library["name"].lower().replace(".so.", "").replace(".so", "")
+            text += f" (a library of the system: install what holds it; on Debian and Ubuntu apt-get install {package})"
         raise CellProblem(reason, f"{text}\n{error.get('traceback', '')}".rstrip())
 
     def _died(self, verb: str, oom_before: int) -> NoReturn:

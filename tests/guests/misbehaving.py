@@ -120,6 +120,7 @@ BEHAVIOURS: dict[str, Callable[[dict[str, Any]], object]] = {
     "bad_alloc": fails_with(RuntimeError("Non-zero status code: std::bad_alloc")),
     "raise": fails_with(RuntimeError("the kernel said no")),
     "absent": fails_with(TargetAbsent("There is no such device here.")),
+    "library": lambda _options: ctypes.CDLL("libGomp-is-absent.so.1"),
     "chatty": chatty,
     "rubbish": lambda options: write_to_protocol(options["line"].encode()),
     "endless": endless,
