@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -44,15 +45,20 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_a_run_of_before_accelerators_were_a_fact_names_the_gpu_that_its_target_found() -> None:
-    """Home, report and `recommend` say it as the guide's verdicts do."""
-    run = reading.load(H200)
-    assert not run.fact("accelerators", scope="machine")
+@pytest.mark.parametrize("told", [True, False], ids=["a fact of the machine", "what its target found"])
+def test_a_run_on_a_gpu_names_it(told: bool, tmp_path: Path) -> None:
+    """Also one of before accelerators were a fact; home, report and `recommend` say it as the guide's verdicts do."""
+    place = shutil.copytree(H200, tmp_path / "run")
+    if not told:
+        facts = pq.read_table(place / "environment.parquet").to_pylist()
+        store.write_table(place, "environment", [fact for fact in facts if fact["key"] != "accelerators"])
+    run = reading.load(place)
+    assert bool(run.fact("accelerators", scope="machine")) is told
     (name,) = {field.machine for field in fields(run)}
     assert "NVIDIA H200" in name
-    table = store.read_table(H200, "environment")
+    table = store.read_table(place, "environment")
     assert name == claims.machine_name(table)
-    assert name in json.loads(bench("recommend", H200, "--target", "cuda", "--format", "json").said)["machine"]
+    assert name in json.loads(bench("recommend", place, "--target", "cuda", "--format", "json").said)["machine"]
 
 
 def test_a_machine_without_a_gpu_is_named_without_one() -> None:
