@@ -47,7 +47,7 @@ def worker(name: str, **keywords: Any) -> Worker:
 def test_an_answer_that_is_there_is_read_past_the_deadline(tmp_path: Path) -> None:
     """As after Ctrl-Z and `fg`: the bench was stopped meanwhile, and the guest was not."""
     command = ["sh", "-c", "echo answered; exec sleep 60"]
-    guest = GuestProcess("echo", command, {"PATH": os.environ["PATH"]}, tmp_path, tmp_path / "log")
+    guest = GuestProcess.start("echo", command, {"PATH": os.environ["PATH"]}, tmp_path, tmp_path / "log")
     try:
         with selectors.DefaultSelector() as selector:
             assert guest._process.stdout is not None
@@ -319,15 +319,19 @@ def test_calls_on_a_guest_that_is_not_running() -> None:
         worker("linear").load(spec())
 
 
-def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(tmp_path: Path) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("bench-worker-*"))
+def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # in the system's others have guests meanwhile
     guest = worker("linear", log_path=tmp_path / "logs" / "guest.log")
     with guest:
         pid = guest.pid
         assert psutil.pid_exists(pid)
     guest.close()
     assert gone(pid)
-    assert set(Path(tempfile.gettempdir()).glob("bench-worker-*")) <= before
+    assert list(temporary.iterdir()) == []
     assert (tmp_path / "logs" / "guest.log").exists()
 
 

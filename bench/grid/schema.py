@@ -289,9 +289,9 @@ class Latency(Entry):
     turn_s: PositiveFloat = Field(default=3.0, description="fewer inferences per turn where they would take longer")
     warmup: int = Field(default=2, ge=0, description="untimed inferences before them")
     rounds: PositiveInt = Field(default=2, description="interleaved rounds of a launch")
-    loads: PositiveInt = Field(
-        default=1,
-        description="launches in a row that a process serves, loading the model anew, where that is as good as another",
+    forks: bool = Field(
+        default=False,
+        description="launches are forked from a process that has imported the runtime, where a new one is no better",
     )
     min_launches: int = Field(default=6, ge=3, description="launches of the first stage, which fixes their number")
     max_launches: PositiveInt = Field(default=20, description="launches of a cell at most")

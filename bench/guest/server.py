@@ -30,9 +30,8 @@ median, or the mean where the runtime tells no more.  It takes a session of its 
 the one that is timed, names an operator alike each time, and may return None where the operators of this model cannot
 be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
-Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).  Where `HEAP_BOUND`
-of an adapter is true, that is not what a new process is: its runtime takes memory for every inference from the C
-library's heap and gives it back, and how long that takes is up to what lies on the heap by then.
+Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).  A guest that has
+loaded nothing may be asked to `fork`, and how a child has ended (`reap`): forking.py.
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
@@ -44,7 +43,6 @@ import importlib
 import json
 import os
 import queue
-import random
 import shutil
 import signal
 import sys
@@ -55,14 +53,12 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 7
+PROTOCOL = 8
 VERBS = ("load", "infer", "time", "once", "profile", "device", "stats", "call")
-"""What a guest is asked, but for `quit`."""
+"""What a guest is asked of its adapter; `fork`, `reap` and `quit` are asked of its process."""
 OUTPUT = "output"  # name of the array of a network that has only one
 PACKAGE = "bench_guest"  # what the folder of this file is called inside a guest
 FOLDER = "bench-worker-"  # how the core names the folder that it starts a guest in
-_MOVES = (1 << 17,) * 20 + (1 << 18,)
-"""Bytes that each of the blocks has at most which move the next load to other addresses: from a cache line to pages."""
 _TRACEBACK_LINES = 20
 _REMOVALS = 200  # a child that is still alive may be writing into the folder while it is being removed
 
@@ -80,6 +76,7 @@ class Channel:
         self._folder = Path.cwd()
         self._source = os.fdopen(os.dup(0), "rb")
         self._sink = os.fdopen(os.dup(1), "wb")
+        self.descriptors = (self._source.fileno(), self._sink.fileno())
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
@@ -123,18 +120,16 @@ class Served:
         self._imgsz = 0
         self._share = 0.0
         self._planted: Any = None
-        self._moved: list[bytearray] = []
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the artifact that `spec` describes; times in ms.
 
         `elsewhere`: at other addresses than what is loaded.  That lies where it is until this is done, and blocks of
-        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on, and
-        `heap_bound` whether it is faster or slower for it.
+        random sizes, kept for good, lie between.  `movable` says whether that moves what inference works on.
         """
         spec = request["spec"]
         if request.get("elsewhere"):
-            self._moved += [bytearray(random.randrange(most)) for most in _MOVES]  # noqa: S311 - sizes, not secrets
+            importlib.import_module(f"{PACKAGE}.forking").move()
         self._outputs = described_outputs(spec["manifest"])
         self._imgsz = int(spec["imgsz"])
         self._prepared = None
@@ -146,13 +141,11 @@ class Served:
         elapsed = (time.perf_counter_ns() - started) / 1e6
         emulated = self._adapter.emulated(self._model) if hasattr(self._adapter, "emulated") else ""
         movable = not hasattr(self._adapter, "time_inside")
-        heap_bound = bool(getattr(self._adapter, "HEAP_BOUND", False))
         return {
             "import_ms": self._import_ms,
             "load_ms": elapsed,
             "emulated": emulated,
             "movable": movable,
-            "heap_bound": heap_bound,
         }
 
     def infer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -421,8 +414,18 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - whatever a third-party module raises belongs in the answer
         channel.send({"id": 0, "error": describe(error)})
         leave()
-    served = Served(adapter, (time.perf_counter_ns() - started) / 1e6)
-    channel.send({"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined})
+    import_ms = (time.perf_counter_ns() - started) / 1e6
+    greeting = {"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined}
+    channels = [channel]  # kept by a child too: nobody may close what is its parent's
+    while True:
+        serve(Served(adapter, import_ms), channels[-1], greeting)
+        channels.append(Channel())
+
+
+def serve(served: Served, channel: Channel, greeting: dict[str, Any]) -> None:
+    """Answer what is asked, until `quit`; returns in a child that was forked, which is to have a channel of its own."""
+    forking = importlib.import_module(f"{PACKAGE}.forking")
+    channel.send(greeting)
     verbs = {name: getattr(served, name) for name in VERBS}
     while True:
         request = channel.receive()
@@ -431,7 +434,14 @@ def main() -> NoReturn:
             channel.send(answer)
             leave()
         try:
-            answer.update(verbs[request["verb"]](request))
+            if request["verb"] == "fork":
+                answer["pid"] = forking.fork(Path(request["folder"]), channel.descriptors)
+                if not answer["pid"]:
+                    return
+            elif request["verb"] == "reap":
+                answer["code"] = forking.reap(request["pid"])
+            else:
+                answer.update(verbs[request["verb"]](request))
             json.dumps(answer)  # an adapter that returns what JSON cannot carry is that adapter's error
         except Exception as error:  # noqa: BLE001 - likewise; the guest goes on serving
             answer = {"id": request["id"], "error": describe(error)}

@@ -1,37 +1,35 @@
-"""Guests of a time window: started, loaded anew between launches, asked at their end what they ran.
+"""Guests of a time window: started for each launch, asked at their end what they ran.
 
-A launch is a process of its own, or the model loaded once more in one that is there, at other addresses: what a launch
-is there for, that memory lies elsewhere, is then drawn again at a fraction of the cost (docs/method.md has figures, and
-says for which runtimes).
+A launch is a process: a new one, or one that is forked from a spare (spares.py), which takes a fraction of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.instruments.attestation import check_attestation
 from bench.measure.on_device import device_times
+from bench.measure.spares import key_of
 from bench.measure.workshop import Workshop
+from bench.reasons import CellProblem
 from bench.stats.launches import Launch
+from bench.wall.child import Child
 from bench.wall.worker import Loaded, Worker
 
 
 @dataclass(frozen=True)
 class _Launched:
-    """A guest that is being timed, the launch with which its process began, and what that start took.
-
-    `peak_rss_bytes` is of the time before the model was loaded once more, which takes memory; None until then.
-    """
+    """A guest that is being timed, its launch, what that start took, and whether it was forked."""
 
     guest: Worker
     number: int
     loaded: Loaded
     first_inference_ms: float
-    peak_rss_bytes: int | None = None
+    forked: bool
 
 
 class Launcher:
@@ -63,22 +61,13 @@ class Launcher:
         self._first = first
 
     def launch(self, name: str) -> Worker:
-        """The guest of a cell's next launch, ready to be timed.
-
-        As often as the sweep's `loads` says a process has another; the others are had by loading anew, where the model
-        is in the guest's own memory, and then as fast as in a new process.  Raises CellProblem; the cell then has no
-        guest.
-        """
+        """The guest of a cell's next launch, ready to be timed.  Raises CellProblem; the cell then has no guest."""
         number, launched = self._launches[name], self._running.pop(name, None)
         self._launches[name] += 1
-        if launched is not None and self._movable(name, launched) and number % self._workshop.sweep.latency.loads:
-            launched = self._moved(name, launched)
-        else:
-            if launched is not None:
-                self._end(name, launched)
-            launched = self._started(name, number)
-        self._running[name] = launched
-        return launched.guest
+        if launched is not None:
+            self._end(name, launched)
+        self._running[name] = self._started(name, number)
+        return self._running[name].guest
 
     def guest(self, name: str) -> Worker:
         """The guest that a cell has, or the next where it has none.  Raises CellProblem."""
@@ -87,41 +76,41 @@ class Launcher:
     def end(self, name: str) -> None:
         """End a cell's guest, where it has one, and hold its environment against what it was.  Raises CellProblem."""
         if name in self._running:
-            self._end(name, self._running.pop(name))
+            self._end(name, self._running.pop(name), last=True)
             env, packages = self._packages[name]
             env.require_unchanged(packages)
 
     def _started(self, name: str, number: int) -> _Launched:
-        """A new process that has loaded the cell's artifact and inferred once."""
+        """A process that has loaded the cell's artifact and inferred once."""
         workshop, cell = self._workshop, self._cells[name]
         with workshop.progress.timed(cell.id, "latency: start", "latency"), ExitStack() as stack:
             env = workshop.environment(cell.environment)
             if name not in self._packages:
                 self._packages[name] = env, env.freeze()
-            guest = stack.enter_context(workshop.guest(cell, env, "latency"))
+            guest = self._forked(cell, env, stack)
+            forked = guest is not None
+            guest = guest or stack.enter_context(workshop.guest(cell, env, "latency"))
             loaded = self._load(name, guest)
             self._stack.push(stack.pop_all())
         assert guest.first_inference_ms is not None, "it has just inferred"
-        return _Launched(guest, number, loaded, guest.first_inference_ms)
+        return _Launched(guest, number, loaded, guest.first_inference_ms, forked)
 
-    def _moved(self, name: str, launched: _Launched) -> _Launched:
-        """The same process with the model at other addresses."""
-        guest, peak = launched.guest, launched.peak_rss_bytes
-        if peak is None:
-            peak = guest.stats().peak_rss_bytes
-        with self._workshop.progress.timed(self._cells[name].id, "latency: load anew", "latency"):
-            self._load(name, guest, elsewhere=True)
-        return replace(launched, peak_rss_bytes=peak)
+    def _forked(self, cell: Cell, env: Env, stack: ExitStack) -> Worker | None:
+        """A guest that is forked for a cell; None where there is no spare, or it has failed, and there is none then."""
+        key = key_of(self._workshop, cell, env)
+        spare = self._workshop.spares.of(key)
+        if spare is None:
+            return None
+        try:
+            return stack.enter_context(Child(spare, log_path=self._workshop.log(cell, "latency")))
+        except CellProblem as problem:
+            self._workshop.progress.message(f"{cell.id}: its launches are new processes from here on: {problem}")
+            self._workshop.spares.drop(key)
+            return None
 
-    def _movable(self, name: str, launched: _Launched) -> bool:
-        """Whether loading anew draws again what a launch is for; beside the processor nobody has shown that."""
-        loaded, target = launched.loaded, self._workshop.matrix.targets[self._cells[name].target]
-        return loaded.movable and not loaded.heap_bound and target.is_processor
-
-    def _load(self, name: str, guest: Worker, *, elsewhere: bool = False) -> Loaded:
+    def _load(self, name: str, guest: Worker) -> Loaded:
         workshop, cell = self._workshop, self._cells[name]
-        spec = workshop.load_spec(cell, workshop.artifact(cell))
-        loaded = guest.load(spec, timeout=workshop.deadlines(cell).load, elsewhere=elsewhere)
+        loaded = guest.load(workshop.load_spec(cell, workshop.artifact(cell)), timeout=workshop.deadlines(cell).load)
         self._infer_first(name, guest)
         return loaded
 
@@ -132,9 +121,16 @@ class Launcher:
             x = self._workshop.input([0] * cell.batch, cell.imgsz)
             guest.outputs(x, timeout=self._workshop.deadlines(cell).infer)
 
-    def _end(self, name: str, launched: _Launched) -> None:
-        """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem."""
-        guest, loaded, peak = launched.guest, launched.loaded, launched.peak_rss_bytes
+    def _end(self, name: str, launched: _Launched, *, last: bool = False) -> None:
+        """Have the very process that was timed say what it ran, note what it took, then end it.  Raises CellProblem.
+
+        Of those that were forked, alike until they loaded, the last says it; none took the time and the memory of an
+        import.
+        """
+        guest, loaded = launched.guest, launched.loaded
+        if launched.forked and not last:
+            guest.close()
+            return
         cell, before = self._cells[name], self._processes[name]
         try:
             stats = guest.stats(attest=True)
@@ -142,6 +138,8 @@ class Launcher:
             on_device = device_times(self._workshop, cell, guest, before)
         finally:
             guest.close()
+        if launched.forked:
+            return
         before.append(
             Launch(
                 name,
@@ -150,7 +148,7 @@ class Launcher:
                 loaded.import_ms,
                 loaded.load_ms,
                 launched.first_inference_ms,
-                stats.peak_rss_bytes if peak is None else peak,
+                stats.peak_rss_bytes,
                 **on_device,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,9 @@ def prepare(
         before = Before.read(directory, references, TASKS[TASK].table) if resumed else None
         given = ingredients(request, wanted, progress)
         store = RunStore(directory, request.run_id, wanted.cells, references, before)
-        yield Session(Workshop(settings, given, store, elsewhere), wanted.cells)
+        workshop = Workshop(settings, given, store, elsewhere)
+        with closing(workshop.spares):
+            yield Session(workshop, wanted.cells)
 
 
 @contextmanager

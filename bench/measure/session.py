@@ -26,6 +26,7 @@ from bench.measure.identity import identity
 from bench.measure.instruments.accuracy import Accuracy
 from bench.measure.instruments.instrument import CellInstrument, RunInstrument, Running, Subject, left_out
 from bench.measure.instruments.registry import INSTRUMENTS, of_cells, of_runs
+from bench.measure.spares import forks, key_of
 from bench.measure.timing import NEITHER, UNTIMED
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
@@ -195,7 +196,12 @@ class Session:
                 if instrument.in_guest and subject.running is None and not looked:
                     env = workshop.environment(cell.environment, cell.target)
                     packages = env.freeze()
-                    guest = stack.enter_context(workshop.guest(cell, env, "measure"))
+                    key, timed = key_of(workshop, cell, env), any(run.name in wanted for run in of_runs())
+                    spare = workshop.spares.place(key, wanted=timed and forks(workshop, cell))
+                    confinement, place = stack.enter_context(spare)
+                    guest = stack.enter_context(workshop.guest(cell, env, "measure", confinement))
+                    if place is not None:
+                        workshop.spares.keep(key, guest, place)
                     subject = replace(subject, running=Running(guest, env))
                 take(instrument, subject, packages)
                 yield instrument.name

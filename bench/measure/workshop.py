@@ -20,12 +20,14 @@ from bench.measure.elsewhere import Elsewhere
 from bench.measure.expectation import expected
 from bench.measure.outfit import Ingredients, Outfit
 from bench.measure.rapl import Packages, packages
+from bench.measure.spares import Spares
 from bench.places import IN_CHECKOUT
 from bench.reasons import CellProblem, Reason
 from bench.store.reading import optional
 from bench.store.writing import RunStore
 from bench.tasks.dataset import Dataset
 from bench.tasks.task import Outputs
+from bench.wall.confinement import CONFINED, Confinement
 from bench.wall.worker import Worker
 
 
@@ -66,6 +68,7 @@ class Workshop(Outfit):
         self.settings = settings
         self.store = store
         self.elsewhere = elsewhere
+        self.spares = Spares(self.progress)
         self.evaluated_too = 0
         """How many of the images that calibrate are evaluated too."""
         self.ground_truth = self.task.ground_truth(self.dataset)
@@ -90,7 +93,7 @@ class Workshop(Outfit):
                 f"{self.dataset.name} share them: what INT8 loses may look smaller than it is."
             )
 
-    def guest(self, cell: Cell, env: Env, name: str) -> Worker:
+    def guest(self, cell: Cell, env: Env, name: str, confinement: Confinement = CONFINED) -> Worker:
         """A worker for a cell, not started yet; its stderr goes to the run's logs."""
         return Worker(
             env.python,
@@ -98,8 +101,13 @@ class Workshop(Outfit):
             variables=self.environments.variables(),
             threads=cell.threads,
             cpus=self.cpus(cell),
-            log_path=self.store.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log",
+            log_path=self.log(cell, name),
+            confinement=confinement,
         )
+
+    def log(self, cell: Cell, name: str) -> Path:
+        """Where a guest of a cell writes what it has to say."""
+        return self.store.directory / "logs" / f"{cell.cell_id.replace('/', '-')}-{name}.log"
 
     @cached_property
     def packages(self) -> Packages | None:

@@ -169,9 +169,7 @@ def latency_detail(run: Run, t: Locale) -> Table:
         _figure("", "p90", "ms per call", _bound(90, 64), lambda cell: cell.latency_p90_ms, 2),
         _figure("", "p99", "ms per call", _bound(99, 662), lambda cell: cell.latency_p99_ms, 2),
         _figure("", "Samples", "", "Timed inferences in clean rounds", lambda cell: cell.latency_samples, 0),
-        _figure(
-            "", "Launches", "", "Processes, and loads anew in one, behind it", lambda cell: cell.latency_launches, 0
-        ),
+        _figure("", "Launches", "", "Processes behind it, new or forked", lambda cell: cell.latency_launches, 0),
         _figure("", "Rounds used", "", "Rounds the ratio uses", lambda cell: cell.latency_rounds, 0),
         _figure("", "Left out", "", "Rounds marked contaminated", lambda cell: cell.latency_rounds_contaminated, 0),
         _words(

@@ -219,7 +219,7 @@ SAMPLES = pa.schema(
     [
         field("cell_id", _DICT, "", "Cell the sample belongs to"),
         field("window", pa.int16(), "", "Time window: cells of one window were interleaved with each other"),
-        field("launch", pa.int16(), "", "Launch within the window: a process, or the model loaded anew in the last"),
+        field("launch", pa.int16(), "", "Launch within the window: a process, new or forked"),
         field("round", pa.int16(), "", "Round within the window; the reference has a turn for about every ten in it"),
         field("order", pa.int16(), "", "Position of the turn within the round (random); a reference may have several"),
         field("index", pa.int16(), "", "Position of the sample within the turn"),

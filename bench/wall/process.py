@@ -19,11 +19,13 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol, Self
 
 from bench.guest import refusals
+from bench.guest.forking import LOG
 from bench.guest.server import PROTOCOL
 from bench.reasons import CellProblem, Reason, Status
+from bench.wall.forked import UNKNOWN, Forked, pipes
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 16_384
@@ -56,23 +58,45 @@ _LIVE_LOCK = threading.Lock()
 """Held while `_LIVE` changes or is gone through: artifacts are exported by several threads."""
 
 
+class Process(Protocol):
+    """What a guest needs of its process: `subprocess.Popen` has it."""
+
+    pid: int
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """How it ended, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended.  Raises TimeoutExpired."""
+
+
 class GuestProcess:
     """One guest and the pipe to it.  Not thread-safe; a call waits for its answer."""
 
-    def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(self, name: str, process: Process, log: Path, log_start: int) -> None:
+        """A process that runs and appends its standard error to `log`, from `log_start` on."""
+        self._name = name
+        self._log_path = log
+        self._log_start = log_start
+        self._buffer = bytearray()
+        self._calls = 0
+        self._process = process
+        with _LIVE_LOCK:
+            _LIVE.add(self)
+
+    @classmethod
+    def start(cls, name: str, command: Sequence[str], variables: Mapping[str, str], cwd: Path, log: Path) -> Self:
         """Start `command` with exactly `variables`; its standard error is appended to `log`.
 
         Raises CellProblem(ENVIRONMENT_FAILED) when the interpreter cannot be started.
         """
-        self._name = name
-        self._log_path = log
-        self._buffer = bytearray()
-        self._calls = 0
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as sink:
-                self._log_start = sink.tell()
-                self._process = subprocess.Popen(
+                start = sink.tell()
+                process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -83,8 +107,35 @@ class GuestProcess:
                 )
         except OSError as error:
             raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot start {command[0]}: {error}") from error
-        with _LIVE_LOCK:
-            _LIVE.add(self)
+        return cls(name, process, log, start)
+
+    def fork(self, name: str, folder: Path, timeout: float = 60.0) -> GuestProcess:
+        """A child of this guest, which must have loaded nothing: what a new process is once it has imported.
+
+        It works in `folder`, in which the guest may write, and which keeps what it writes to standard error.
+        Raises CellProblem.
+        """
+        try:
+            ends = pipes(folder)
+        except OSError as error:
+            raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot make pipes in {folder}: {error}") from error
+        try:
+            pid = int(self.exchange("fork", {"folder": str(folder)}, timeout, Reason.CRASHED)["pid"])
+            process = Forked(pid, ends, self._reap)
+        except BaseException as error:
+            for end in ends:
+                end.close()
+            if isinstance(error, (KeyError, TypeError, ValueError, OSError)):
+                self.fail(Reason.PROTOCOL, f"forked no process ({error!r})")
+            raise
+        return GuestProcess(name, process, folder / LOG, 0)
+
+    def _reap(self, pid: int) -> int | None:
+        """How a child of this guest has ended, as `Popen.returncode` has it.  Raises CellProblem."""
+        if self._process.stdin is None or self._process.stdin.closed:
+            raise CellProblem(Reason.CRASHED, f"{self._name} is gone, and with it who knows how {pid} ended")
+        code = self.exchange("reap", {"pid": pid}, _GRACE_S, Reason.CRASHED)["code"]
+        return None if code is None else int(code)
 
     @property
     def pid(self) -> int:
@@ -219,6 +270,8 @@ class GuestProcess:
             self.fail(Reason.PROTOCOL, f"closed its output during '{verb}' but went on running")
         if code == -signal.SIGKILL and _oom_kills() > oom_before:
             self.fail(Reason.OUT_OF_MEMORY, f"was killed by the kernel for memory during '{verb}'")
+        if code == UNKNOWN:
+            self.fail(Reason.CRASHED, f"ended during '{verb}'; what it was forked from is gone and cannot say how")
         if code < 0:
             try:
                 name = signal.Signals(-code).name

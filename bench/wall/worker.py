@@ -23,7 +23,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.guest.server import OUTPUT, described_outputs, write_tensor
+from bench.guest.forking import LOG
+from bench.guest.server import FOLDER, OUTPUT, described_outputs, write_tensor
 from bench.places import GUEST
 from bench.reasons import CellProblem, Reason
 from bench.wall.confinement import CONFINED, Confinement
@@ -47,15 +48,13 @@ class Loaded:
     """Times of a load: `import_ms` of the runtime in a fresh process, numpy left out; `load_ms` after that.
 
     `emulated` names what stands in for a device that this machine has not, such as a renderer that draws in software.
-    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses, and
-    `heap_bound` whether inference is at another speed then than in a new process.
+    `movable` says whether the model lies in the guest's own memory, where another load puts it at other addresses.
     """
 
     import_ms: float
     load_ms: float
     emulated: str = ""
     movable: bool = False
-    heap_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class Worker:
         Raises CellProblem: LOAD_FAILED when the import raised, ENVIRONMENT_FAILED where there is no room for its files.
         """
         try:
-            self._scratch = Path(tempfile.mkdtemp(prefix="bench-worker-"))
+            self._scratch = self._work_in()
             _LIVE.add(self)
             temporary = self._scratch / "tmp"
             temporary.mkdir()
@@ -169,15 +168,32 @@ class Worker:
             self.close()
             text = f"cannot make a folder for the files of {self._name}: {error}; free some space, or set TMPDIR"
             raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
-        log = self._log_path or self._scratch / "stderr.log"
-        variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(temporary))
-        command = [*self._command, *self._confinement.arguments(own_folders(self._scratch, variables))]
         try:
-            self._guest = GuestProcess(self._name, command, variables, self._scratch, log)
+            self._guest = self._begin(self._scratch)
             self.confined = self._confinement.told(self._guest.greet(timeout))
         except BaseException:  # Ctrl-C too
             self.close()
             raise
+
+    def _work_in(self) -> Path:
+        """A new folder for the guest.  Raises OSError."""
+        return Path(tempfile.mkdtemp(prefix=FOLDER))
+
+    def _begin(self, folder: Path) -> GuestProcess:
+        """The guest's process, which works in `folder`.  Raises CellProblem."""
+        variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(folder / "tmp"))
+        command = [*self._command, *self._confinement.arguments(own_folders(folder, variables))]
+        return GuestProcess.start(self._name, command, variables, folder, self._log_path or folder / LOG)
+
+    @property
+    def folder(self) -> Path:
+        """Where the running guest works."""
+        assert self._scratch is not None, "it runs"
+        return self._scratch
+
+    def fork(self, folder: Path) -> GuestProcess:
+        """A child of the running guest, which must have loaded nothing, that works in `folder`.  Raises CellProblem."""
+        return self._running(Reason.CRASHED).fork(self._name, folder)
 
     def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
         """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
@@ -197,7 +213,6 @@ class Worker:
                 _time(float(answer["load_ms"])),
                 str(answer.get("emulated", "")),
                 bool(answer.get("movable", False)),
-                bool(answer.get("heap_bound", False)),
             ),
             answer,
         )

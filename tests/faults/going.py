@@ -34,7 +34,8 @@ targets = ["cpu", "arm-cpu"]
 [deadlines]
 load = 60
 infer = 6
-{LATENCY_OF_SECONDS.replace("rounds = 2", "rounds = 1")}"""
+{LATENCY_OF_SECONDS.replace("rounds = 2", "rounds = 1")}forks = true
+"""
 ADAPTERS = {"onnx_runtime.py": "onnx", "openvino_runtime.py": "openvino", "pytorch.py": "pytorch"}
 """Option of a guest by the name of its adapter."""
 LOOK_S = 0.1

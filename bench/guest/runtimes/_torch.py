@@ -18,10 +18,6 @@ from ._told import arithmetic, places
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
-HEAP_BOUND = True
-"""An inference faults its memory in again, 9 MB of it at 320 px, unless something on the heap keeps the C library from
-giving it back.  In a new process that is up to chance; loaded anew, TorchScript took 16 % less time than in a new one,
-PyTorch 7 % (320 px, FP32, 16 pairs each, standard errors 1 and 2 %)."""
 _ROUNDABLE = (torch.float32, "cuda")
 """What TF32 rounds: numbers of this dtype on this device."""
 _PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::matmul", "aten::linear")

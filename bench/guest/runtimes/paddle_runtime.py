@@ -26,8 +26,6 @@ from ._told import arithmetic
 TARGETS = ("cpu", "arm-cpu", "kunlun")
 WANTED = {"bf16": "bf16", "int8": "i8"}
 COMPUTE = {"f32": "f32", "f16": "f16", "bf16": "bf16", "s8": "i8", "u8": "i8"}
-HEAP_BOUND = True
-"""Loaded anew in its process it took 6 % longer than in a new one (320 px, FP32, 14 pairs, standard error 2 %)."""
 _THREADS = ",cpu,runtime:"
 # oneDNN names its threads only in the first lines it logs in a process.
 _threads_seen: list[int] = []

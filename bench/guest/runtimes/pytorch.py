@@ -11,9 +11,9 @@ uuid.getnode = lambda: 0
 
 from ultralytics import YOLO  # noqa: E402 - after the line above
 
-from ._torch import HEAP_BOUND, Model, attest, device_of, dtype_of, infer, prepare, profile, time_on_device  # noqa: E402 - likewise
+from ._torch import Model, attest, device_of, dtype_of, infer, prepare, profile, time_on_device  # noqa: E402 - likewise
 
-__all__ = ["HEAP_BOUND", "attest", "infer", "load", "prepare", "profile", "time_on_device"]
+__all__ = ["attest", "infer", "load", "prepare", "profile", "time_on_device"]
 
 
 def load(spec: dict[str, Any]) -> Model:

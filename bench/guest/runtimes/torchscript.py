@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ._torch import HEAP_BOUND, Model, attest, device_of, dtype_of, infer, prepare, profile, time_on_device
+from ._torch import Model, attest, device_of, dtype_of, infer, prepare, profile, time_on_device
 
-__all__ = ["HEAP_BOUND", "attest", "infer", "load", "prepare", "profile", "time_on_device"]
+__all__ = ["attest", "infer", "load", "prepare", "profile", "time_on_device"]
 
 
 def load(spec: dict[str, Any]) -> Model:
