@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from bench.stats.interval import Interval
 from bench.stats.turns import Turn, contaminated
@@ -119,7 +118,7 @@ class Mean:
             return 1.0
         if self.error == 0:
             return float(self.value == 0)
-        return 2 * float(t.sf(abs(self.value) / self.error, self.freedom))
+        return 2 * float(stdtr(self.freedom, -abs(self.value) / self.error))
 
 
 def quantile(probability: float, freedom: float) -> float:

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import ruptures
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t
+from scipy.special import stdtr
 
 from bench.stats.contrast import OTHERS_MIN, PAID_MOST, autocorrelation
 
@@ -114,7 +114,7 @@ def _step(x: NDArray[np.float64], start: int, at: int, end: int, least: float) -
     freedom = max(many + few - 2, 1.0)
     deviation = max(math.sqrt(float(rest @ rest) / max(len(rest) - 2, 1)), least)
     apart = _apart(one, other)
-    p_value = 2 * float(t.sf(apart / (deviation * math.sqrt(1 / many + 1 / few)), freedom))
+    p_value = 2 * float(stdtr(freedom, -apart / (deviation * math.sqrt(1 / many + 1 / few))))
     return Step(at, before, after, min(p_value, 1.0))
 
 

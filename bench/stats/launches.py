@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import quantile_test
 
 from bench.stats.interval import Interval
 
@@ -38,6 +37,8 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     """
     if not values:
         raise ValueError("no launch, so there is no median")
+    from scipy.stats import quantile_test  # takes half a second, and only runs of several processes ask
+
     found = quantile_test(values, p=0.5).confidence_interval(confidence)
     ends = found.low, found.high  # type: ignore[attr-defined]  # scipy-stubs call the pair a float
     low, high = (None if np.isnan(end) else float(end) for end in ends)

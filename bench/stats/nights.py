@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 BOUND = 0.95
 """Confidence of an upper bound."""
@@ -42,6 +41,8 @@ def upper_bound(events: float, trials: int) -> float:
     if trials < 1:
         return 1.0
     counted = min(math.ceil(round(events, 9)), trials)
+    from scipy.stats import binomtest  # takes half a second, and only a verdict on the gate asks
+
     return float(binomtest(counted, trials, alternative="less").proportion_ci(BOUND, method="exact").high)
 
 

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom
+from scipy.special import bdtr
 
 EARLY_STOPPING_CONFIDENCE = 0.99
 
@@ -50,11 +50,10 @@ def percentile_bound(samples: ArrayLike, q: float) -> float | None:
     n = len(values)
     if n < minimum_samples(q):
         return None
-    # The quantile is the first count whose chance reaches 1 %, so mostly the one after the last that shows it.
-    t = int(binom.ppf(1 - EARLY_STOPPING_CONFIDENCE, n, 1 - q / 100))
-    return float(values[n - (t if _shows(t, n, q) else t - 1)])
+    shown = bdtr(np.arange(n), n, 1 - q / 100) <= 1 - EARLY_STOPPING_CONFIDENCE
+    return float(values[n - (np.count_nonzero(shown) - 1)])
 
 
 def _shows(above: int, n: int, q: float) -> bool:
     """Whether P(Binomial(n, 1 - q) <= above) is at most 1 %."""
-    return bool(binom.cdf(above, n, 1 - q / 100) <= 1 - EARLY_STOPPING_CONFIDENCE)
+    return bool(bdtr(above, n, 1 - q / 100) <= 1 - EARLY_STOPPING_CONFIDENCE)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from operator import ge, gt, le, lt
 from typing import Literal
 
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from bench.words.text import Text
 
@@ -169,8 +169,8 @@ def chance(estimate: Estimate, threshold: float) -> float | None:
         return 1.0
     if value == end:
         return 0.0
-    quantile = float(t.ppf((1 + CONFIDENCE) / 2, estimate.freedom))
-    return 2 * float(t.sf(abs(value - limit) / abs(value - end) * quantile, estimate.freedom))
+    quantile = float(stdtrit(estimate.freedom, (1 + CONFIDENCE) / 2))
+    return 2 * float(stdtr(estimate.freedom, -abs(value - limit) / abs(value - end) * quantile))
 
 
 def simultaneous(estimate: Estimate, many: int) -> Estimate:
@@ -184,7 +184,7 @@ def simultaneous(estimate: Estimate, many: int) -> Estimate:
     if many < 2 or freedom is None or low is None or high is None:
         return estimate
     alpha = 1 - CONFIDENCE
-    factor = float(t.isf(alpha / many / 2, freedom) / t.isf(alpha / 2, freedom))
+    factor = float(stdtrit(freedom, alpha / many / 2) / stdtrit(freedom, alpha / 2))
     if min(low, estimate.value) > 0:
         ends = (estimate.value * (end / estimate.value) ** factor for end in (low, high))
     else:

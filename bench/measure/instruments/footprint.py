@@ -28,6 +28,7 @@ class Footprint(CellInstrument):
             after_load = guest.stats().peak_rss_bytes
             first = guest.outputs(workshop.input([0] * cell.batch, cell.imgsz), timeout=deadlines.infer)
         require_outputs(workshop.task, first)
+        subject.running.first = first
         env_bytes = subject.running.env.bytes
         workshop.store.update(cell, env_bytes=env_bytes, cpus=",".join(map(str, workshop.cpus(cell))))
         workshop.note_process(

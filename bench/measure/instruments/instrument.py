@@ -14,7 +14,7 @@ from bench.environments.locked import Env
 from bench.grid.matrix import Cell
 from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem, Reason, Status
-from bench.tasks.task import AnyTask
+from bench.tasks.task import AnyTask, Outputs
 from bench.wall.artifacts import Artifact
 from bench.wall.worker import Worker
 
@@ -44,12 +44,16 @@ Problems = Mapping[str, Mapping[str, CellProblem]]
 """Why some cells have no result, by instrument and cell id."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Running:
-    """A cell whose artifact is loaded: the guest that holds it, and the environment that the guest runs in."""
+    """A cell whose artifact is loaded: the guest that holds it, and the environment that the guest runs in.
+
+    `first` are the raw outputs for the first image, which fills a batch; None before it was inferred.
+    """
 
     guest: Worker
     env: Env
+    first: Outputs | None = None
 
 
 @dataclass(frozen=True)
