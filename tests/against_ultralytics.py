@@ -51,6 +51,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="this many images alone")
     parser.add_argument("--sweep", default="smoke", help="whose latency settings ours is run with")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--alike",
+        action="store_true",
+        help="ours has OpenVINO compute in BF16, as it does by itself in theirs on a processor that has it",
+    )
     parser.add_argument("--json", type=Path, help="also write every figure there")
     given = parser.parse_args()
     environments = Environments(MATRICES, Request({}).cache)
@@ -60,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = copied(given.data, folder / "data", given.images)
-        ours = partial(run_ours, folder, given.model.resolve(), data, given.imgsz, given.sweep)
+        ours = partial(run_ours, folder, given.model.resolve(), data, given.imgsz, given.sweep, given.alike)
         theirs = partial(run_theirs, environments, folder, given.model.resolve(), data, given.imgsz)
         found = [both(number, ours, theirs) for number in range(given.repeats)]
     if given.json is not None:
@@ -95,14 +100,18 @@ def copied(data: Path, folder: Path, limit: int | None) -> Path:
     return file
 
 
-def run_ours(folder: Path, model: Path, data: Path, imgsz: int, sweep: str, name: str) -> dict[str, Any]:
-    """Seconds with exports and without, the share of the latter inside timed inferences, and what was measured."""
+def run_ours(folder: Path, model: Path, data: Path, imgsz: int, sweep: str, alike: bool, name: str) -> dict[str, Any]:
+    """Seconds with exports and without, the share of the latter inside timed inferences, and what was measured.
+
+    `alike`: OpenVINO computes in BF16, not in FP32 as the others.
+    """
     cache = folder / name
     cache.mkdir()
     for shared in _SHARED:
         (cache / shared).symlink_to(Request({}).cache / shared)
     command = [sys.executable, "-m", "bench", "run", "--model", str(model), "--data", str(data)]
-    command += ["--options", ",".join(OPTIONS), "--precisions", "fp32", "--imgsz", str(imgsz), "--threads", "1"]
+    computing = ["fp32,bf16", "-k", "bf16 or not openvino"] if alike else ["fp32"]
+    command += ["--options", ",".join(OPTIONS), "--precisions", *computing, "--imgsz", str(imgsz), "--threads", "1"]
     command += ["--targets", "cpu,arm-cpu", "--sweep", sweep]
     command += ["--results", str(folder / "results")]
     variables = os.environ | {CACHE_VARIABLE: str(cache)}
