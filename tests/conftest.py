@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def environments(cache: Path) -> Environments:
 def artifacts(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     """A cache of its own: each run of the tests really exports."""
     return Artifacts(tmp_path_factory.mktemp("cache"), environments)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder of the test's own: in the system's, other tests have guests meanwhile."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

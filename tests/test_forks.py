@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,10 @@ from bench.wall.child import Child
 from bench.wall.confinement import Confinement
 from bench.wall.worker import Worker
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="guests are forked on Linux alone")
+pytestmark = [
+    pytest.mark.usefixtures("temporary"),
+    pytest.mark.skipif(sys.platform != "linux", reason="guests are forked on Linux alone"),
+]
 KEY = ("linear", "python", 1, (0,))
 
 
@@ -34,15 +36,6 @@ KEY = ("linear", "python", 1, (0,))
 def parent() -> Iterator[Worker]:
     with worker("misbehaving") as guest:
         yield guest
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of the test's own: others have guests in the system's meanwhile."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def test_a_child_serves_as_its_parent_would_and_both_go_on() -> None:

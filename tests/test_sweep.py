@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,11 +165,8 @@ def test_every_process_of_a_timed_cell_is_stored(finished: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guests are forked on Linux alone")
-def test_launches_may_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launches_may_be_forked(tmp_path: Path, temporary: Path) -> None:
     """Import, load and memory are then those of the process that a cell was characterised in."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # in the system's others have guests meanwhile
     code, said, alone = run(matrices_with(SWEEP + "forks = true\n", tmp_path / "matrices"), tmp_path)
     assert code == 0, said
     assert list(temporary.glob("bench-worker-*")) == []

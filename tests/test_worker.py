@@ -319,12 +319,7 @@ def test_calls_on_a_guest_that_is_not_running() -> None:
         worker("linear").load(spec())
 
 
-def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))  # in the system's others have guests meanwhile
+def test_close_ends_the_guest_and_removes_its_files_and_may_be_repeated(tmp_path: Path, temporary: Path) -> None:
     guest = worker("linear", log_path=tmp_path / "logs" / "guest.log")
     with guest:
         pid = guest.pid

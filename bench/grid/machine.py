@@ -23,9 +23,9 @@ from bench.grid import matrix
 from bench.grid.schema import Signs, Target
 
 NOT_FOUND = " not found: "
+"""What is said of a target whose device is not there, between its name and what is missing."""
 PACKED_COMMIT = "COMMIT"
 """File of a bundle that stands in for git, beside the package."""
-"""What is said of a target whose device is not there, between its name and what is missing."""
 
 
 @dataclass(frozen=True)

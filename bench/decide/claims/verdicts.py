@@ -13,8 +13,9 @@ from enum import StrEnum
 from operator import ge, gt, le, lt
 from typing import Literal
 
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
+from bench.stats.contrast import quantile
 from bench.words.text import Text
 
 CONFIDENCE = 0.95
@@ -169,8 +170,8 @@ def chance(estimate: Estimate, threshold: float) -> float | None:
         return 1.0
     if value == end:
         return 0.0
-    quantile = float(stdtrit(estimate.freedom, (1 + CONFIDENCE) / 2))
-    return 2 * float(stdtr(estimate.freedom, -abs(value - limit) / abs(value - end) * quantile))
+    errors = abs(value - limit) / abs(value - end) * quantile((1 + CONFIDENCE) / 2, estimate.freedom)
+    return 2 * float(stdtr(estimate.freedom, -errors))
 
 
 def simultaneous(estimate: Estimate, many: int) -> Estimate:
@@ -184,7 +185,7 @@ def simultaneous(estimate: Estimate, many: int) -> Estimate:
     if many < 2 or freedom is None or low is None or high is None:
         return estimate
     alpha = 1 - CONFIDENCE
-    factor = float(stdtrit(freedom, alpha / many / 2) / stdtrit(freedom, alpha / 2))
+    factor = quantile(alpha / many / 2, freedom) / quantile(alpha / 2, freedom)
     if min(low, estimate.value) > 0:
         ends = (estimate.value * (end / estimate.value) ** factor for end in (low, high))
     else:
