@@ -13,7 +13,9 @@ suites are named or pytest is started in the checkout, and nothing heavy is impo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,13 +108,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
 @pytest.fixture(scope="session")
 def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """The run: prepared when the first cell is reached, finished (also after Ctrl-C) with whatever was measured."""
-    # What closes a run is read before anything is measured: modules that Ctrl-C left half read cannot be read again.
-    from bench import report  # noqa: F401 - as the comment says
     from bench.measure.prepare import prepare
 
     config = request.config
     progress = config.stash.get(REPORTER, None) or _silent()
-    with progress, ExitStack() as stack:
+    with progress, ThreadPoolExecutor(1) as aside, ExitStack() as stack:
         try:
             elsewhere = stack.enter_context(_cluster(config.stash[REQUEST], progress))
             grid = config.stash[GRID]
@@ -120,6 +120,9 @@ def bench_session(request: pytest.FixtureRequest) -> Iterator[Session]:
         except (UsageError, CellProblem, StoreError) as error:
             pytest.exit(f"bench: {error}", returncode=USAGE)
         config.stash[SESSION] = session
+        # What closes a run is read before anything is measured, while exporters work, and where no Ctrl-C comes:
+        # modules that it left half read cannot be read again.
+        session.aside = aside.submit(import_module, "bench.report").result
         for item in request.session.items:
             if name := _instrument(item):
                 session.want(item.callspec.params["cell"], name)  # type: ignore[attr-defined]  # as above

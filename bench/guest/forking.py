@@ -12,8 +12,10 @@ import random
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from .seal import restrict_writes
 
 REQUESTS, ANSWERS = "requests", "answers"
 """Named pipes in a child's folder, from the core and to it."""
@@ -30,11 +32,12 @@ def move() -> None:
     _kept.extend(bytearray(random.randrange(most)) for most in MOVES)  # noqa: S311 - sizes, not secrets
 
 
-def fork(folder: Path, descriptors: Iterable[int]) -> int:
+def fork(folder: Path, descriptors: Iterable[int], writable: Sequence[str] = ()) -> int:
     """Fork this process; its process id, or 0 in the child.
 
     The child speaks through the named pipes of its `folder`, on file descriptors 0 and 1, leads a session of its own,
-    and has closed `descriptors`, those that the parent speaks through.
+    and has closed `descriptors`, those that the parent speaks through.  Of what the parent may write to it keeps
+    `writable` alone, where that is given.
     """
     with warnings.catch_warnings():
         # Python 3.12 warns of threads; the only one of ours waits for the parent's next request.
@@ -52,6 +55,8 @@ def fork(folder: Path, descriptors: Iterable[int]) -> int:
         _replace(2, os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         os.environ.update(dict.fromkeys(_TEMPORARY, str(folder / "tmp")))
         tempfile.tempdir = None
+        if writable:
+            restrict_writes(writable)
         random.seed()
         move()
     except BaseException:  # noqa: BLE001 - whatever it is, a child that is none may not go on as its parent

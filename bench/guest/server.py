@@ -31,7 +31,8 @@ the one that is timed, names an operator alike each time, and may return None wh
 be told.
 An exporter is a module with functions that take and return one JSON object; the verb `call` reaches them.
 Loading once more, `elsewhere`, puts the model at other addresses of the same process (Served.load).  A guest that has
-loaded nothing may be asked to `fork`, and how a child has ended (`reap`): forking.py.
+loaded nothing may be asked to `fork`, for a child with its own adapter or with another, and how a child has ended
+(`reap`): forking.py.
 A `spec` with a share `planted` makes every inference slower by it (planting.py); only the gate's self-check gives one.
 """
 
@@ -53,7 +54,7 @@ import types
 from pathlib import Path
 from typing import Any, NoReturn
 
-PROTOCOL = 8
+PROTOCOL = 9
 VERBS = ("load", "infer", "time", "once", "profile", "device", "stats", "call")
 """What a guest is asked of its adapter; `fork`, `reap` and `quit` are asked of its process."""
 OUTPUT = "output"  # name of the array of a network that has only one
@@ -120,6 +121,10 @@ class Served:
         self._imgsz = 0
         self._share = 0.0
         self._planted: Any = None
+
+    def anew(self) -> Served:
+        """The same adapter with nothing loaded."""
+        return Served(self._adapter, self._import_ms)
 
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Load the artifact that `spec` describes; times in ms.
@@ -408,22 +413,31 @@ def main() -> NoReturn:
     confined = seal.apply(arguments)  # while there is one thread, and before any code that came with a model
     channel = Channel()
     importlib.import_module("numpy")  # every option needs it, so it is no part of the runtime's import time
+    greeting = {"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined}
+    channels = [channel]  # kept by a child too: nobody may close what is its parent's
+    served = imported(arguments.adapter, channel)
+    while True:
+        asked = serve(served, channels[-1], greeting)
+        channels.append(Channel())
+        served = imported(Path(asked["adapter"]), channels[-1]) if asked.get("adapter") else served.anew()
+
+
+def imported(path: Path, channel: Channel) -> Served:
+    """An adapter to be served, once it is imported; whoever waits on `channel` is told why it cannot be."""
     started = time.perf_counter_ns()
     try:
-        adapter = import_adapter(arguments.adapter)
+        adapter = import_adapter(path)
     except Exception as error:  # noqa: BLE001 - whatever a third-party module raises belongs in the answer
         channel.send({"id": 0, "error": describe(error)})
         leave()
-    import_ms = (time.perf_counter_ns() - started) / 1e6
-    greeting = {"id": 0, "protocol": PROTOCOL, "python": sys.version.split()[0], "confined": confined}
-    channels = [channel]  # kept by a child too: nobody may close what is its parent's
-    while True:
-        serve(Served(adapter, import_ms), channels[-1], greeting)
-        channels.append(Channel())
+    return Served(adapter, (time.perf_counter_ns() - started) / 1e6)
 
 
-def serve(served: Served, channel: Channel, greeting: dict[str, Any]) -> None:
-    """Answer what is asked, until `quit`; returns in a child that was forked, which is to have a channel of its own."""
+def serve(served: Served, channel: Channel, greeting: dict[str, Any]) -> dict[str, Any]:
+    """Answer what is asked, until `quit`.
+
+    Returns in a child that was forked, which is to have a channel of its own, with the request that it comes of.
+    """
     forking = importlib.import_module(f"{PACKAGE}.forking")
     channel.send(greeting)
     verbs = {name: getattr(served, name) for name in VERBS}
@@ -435,9 +449,10 @@ def serve(served: Served, channel: Channel, greeting: dict[str, Any]) -> None:
             leave()
         try:
             if request["verb"] == "fork":
-                answer["pid"] = forking.fork(Path(request["folder"]), channel.descriptors)
+                folder, writable = Path(request["folder"]), request.get("writable", ())
+                answer["pid"] = forking.fork(folder, channel.descriptors, writable)
                 if not answer["pid"]:
-                    return
+                    return request
             elif request["verb"] == "reap":
                 answer["code"] = forking.reap(request["pid"])
             else:

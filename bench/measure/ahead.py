@@ -56,7 +56,8 @@ def export_ahead(outfit: Outfit, cells: Iterable[Cell]) -> None:
     outfit.environments.variables()  # makes folders that exporters share, before several ask for them
     at_once = min(at_once, len(jobs))
     text = f"export of {len(jobs)} artifacts, {at_once} at a time"
-    with outfit.progress.timed("", text, "export"), _exporters(outfit, at_once) as ask:
+    forking = outfit.forking(job.stages for job in jobs)
+    with outfit.progress.timed("", text, "export"), forking, _exporters(outfit, at_once) as ask:
         waiting = {ask(job): job for job in jobs}
         for done, future in enumerate(as_completed(waiting), 1):
             (made, seconds), takers = future.result(), waiting[future].cells

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bench.grid.matrix import REFERENCE_PRECISION, Cell, Matrix
 from bench.grid.schema import Sweep
 from bench.tasks.dataset import Dataset
 from bench.wall.artifacts import Artifact, Artifacts, ExportRequest
+from bench.wall.exporters import worth_forking
 
 
 def calibrated(cell: Cell) -> bool:
@@ -65,6 +67,12 @@ def export(requests: Sequence[ExportRequest], artifacts: Artifacts, deadline: fl
         made = artifacts.ensure(replace(request, source=made), timeout=deadline)
     assert made is not None, "there is a last stage"
     return made
+
+
+def forking(wanted: Iterable[Sequence[ExportRequest]], artifacts: Artifacts) -> AbstractContextManager[None]:
+    """Meanwhile exporters of which these artifacts' stages need several are forked, where that saves their imports."""
+    different = {stage for stages in wanted for stage in stages}
+    return artifacts.exporters.forking(worth_forking([(stage.exporter, stage.environment) for stage in different]))
 
 
 def key(requests: Sequence[ExportRequest], artifacts: Artifacts) -> str:

@@ -5,7 +5,8 @@ A launch is a process: a new one, or one that is forked from a spare (spares.py)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from bench.measure.workshop import Workshop
 from bench.reasons import CellProblem
 from bench.stats.launches import Launch
 from bench.wall.child import Child
-from bench.wall.worker import Loaded, Worker
+from bench.wall.worker import Loaded, Stats, Worker
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Launcher:
         self._running: dict[str, _Launched] = {}
         self._stack = stack
         self._first = first
+        self._asked: dict[str, Future[Stats]] = {}
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
+        stack.callback(self._asking.shutdown, wait=False, cancel_futures=True)  # whoever is asked has ended by then
 
     def launch(self, name: str) -> Worker:
         """The guest of a cell's next launch, ready to be timed.  Raises CellProblem; the cell then has no guest."""
@@ -72,6 +76,17 @@ class Launcher:
     def guest(self, name: str) -> Worker:
         """The guest that a cell has, or the next where it has none.  Raises CellProblem."""
         return self._running[name].guest if name in self._running else self.launch(name)
+
+    def ask(self, names: Iterable[str]) -> None:
+        """Have these cells' guests say what they ran, one after another, while this process does something else.
+
+        Nobody may be timed meanwhile.  Those on a device beside the processor are asked at their end: it is that
+        device's times that are taken then.
+        """
+        targets = self._workshop.matrix.targets
+        for name in names:
+            if name in self._running and targets[self._cells[name].target].is_processor:
+                self._asked[name] = self._asking.submit(self._running[name].guest.stats, attest=True)
 
     def end(self, name: str) -> None:
         """End a cell's guest, where it has one, and hold its environment against what it was.  Raises CellProblem."""
@@ -133,7 +148,7 @@ class Launcher:
             return
         cell, before = self._cells[name], self._processes[name]
         try:
-            stats = guest.stats(attest=True)
+            stats = self._asked.pop(name).result() if name in self._asked else guest.stats(attest=True)
             check_attestation(self._workshop, cell, stats.attested)
             on_device = device_times(self._workshop, cell, guest, before)
         finally:

@@ -5,7 +5,8 @@ The same for a sweep, which times cells among cells, and for a comparison, which
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +110,10 @@ class Outfit:
         Other threads may do so at the same time.
         """
         return exporting.export(stages, self._artifact_cache, self.sweep.deadlines.export)
+
+    def forking(self, wanted: Iterable[Sequence[ExportRequest]]) -> AbstractContextManager[None]:
+        """Meanwhile exporters of which these artifacts' stages need several are forked from one process."""
+        return exporting.forking(wanted, self._artifact_cache)
 
     def lacks(self, stages: Sequence[ExportRequest]) -> str | None:
         """The content address of the last stage where one is not in the cache, and the environments for it then are.

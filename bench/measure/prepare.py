@@ -16,6 +16,7 @@ from bench.measure.elsewhere import Elsewhere
 from bench.measure.inspection import TASK, inspect
 from bench.measure.outfit import Ingredients
 from bench.measure.session import Session
+from bench.measure.upkeep import little_upkeep
 from bench.measure.workshop import Settings, Workshop
 from bench.progress import Reporter
 from bench.reasons import UsageError
@@ -52,7 +53,7 @@ def prepare(
     )
     references = {cell.cell_id: wanted.matrix.reference_of(cell).cell_id for cell in wanted.cells}
     place = request.results / request.run_id
-    with (_there if resumed else _taken)(place) as directory, _alone(directory):
+    with little_upkeep(), (_there if resumed else _taken)(place) as directory, _alone(directory):
         before = Before.read(directory, references, TASKS[TASK].table) if resumed else None
         given = ingredients(request, wanted, progress)
         store = RunStore(directory, request.run_id, wanted.cells, references, before)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -45,6 +45,8 @@ class Session:
         self.wanted: dict[str, set[str]] = {cell.cell_id: set() for cell in cells}
         self._outcomes: dict[str, dict[str, CellProblem | None]] = {}
         self._begun = False
+        self.aside: Callable[[], object] = _nothing
+        """Waits for the end of what is done beside the exports; nothing is measured before."""
         self._presence = {name: machine.detect(target) for name, target in workshop.matrix.targets.items()}
         self._record_machine()
         workshop.store.write("ground_truth", workshop.ground_truth)
@@ -136,6 +138,7 @@ class Session:
             self._begin_elsewhere(self.workshop.elsewhere, made, new)
         else:
             export_ahead(self.workshop, [cell for cell in new if self._is_exported(cell)])
+        self.aside()
         self.workshop.progress.begin_steps()
 
     def _begin_elsewhere(self, elsewhere: Elsewhere, made: Sequence[Cell], new: Iterable[Cell]) -> None:
@@ -367,6 +370,10 @@ def _official(dataset: Dataset) -> dict[str, Any]:
     if dataset.annotations is None:
         return {}
     return {"annotations": dataset.annotations.name, CATEGORIES[1]: list(dataset.categories)}
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 def _gravest(problems: Iterable[CellProblem | None]) -> CellProblem | None:

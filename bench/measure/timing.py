@@ -129,6 +129,7 @@ class Campaign:
             window = Window(number, launcher.launch, references, plan, cpus, SEED, bound, keep, watches, inputs, meters)
             try:
                 self._rounds(window)
+                launcher.ask(name for name in names if name not in window.problems)
                 for name in sorted(found, key=lambda name: (references[name] != name, names.index(name))):
                     self._score(self._cells[name], evaluation, window)
                 self._problems.update(window.problems)

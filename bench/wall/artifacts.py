@@ -30,8 +30,8 @@ from bench.guest.server import described_outputs
 from bench.places import EXPORTERS, GUEST
 from bench.reasons import CellProblem, Reason, UsageError
 from bench.wall import carried
-from bench.wall.confinement import Confinement
-from bench.wall.worker import SERVER, Worker
+from bench.wall.exporters import Exporters, threads
+from bench.wall.worker import SERVER
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 2
@@ -104,6 +104,7 @@ class Artifacts:
         self._environments = environments
         self._carried = carried.read(cache_dir)
         self._hashes: dict[tuple[Path, int, int], str] = {}
+        self.exporters = Exporters(environments, self._root)
 
     def key(self, request: ExportRequest) -> str:
         """Content address of what `request` exports.  Raises UsageError when a file of it cannot be read."""
@@ -185,18 +186,11 @@ class Artifacts:
             }
             packages = env.freeze()
             started = time.monotonic()
-            with Worker(
-                env.python,
-                request.exporter,
-                variables=self._environments.variables(),
-                threads=_threads(),
-                log_path=temporary / _LOG,
-                confinement=Confinement(writable=(output,)),
-            ) as worker:
+            with self.exporters.started(env, request.exporter, output, temporary / _LOG) as (worker, before):
                 reply = worker.call("export", arguments, timeout)
                 tail, confined = worker.log_tail(), worker.confined
             env.require_unchanged(packages)
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - started + before
             manifest = _manifest(request, inputs, key, output, reply)
             manifest |= {"seconds": seconds, "log_tail": tail, "confined": confined}
             manifest[_OWN] = _own_sha256(manifest)
@@ -239,11 +233,6 @@ class Artifacts:
         return self._hashes[known]
 
 
-def _threads() -> int:
-    """Threads of an exporter: as many as this machine has CPUs."""
-    return os.cpu_count() or 1
-
-
 def _calibrator() -> dict[str, Any]:
     """What of this machine goes into an artifact that is calibrated.
 
@@ -252,7 +241,7 @@ def _calibrator() -> dict[str, Any]:
     exporters compute is one number at a time: they rewrite a graph, round weights, fold constants and batch
     normalisation.  There neither threads nor processor can move a digit, and machines may share what was exported.
     """
-    return {"processor": machine.cpu_name(), "features": machine.cpu_flags(), "threads": _threads()}
+    return {"processor": machine.cpu_name(), "features": machine.cpu_flags(), "threads": threads()}
 
 
 def _manifest(

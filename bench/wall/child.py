@@ -9,34 +9,54 @@ from pathlib import Path
 from bench.guest.forking import LOG
 from bench.guest.server import FOLDER
 from bench.wall.process import GuestProcess
-from bench.wall.worker import Worker
+from bench.wall.worker import Worker, own_folders
 
 
 class Child(Worker):
     """What a worker with a new process is once that has imported the adapter, a second or more sooner.
 
-    It has its parent's CPUs, threads and confinement, and may outlive it.
+    It has its parent's CPUs and threads, and may outlive it.
     """
 
-    def __init__(self, parent: Worker, place: Path | None = None, log_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        parent: Worker,
+        place: Path | None = None,
+        log_path: Path | None = None,
+        *,
+        adapter: Path | None = None,
+        writable: tuple[Path, ...] | None = None,
+    ) -> None:
         """Nothing is forked yet; `parent` must run then.
 
         It works in `place`, which the parent's guest may write to and which goes with this one, or in a new folder
         inside the parent's own, and must then end before it.  `log_path` is as for any worker.
+
+        It serves an `adapter` of its own where one is given, and what the parent has imported is there already.
+        `writable` is what of the parent's folders it may write to, beside its own; by default all of them.
         """
         vars(self).update(vars(parent))
         self._parent = parent
         self._scratch = place
         self._log_path = log_path
+        self._adapter = adapter
+        self._writable = writable
         self._guest = None
         self._expected = {}
         self.first_inference_ms = self.last_inference_ms = None
+        if adapter is not None:
+            self._name = adapter.stem
 
     def _work_in(self) -> Path:
         return self._scratch or Path(tempfile.mkdtemp(prefix=FOLDER, dir=self._parent.folder))
 
     def _begin(self, folder: Path) -> GuestProcess:
-        return self._parent.fork(folder)
+        changed: dict[str, str | list[str]] = {}
+        if self._adapter is not None:
+            changed["adapter"] = str(self._adapter)
+        if self._writable is not None and self._confinement.keeps_writes:
+            changed["writable"] = [str(one) for one in (*own_folders(folder, self._variables), *self._writable)]
+        return self._parent.fork(self._name, folder, changed)
 
     def close(self) -> None:
         """End the guest and remove its files; what it wrote to standard error, in its folder alone, joins the log."""

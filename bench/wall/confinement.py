@@ -38,12 +38,16 @@ class Confinement:
 
     def arguments(self, own: Sequence[Path]) -> list[str]:
         """How a guest is told so on its command line; its `own` folders may be written to as well."""
-        refused = refusals()
-        words = ["--network"] if self.network or NETWORK in refused else []
-        if self.writable is not None and WRITES not in refused:
-            for folder in (*own, *self.writable):
+        words = ["--network"] if self.network or NETWORK in refusals() else []
+        if self.keeps_writes:
+            for folder in (*own, *(self.writable or ())):
                 words += ["--writable", str(folder)]
         return words
+
+    @property
+    def keeps_writes(self) -> bool:
+        """Whether a guest is kept from writing to other folders: it is to be, and this system does it."""
+        return self.writable is not None and WRITES not in refusals()
 
     def told(self, report: Mapping[str, str]) -> dict[str, str]:
         """What became of it, in words by what it is about, of what a guest reports."""

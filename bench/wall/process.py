@@ -73,7 +73,7 @@ class Process(Protocol):
 
 
 class GuestProcess:
-    """One guest and the pipe to it.  Not thread-safe; a call waits for its answer."""
+    """One guest and the pipe to it.  Threads may share it; a call waits for its answer, and others for that."""
 
     def __init__(self, name: str, process: Process, log: Path, log_start: int) -> None:
         """A process that runs and appends its standard error to `log`, from `log_start` on."""
@@ -83,6 +83,7 @@ class GuestProcess:
         self._buffer = bytearray()
         self._calls = 0
         self._process = process
+        self._asking = threading.Lock()
         with _LIVE_LOCK:
             _LIVE.add(self)
 
@@ -109,18 +110,20 @@ class GuestProcess:
             raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot start {command[0]}: {error}") from error
         return cls(name, process, log, start)
 
-    def fork(self, name: str, folder: Path, timeout: float = 60.0) -> GuestProcess:
+    def fork(self, name: str, folder: Path, changed: Mapping[str, Any], timeout: float = 60.0) -> GuestProcess:
         """A child of this guest, which must have loaded nothing: what a new process is once it has imported.
 
-        It works in `folder`, in which the guest may write, and which keeps what it writes to standard error.
-        Raises CellProblem.
+        It works in `folder`, in which the guest may write, and which keeps what it writes to standard error.  `changed`
+        is what it has otherwise than its parent: `adapter`, and the folders (`writable`) that it keeps of those that
+        the parent may write to.  Raises CellProblem.
         """
         try:
             ends = pipes(folder)
         except OSError as error:
             raise CellProblem(Reason.ENVIRONMENT_FAILED, f"cannot make pipes in {folder}: {error}") from error
         try:
-            pid = int(self.exchange("fork", {"folder": str(folder)}, timeout, Reason.CRASHED)["pid"])
+            fields = {"folder": str(folder), **changed}
+            pid = int(self.exchange("fork", fields, timeout, Reason.CRASHED)["pid"])
             process = Forked(pid, ends, self._reap)
         except BaseException as error:
             for end in ends:
@@ -158,15 +161,16 @@ class GuestProcess:
     def exchange(self, verb: str, fields: Mapping[str, Any], timeout: float, reason: Reason) -> dict[str, Any]:
         """Send one request and wait for its answer; `reason` is the code of an error that the guest reports."""
         assert self._process.stdin is not None
-        deadline = time.monotonic() + timeout
-        self._calls += 1
-        oom_before = _oom_kills()
-        try:
-            self._process.stdin.write(json.dumps({"id": self._calls, "verb": verb, **fields}).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            self._died(verb, oom_before)
-        return self._answer(self._calls, verb, deadline, timeout, oom_before, reason)
+        with self._asking:  # what it forks is asked for, and asked about, by several threads
+            deadline = time.monotonic() + timeout
+            self._calls += 1
+            oom_before = _oom_kills()
+            try:
+                self._process.stdin.write(json.dumps({"id": self._calls, "verb": verb, **fields}).encode() + b"\n")
+                self._process.stdin.flush()
+            except OSError:
+                self._died(verb, oom_before)
+            return self._answer(self._calls, verb, deadline, timeout, oom_before, reason)
 
     def _answer(
         self, number: int, verb: str, deadline: float, timeout: float, oom_before: int, reason: Reason

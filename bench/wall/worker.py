@@ -191,9 +191,9 @@ class Worker:
         assert self._scratch is not None, "it runs"
         return self._scratch
 
-    def fork(self, folder: Path) -> GuestProcess:
-        """A child of the running guest, which must have loaded nothing, that works in `folder`.  Raises CellProblem."""
-        return self._running(Reason.CRASHED).fork(self._name, folder)
+    def fork(self, name: str, folder: Path, changed: Mapping[str, Any]) -> GuestProcess:
+        """A child of the running guest; see `GuestProcess.fork`.  Raises CellProblem."""
+        return self._running(Reason.CRASHED).fork(name, folder, changed)
 
     def load(self, spec: Mapping[str, Any], timeout: float = 300.0, *, elsewhere: bool = False) -> Loaded:
         """Load an artifact.  `spec` holds artifact_dir, manifest, target, threads, precision, imgsz, batch, options.
