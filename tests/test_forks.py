@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from rich.console import Console
 from test_worker import GUESTS, gone, images, spec, worker
 
 from bench.guest.forking import MOVES
+from bench.guest.seal import WRITES
 from bench.measure.spares import Spares
 from bench.places import ROOT
 from bench.progress import Reporter
 from bench.reasons import CellProblem, Reason
 from bench.wall.child import Child
-from bench.wall.confinement import Confinement
+from bench.wall.confinement import Confinement, refusals
 from bench.wall.worker import Worker
 
 pytestmark = [
@@ -128,6 +130,57 @@ def test_a_child_may_outlive_its_parent_in_a_folder_of_its_own(tmp_path: Path, t
     assert gone(pid)
     assert not place.exists()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_child_may_serve_another_adapter(parent: Worker) -> None:
+    with Child(parent, adapter=GUESTS / "linear.py") as child:
+        child.load(spec())
+        assert np.array_equal(child.infer(images()), np.full((1, 6, 5), 0.25, np.float32))
+        with pytest.raises(CellProblem, match="linear: 'call' raised"):
+            child.call("none", {}, 30)
+    with (
+        pytest.raises(CellProblem, match=r"No module named 'bench_guest\.guests\.absent'") as problem,
+        Child(parent, adapter=GUESTS / "absent.py"),
+    ):
+        pass
+    assert problem.value.reason is Reason.LOAD_FAILED
+    with Child(parent) as child:
+        child.load(spec(behaviour="none"))
+
+
+@pytest.mark.skipif(WRITES in refusals(), reason=refusals().get(WRITES, ""))
+def test_a_child_may_write_to_less_than_its_parent_and_the_parent_as_before(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        folder.mkdir()
+        for name in ("there", "kept"):
+            (folder / name).write_text(name, encoding="utf-8")
+
+    def tried(guest: Worker, folder: Path) -> set[str]:
+        ways = ["remove", "move in", "move out", "link", "make a folder", "by a child", "truncate", "change"]
+        found = guest.call("files", {"folder": str(folder), "leave": ways}, 30)
+        assert found.pop("read") == "done"
+        return set(found.values())
+
+    with worker("reaching", confinement=Confinement(writable=(tmp_path,))) as parent:
+        with Child(parent, writable=(mine,)) as child:
+            assert child.confined == parent.confined
+            assert tried(child, mine) == {"done"}
+            assert tried(child, other) == {"PermissionError"}
+            assert child.call("usual", {}, 30)["temporary"] == "done"
+        assert tried(parent, other) == {"done"}
+
+
+def test_threads_may_share_a_parent(parent: Worker) -> None:
+    def one(_: int) -> int:
+        with Child(parent) as child:
+            child.load(spec(behaviour="none"))
+            return child.pid
+
+    with ThreadPoolExecutor(4) as pool:
+        pids = list(pool.map(one, range(16)))
+    assert len(set(pids)) == 16
+    assert all(gone(pid) for pid in pids)
 
 
 def test_children_end_with_whoever_started_them(tmp_path: Path) -> None:
