@@ -185,12 +185,11 @@ class Artifacts:
                 "source": {"directory": str(source.directory), "manifest": source.manifest} if source else None,
             }
             packages = env.freeze()
-            started = time.monotonic()
-            with self.exporters.started(env, request.exporter, output, temporary / _LOG) as (worker, before):
+            with self.exporters.started(env, request.exporter, output, temporary / _LOG) as (worker, since):
                 reply = worker.call("export", arguments, timeout)
                 tail, confined = worker.log_tail(), worker.confined
             env.require_unchanged(packages)
-            seconds = time.monotonic() - started + before
+            seconds = time.monotonic() - since
             manifest = _manifest(request, inputs, key, output, reply)
             manifest |= {"seconds": seconds, "log_tail": tail, "confined": confined}
             manifest[_OWN] = _own_sha256(manifest)

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -38,7 +38,7 @@ class Exporters:
         self._place = place
         self._families: frozenset[str] = frozenset()
         self._bases: dict[str, tuple[Worker, float] | None] = {}
-        self._starting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._starting: dict[str, threading.Lock] = {}
 
     @contextmanager
     def forking(self, families: Collection[str]) -> Iterator[None]:
@@ -58,18 +58,19 @@ class Exporters:
     def started(self, env: Env, exporter: Path, output: Path, log: Path) -> Iterator[tuple[Worker, float]]:
         """An exporter that may write to `output`, which is below `place`, and what it says to `log`.
 
-        With it the seconds that its imports took before, in the process that it was forked from.  Raises CellProblem.
+        With it since when it would be at work by the monotonic clock, had it imported itself what was imported for it
+        and for others before, for which it may have waited.  Raises CellProblem.
         """
         with ExitStack() as stack:
             worker: Worker | None = None
-            before = 0.0
-            if shares(exporter) and (base := self._base(env)) is not None:
+            base = self._base(env) if shares(exporter) else None
+            since = time.monotonic()
+            if base is not None:
+                parent, imports = base
                 with suppress(CellProblem):  # a new process will do, or say what is wrong
-                    parent, before = base
                     worker = stack.enter_context(Child(parent, log_path=log, adapter=exporter, writable=(output,)))
-            if worker is None:
-                worker, before = stack.enter_context(self._worker(env, exporter, output, log)), 0.0
-            yield worker, before
+                    since -= imports
+            yield worker or stack.enter_context(self._worker(env, exporter, output, log)), since
 
     def _base(self, env: Env) -> tuple[Worker, float] | None:
         """The guest that exporters in an environment are forked from, and the seconds it took to start.
@@ -78,7 +79,7 @@ class Exporters:
         """
         if env.family not in self._families:
             return None
-        with self._starting[env.family]:
+        with self._starting.setdefault(env.family, threading.Lock()):
             if env.family not in self._bases:
                 base, started = self._worker(env, SHARED, self._place), time.monotonic()
                 try:
