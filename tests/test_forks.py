@@ -163,7 +163,7 @@ def test_a_child_may_write_to_less_than_its_parent_and_the_parent_as_before(tmp_
         return set(found.values())
 
     with worker("reaching", confinement=Confinement(writable=(tmp_path,))) as parent:
-        with Child(parent, writable=(mine,)) as child:
+        with Child(parent, confinement=Confinement(writable=(mine,))) as child:
             assert child.confined == parent.confined
             assert tried(child, mine) == {"done"}
             assert tried(child, other) == {"PermissionError"}

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from bench.measure.upkeep import little_upkeep
+
+OUTPUTS = """
+import resource
+from contextlib import nullcontext
+import numpy as np
+from bench.measure.upkeep import little_upkeep
+{}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        held = [np.ones(3_000_000, np.uint8) for _ in range(3)]
+        del held
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 3)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +42,14 @@ def test_garbage_is_looked_for_less_often_and_then_as_before(before: int, meanwh
     assert gc.get_threshold() == (before, 11, 12)
 
 
-def test_what_is_large_is_still_to_be_had() -> None:
-    with little_upkeep():
-        held = [np.ones(1 << 23, np.uint8) for _ in range(32)]
-        assert sum(int(one[0]) for one in held) == 32
+def faults(words: str) -> int:
+    """Pages that a process faults in for a hundred outputs of 3 MB, one after another."""
+    done = subprocess.run([sys.executable, "-c", OUTPUTS.format(words)], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="says how glibc keeps what is freed")
+def test_what_is_freed_is_there_for_the_next_output() -> None:
+    pages = 100 * 3_000_000 // os.sysconf("SC_PAGE_SIZE")
+    assert faults("with nullcontext():") > pages / 2
+    assert faults("with little_upkeep():") < pages / 10

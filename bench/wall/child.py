@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.guest.forking import LOG
 from bench.guest.server import FOLDER
+from bench.wall.confinement import Confinement
 from bench.wall.process import GuestProcess
 from bench.wall.worker import Worker, own_folders
 
@@ -25,7 +26,7 @@ class Child(Worker):
         log_path: Path | None = None,
         *,
         adapter: Path | None = None,
-        writable: tuple[Path, ...] | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         """Nothing is forked yet; `parent` must run then.
 
@@ -33,30 +34,27 @@ class Child(Worker):
         inside the parent's own, and must then end before it.  `log_path` is as for any worker.
 
         It serves an `adapter` of its own where one is given, and what the parent has imported is there already.
-        `writable` is what of the parent's folders it may write to, beside its own; by default all of them.
+        `confinement` is what it keeps of what its parent may reach; by default all of that.
         """
         vars(self).update(vars(parent))
         self._parent = parent
         self._scratch = place
         self._log_path = log_path
-        self._adapter = adapter
-        self._writable = writable
+        self._changed: dict[str, str] = {}
+        self._keeps = confinement
         self._guest = None
         self._expected = {}
         self.first_inference_ms = self.last_inference_ms = None
         if adapter is not None:
             self._name = adapter.stem
+            self._changed["adapter"] = str(adapter)
 
     def _work_in(self) -> Path:
         return self._scratch or Path(tempfile.mkdtemp(prefix=FOLDER, dir=self._parent.folder))
 
     def _begin(self, folder: Path) -> GuestProcess:
-        changed: dict[str, str | list[str]] = {}
-        if self._adapter is not None:
-            changed["adapter"] = str(self._adapter)
-        if self._writable is not None and self._confinement.keeps_writes:
-            changed["writable"] = [str(one) for one in (*own_folders(folder, self._variables), *self._writable)]
-        return self._parent.fork(self._name, folder, changed)
+        kept = self._keeps.folders(own_folders(folder, self._variables)) if self._keeps is not None else []
+        return self._parent.fork(self._name, folder, {**self._changed, "writable": kept})
 
     def close(self) -> None:
         """End the guest and remove its files; what it wrote to standard error, in its folder alone, joins the log."""

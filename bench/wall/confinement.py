@@ -39,15 +39,18 @@ class Confinement:
     def arguments(self, own: Sequence[Path]) -> list[str]:
         """How a guest is told so on its command line; its `own` folders may be written to as well."""
         words = ["--network"] if self.network or NETWORK in refusals() else []
-        if self.keeps_writes:
-            for folder in (*own, *(self.writable or ())):
-                words += ["--writable", str(folder)]
+        for folder in self.folders(own):
+            words += ["--writable", folder]
         return words
 
-    @property
-    def keeps_writes(self) -> bool:
-        """Whether a guest is kept from writing to other folders: it is to be, and this system does it."""
-        return self.writable is not None and WRITES not in refusals()
+    def folders(self, own: Sequence[Path]) -> list[str]:
+        """Where a guest may write, and nowhere else; none where it may everywhere, or this system takes that from none.
+
+        Its `own` are among them.
+        """
+        if self.writable is None or WRITES in refusals():
+            return []
+        return [str(folder) for folder in (*own, *self.writable)]
 
     def told(self, report: Mapping[str, str]) -> dict[str, str]:
         """What became of it, in words by what it is about, of what a guest reports."""

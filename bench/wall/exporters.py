@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.environments.locked import Env, Environments
@@ -48,11 +48,9 @@ class Exporters:
             yield
         finally:
             self._families = frozenset()
-            with ExitStack() as stack:
-                for base in self._bases.values():
-                    if base is not None:
-                        stack.enter_context(closing(base[0]))
-                self._bases.clear()
+            for base, _ in filter(None, self._bases.values()):
+                base.close()
+            self._bases.clear()
 
     @contextmanager
     def started(self, env: Env, exporter: Path, output: Path, log: Path) -> Iterator[tuple[Worker, float]]:
@@ -67,8 +65,9 @@ class Exporters:
             since = time.monotonic()
             if base is not None:
                 parent, imports = base
+                own = Confinement(writable=(output,))
                 with suppress(CellProblem):  # a new process will do, or say what is wrong
-                    worker = stack.enter_context(Child(parent, log_path=log, adapter=exporter, writable=(output,)))
+                    worker = stack.enter_context(Child(parent, log_path=log, adapter=exporter, confinement=own))
                     since -= imports
             yield worker or stack.enter_context(self._worker(env, exporter, output, log)), since
 
