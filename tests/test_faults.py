@@ -11,13 +11,24 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
 import pytest
 from faults import fuzz, strategies
 from faults.campaign import KINDS, Campaign, experiment, schedule
 from faults.files import DAMAGES, damage
 from faults.fuzz import INPUTS, Input, Place, try_out
 from faults.going import SWEEP_TEXT
-from faults.holds import TRACEBACK, Watched, asked, changed, ended, environments, orphans, readable
+from faults.holds import (
+    TRACEBACK,
+    Watched,
+    asked,
+    changed,
+    ended,
+    environment,
+    environments,
+    orphans,
+    readable,
+)
 from faults.kinds import Kind, Outcome, Setting
 from faults.prepare import prepare
 from faults.runs import KINDS as RUNS
@@ -99,9 +110,29 @@ def test_what_a_command_lets_through_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_orphan_is_found_and_ended() -> None:
     assert not orphans("no process has this", 0.0)
-    with subprocess.Popen(["sleep", "600"], env={"MARK": "orphan-7f3a", "PATH": "/usr/bin:/bin"}) as process:
-        assert orphans("orphan-7f3a", 0.0) == [f"an orphan: {process.pid} sleep 600"]
+    with subprocess.Popen(["sleep", "60"], env={"MARK": "orphan-7f3a", "PATH": "/usr/bin:/bin"}) as process:
+        assert orphans("orphan-7f3a", 0.0) == [f"an orphan: {process.pid} sleep 60"]
         assert process.wait(10) < 0
+
+
+def test_what_has_just_started_is_known_by_its_variables() -> None:
+    # So many that the kernel is still writing them when `Popen` returns: read at once, there were none in 60 of 60.
+    many = {str(number): "" for number in range(100_000)}
+    for _ in range(5):
+        with subprocess.Popen(["sleep", "60"], env=many, executable="/bin/sleep") as started:
+            found = environment(psutil.Process(started.pid))
+            started.kill()
+        assert len(found) == len(many)
+
+
+def test_what_has_no_variables_is_not_waited_for() -> None:
+    with subprocess.Popen(["sleep", "60"], env={}, executable="/bin/sleep") as started:
+        process = psutil.Process(started.pid)
+        assert environment(process) == {}
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+        with pytest.raises(psutil.ZombieProcess):
+            environment(process)
 
 
 def rows(run: Path, name: str) -> list[dict[str, Any]]:

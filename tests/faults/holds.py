@@ -148,11 +148,37 @@ def orphans(token: str, seconds: float = 10.0) -> list[str]:
 def _marked(token: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            marked = any(token in value for value in process.environ().values())
+            marked = any(token in value for value in environment(process).values())
             if marked and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue  # it has ended
+
+
+def environment(process: psutil.Process, seconds: float = 10.0) -> dict[str, str]:
+    """Its variables; where it is just being given another program, which has none at first, those of that program.
+
+    Raises psutil.Error where it ends meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while _between_programs(process) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    found: dict[str, str] = process.environ()
+    return found
+
+
+def _between_programs(process: psutil.Process) -> bool:
+    """Whether the kernel is still at its exec, which writes the program's words and variables as nearly its last step.
+
+    Field 26 of its stat, where its code begins (proc_pid_stat(5)), is written after them.  The kernel's own threads
+    have no program and never get one; a zombie is a psutil.Error.
+    """
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False  # it has ended
+    code = int(stat.rpartition(")")[2].split()[26 - 3])
+    return code == 0 and bool(process.exe())
 
 
 def _command(process: psutil.Process) -> str:

@@ -25,6 +25,7 @@ from ..runtimes import _browser, _page_server
 HERE = Path(__file__).resolve().parent
 RUNTIMES = HERE.parent / "runtimes"
 _FILTERED = 2  # seccomp's mode with a filter, in /proc/PID/status
+_SETTLING = 20  # tenths of a second that a renderer is given to put itself under a filter
 
 
 class Server(_page_server.Server):
@@ -98,6 +99,11 @@ def visit(arguments: dict[str, Any]) -> dict[str, Any]:
             page.wait_for_timeout(100)  # serves the browser's events meanwhile
             waited += 0.1
         filtered, free = _renderers()
+        for _ in range(_SETTLING):
+            if not free:
+                break
+            page.wait_for_timeout(100)  # one that has just been started, ahead of the next page, has no filter yet
+            filtered, free = _renderers()
         version = browser.version
     finally:
         browser.close()
