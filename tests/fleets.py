@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from processes import command_line, end
 from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 from bench import demo, store
@@ -104,7 +104,7 @@ def kill(started: subprocess.Popen[bytes]) -> None:
     """End a process and all below it at once, as a power cut does."""
     children = psutil.Process(started.pid).children(recursive=True)
     for one in [psutil.Process(started.pid), *children]:
-        one.send_signal(signal.SIGKILL)
+        end(one)
     started.wait(30)
 
 
@@ -124,14 +124,7 @@ def scheduler(folder: Path) -> Iterator[str]:
 def infers(started: subprocess.Popen[bytes]) -> bool:
     """Whether a guest of a worker is at work."""
     below = psutil.Process(started.pid).children(recursive=True)
-    return any("server.py" in word for one in below for word in words(one))
-
-
-def words(one: psutil.Process) -> list[str]:
-    try:
-        return one.cmdline()
-    except psutil.Error:
-        return []
+    return any("server.py" in word for one in below for word in command_line(one))
 
 
 @pytest.fixture(scope="module")

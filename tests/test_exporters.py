@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_worker import gone
+from processes import gone
 
 from bench.demo import CHECKPOINT
 from bench.environments.locked import Environments

@@ -24,7 +24,6 @@ from faults.holds import (
     asked,
     changed,
     ended,
-    environment,
     environments,
     orphans,
     readable,
@@ -33,6 +32,7 @@ from faults.kinds import Kind, Outcome, Setting
 from faults.prepare import prepare
 from faults.runs import KINDS as RUNS
 from hypothesis.strategies import integers
+from processes import environment
 from report_fixture import write_run
 from running import Done
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from processes import gone
 from rich.console import Console
-from test_worker import GUESTS, gone, images, spec, worker
+from test_worker import GUESTS, images, spec, worker
 
 from bench.guest.forking import MOVES
 from bench.guest.seal import WRITES

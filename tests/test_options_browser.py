@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from guest_spec import spec
+from processes import below, left
 
 from bench import store
 from bench.demo import CHECKPOINT
@@ -82,13 +82,6 @@ def guest(environments: Environments, threads: int = 1, **variables: str) -> Wor
     cpus = machine.available_cpus()[-threads:]
     python, adapter = environments.ensure("browser").python, RUNTIMES / "tfjs.py"
     return Worker(python, adapter, variables=environments.variables() | variables, threads=threads, cpus=cpus)
-
-
-def browsers(under: int) -> Iterator[psutil.Process]:
-    """Living browser processes that descend from a process."""
-    for process in psutil.Process(under).children(recursive=True):
-        if process.status() != psutil.STATUS_ZOMBIE and "chrom" in process.name():
-            yield process
 
 
 def test_the_weights_shrink_with_the_form_and_the_manifest_says_nhwc(exported: dict[str, Artifact]) -> None:
@@ -281,13 +274,9 @@ def test_a_guest_that_is_killed_leaves_no_browser_behind(
     with guest(environments) as worker:
         worker.load(spec_for(exported["fp32"], "browser-wasm", javascript))
         worker.infer(inputs[0])
-        living = list(browsers(worker.pid))
+        living = below(worker.pid, "chrom")
         assert living
         with pytest.raises(CellProblem) as problem:
             worker.time(10_000, 0, timeout=0.5)
     assert problem.value.reason is Reason.TIMED_OUT
-    # Whoever inherits them may not reap them: a zombie is as good as gone.
-    deadline = time.monotonic() + 10
-    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in living) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [p for p in living if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not left(living)

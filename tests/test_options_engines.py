@@ -10,15 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from guest_spec import spec
+from processes import below, left
 
 from bench.demo import CHECKPOINT
 from bench.demo.render import render
@@ -302,21 +301,6 @@ FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 HAS_FIREFOX = pytest.mark.skipif(FIREFOX is None, reason="needs Firefox of the system")
 
 
-def firefoxes(under: int) -> list[psutil.Process]:
-    """Living processes of Firefox that descend from a process, the browser's own first."""
-    children = psutil.Process(under).children(recursive=True)
-    return [one for one in children if one.status() != psutil.STATUS_ZOMBIE and "firefox" in one.exe()]
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that do not end within ten seconds.  Who inherits one may not reap it: a zombie is as good as gone."""
-    living, deadline = processes, time.monotonic() + 10
-    while living and time.monotonic() < deadline:
-        time.sleep(0.1)
-        living = [one for one in living if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    return living
-
-
 @HAS_FIREFOX
 def test_the_clock_of_a_page_in_firefox_is_not_made_coarse(
     artifacts: Artifacts, environments: Environments, cache: Path, x: Image
@@ -340,21 +324,21 @@ def test_a_firefox_that_dies_is_told_and_none_outlives_its_guest(
     with guest(environments, "ort-web") as worker:
         worker.load(asked(artifact, "ort-web", "firefox-wasm", cache))
         worker.infer(x)
-        living = firefoxes(worker.pid)
+        living = below(worker.pid, "firefox")
         living[0].kill()
         with pytest.raises(CellProblem, match="Firefox has ended") as problem:
             worker.infer(x)
         assert problem.value.reason is Reason.INFERENCE_FAILED
-    assert not alive(living)
+    assert not left(living)
     with guest(environments, "ort-web") as worker:
         worker.load(asked(artifact, "ort-web", "firefox-wasm", cache))
         worker.infer(x)
-        living = firefoxes(worker.pid)
+        living = below(worker.pid, "firefox")
         assert len(living) > 1
         with pytest.raises(CellProblem) as problem:
             worker.time(10_000, 0, timeout=0.5)
     assert problem.value.reason is Reason.TIMED_OUT
-    assert not alive(living)
+    assert not left(living)
 
 
 @pytest.mark.parametrize(

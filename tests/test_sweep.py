@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from processes import command_line, lives
 from running import USERS_CACHE, bench
 from sweeps import LATENCY_OF_SECONDS, matrices_with
 
@@ -397,13 +398,6 @@ def test_a_full_disk_is_one_clear_error_and_keeps_what_was_measured(matrices: Pa
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
 def interruptible(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process that Ctrl-C reaches also where these tests run in the background, which ignores it."""
 
@@ -429,7 +423,7 @@ def test_ctrl_c_leaves_what_was_measured(matrices: Path, tmp_path: Path) -> None
     assert table.loc["pytorch"].map50_95 > 0
     assert set(table.reason_code) == {"interrupted"}
     assert (tmp_path / "r" / "report.html").is_file()
-    assert not any(guest.is_running() and guest.status() != psutil.STATUS_ZOMBIE for guest in guests)
+    assert not any(lives(guest) for guest in guests)
 
 
 def test_silent_bfloat16_is_caught(matrices: Path, tmp_path: Path) -> None:

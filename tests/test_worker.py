@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from processes import gone
 
 from bench.reasons import CellProblem, Reason, Status
 from bench.wall.confinement import Confinement
@@ -70,19 +71,6 @@ def images(batch: int = 1) -> np.ndarray[Any, np.dtype[np.float32]]:
 def misbehaving() -> Iterator[Worker]:
     with worker("misbehaving") as guest:
         yield guest
-
-
-def gone(pid: int, seconds: float = 5.0) -> bool:
-    """Whether a process ends, or is a zombie that only its reaper still counts, within some seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_inference_elsewhere_is_timed_and_weighed_there() -> None:

@@ -82,7 +82,7 @@ def _strike(worker: Worker, struck: Strike, delay: float, over: threading.Event)
             time.sleep(0.001)
             continue
         if not over.wait(delay):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
                 struck(pid)
         return
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
+from processes import command_line, end, environment, lives
 from running import Done, bench
 
 from bench.reasons import Reason, Status, StoreError
@@ -137,11 +138,11 @@ def readable(run: Path) -> list[str]:
 def orphans(token: str, seconds: float = 10.0) -> list[str]:
     """Processes that still have `token` in their environment after some seconds; they are ended then."""
     deadline = time.monotonic() + seconds
-    while (left := list(_marked(token))) and time.monotonic() < deadline:
+    while (found := list(_marked(token))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    told = [f"an orphan: {process.pid} {_command(process)}" for process in left]
-    for process in left:
-        process.kill()
+    told = [f"an orphan: {process.pid} {' '.join(command_line(process))[:200]}" for process in found]
+    for process in found:
+        end(process)
     return told
 
 
@@ -149,43 +150,10 @@ def _marked(token: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
             marked = any(token in value for value in environment(process).values())
-            if marked and process.status() != psutil.STATUS_ZOMBIE:
+            if marked and lives(process):
                 yield process
         except psutil.Error:
             continue  # it has ended
-
-
-def environment(process: psutil.Process, seconds: float = 10.0) -> dict[str, str]:
-    """Its variables; where it is just being given another program, which has none at first, those of that program.
-
-    Raises psutil.Error where it ends meanwhile.
-    """
-    deadline = time.monotonic() + seconds
-    while _between_programs(process) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    found: dict[str, str] = process.environ()
-    return found
-
-
-def _between_programs(process: psutil.Process) -> bool:
-    """Whether the kernel is still at its exec, which writes the program's words and variables as nearly its last step.
-
-    Field 26 of its stat, where its code begins (proc_pid_stat(5)), is written after them.  The kernel's own threads
-    have no program and never get one; a zombie is a psutil.Error.
-    """
-    try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False  # it has ended
-    code = int(stat.rpartition(")")[2].split()[26 - 3])
-    return code == 0 and bool(process.exe())
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())[:200]
-    except psutil.Error:
-        return "that has ended since"
 
 
 def environments(cache: Path) -> dict[str, str]:
