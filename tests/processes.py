@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def below(pid: int, program: str) -> list[psutil.Process]:
     return [one for one in descendants if lives(one) and program in "".join(command_line(one)[:1])]
 
 
-def left(processes: Iterable[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
+def left(processes: Collection[psutil.Process], seconds: float = 10.0) -> list[psutil.Process]:
     """Those that have not ended after some seconds."""
     deadline = time.monotonic() + seconds
     while (living := [one for one in processes if lives(one)]) and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from random import Random
 import psutil
 from faults.holds import Watched, ended, orphans, readable
 from faults.kinds import Outcome, Setting
+from processes import command_line
 from running import Done
 from sweeps import LATENCY_OF_SECONDS
 
@@ -92,15 +93,10 @@ class Going:
         """Its guests by the option that they run, exporters left out."""
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self.process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    words = process.cmdline()
-                    found = [ADAPTERS[Path(word).name] for word in words if Path(word).name in ADAPTERS]
-                    if (
-                        found
-                        and any(Path(word).name == "server.py" for word in words)
-                        and "exporters" not in str(words)
-                    ):
-                        yield found[0], process
+                words = command_line(process)
+                found = [ADAPTERS[Path(word).name] for word in words if Path(word).name in ADAPTERS]
+                if found and any(Path(word).name == "server.py" for word in words) and "exporters" not in str(words):
+                    yield found[0], process
 
 
 @contextmanager
