@@ -498,8 +498,6 @@ def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(
     with pytest.raises(KeyboardInterrupt, match="what was measured is in"):
         bench.run(matrices=matrices, sweep="seconds", results=tmp_path, run_id="r", progress=False)
     thread.join()
-    # A guest that was just being started when the stop came has ended with its pipe; Python reaps it at the next start.
-    subprocess.run([sys.executable, "-c", ""], check=True)
     assert state() == before
     cell = cells_of(tmp_path / "r").iloc[0]
     assert cell.reason_code == "interrupted"

@@ -21,6 +21,7 @@ from pydantic import Field
 from bench.environments.installers import PYTHON_VERSION, OnOutput, clean, run, version
 from bench.files import locked
 from bench.grid.entries import Entry, parse, read
+from bench.interrupts import running
 from bench.reasons import CellProblem, Reason, Status, UsageError
 
 _MARKER = "complete.json"
@@ -203,7 +204,7 @@ class System:
     def _take_program(self, package: Path) -> None:
         """Unpack QEMU's program alone from its package, which has one for every machine; others have none."""
         with (
-            subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process,
+            running(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process,
             tarfile.open(fileobj=process.stdout, mode="r|") as archive,
         ):
             for entry in archive:

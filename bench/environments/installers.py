@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.interrupts import running
 from bench.reasons import CellProblem, Reason, UsageError
 
 PYTHON_VERSION = "3.11"  # the guests' interpreter: the one version that every family publishes wheels for
@@ -211,27 +212,13 @@ def run(
 ) -> None:
     """Run one installer command line by line.  Ctrl-C ends it too; nothing marks the environment as complete."""
     tail: deque[str] = deque(maxlen=_ERROR_LINES)
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    assert process.stdout is not None
-    try:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with running(command, cwd=cwd, env=variables, text=True, errors="replace", **pipes) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             tail.append(line.rstrip())
             say(line.rstrip())
         code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        process.stdout.close()
     if code == 0:
         return
     said = "\n".join(tail)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from bench.interrupts import running
 from bench.places import GUEST
 from bench.reasons import UsageError
 
@@ -24,11 +25,8 @@ def busy(cpus: Sequence[int]) -> Iterator[None]:
     command = [sys.executable, "-s", "-P", str(PROGRAM), "--cpus", ",".join(map(str, cpus))]
     # A BLAS with threads of its own would work on the guests' CPUs as well.
     variables = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as process:
-        try:
-            assert process.stdout is not None
-            if process.stdout.readline() != b"busy\n":
-                raise UsageError(f"cannot keep CPUs busy: {PROGRAM.name} ended with exit code {process.wait(_GRACE_S)}")
-            yield
-        finally:
-            process.kill()
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"busy\n":
+            raise UsageError(f"cannot keep CPUs busy: {PROGRAM.name} ended with exit code {process.wait(_GRACE_S)}")
+        yield

@@ -9,7 +9,6 @@ from pathlib import Path
 from bench.guest.forking import LOG
 from bench.guest.server import FOLDER
 from bench.wall.confinement import Confinement
-from bench.wall.process import GuestProcess
 from bench.wall.worker import Worker, own_folders
 
 
@@ -52,9 +51,9 @@ class Child(Worker):
     def _work_in(self) -> Path:
         return self._scratch or Path(tempfile.mkdtemp(prefix=FOLDER, dir=self._parent.folder))
 
-    def _begin(self, folder: Path) -> GuestProcess:
-        kept = self._keeps.folders(own_folders(folder, self._variables)) if self._keeps is not None else []
-        return self._parent.fork(self._name, folder, {**self._changed, "writable": kept})
+    def _begin(self) -> None:
+        kept = self._keeps.folders(own_folders(self.folder, self._variables)) if self._keeps is not None else []
+        self._guest = self._parent.fork(self._name, self.folder, {**self._changed, "writable": kept})
 
     def close(self) -> None:
         """End the guest and remove its files; what it wrote to standard error, in its folder alone, joins the log."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.guest.seal import FREE, NETWORK, WRITES
+from bench.interrupts import running
 from bench.places import GUEST
 
 SEAL = GUEST / "seal.py"
@@ -72,14 +73,14 @@ def refusals() -> Mapping[str, str]:
         return dict.fromkeys(both, f"{FREE}: {VARIABLE}=off")
     with tempfile.TemporaryDirectory(prefix="bench-seal-") as folder:
         command = [sys.executable, "-I", "-S", str(SEAL), "--writable", folder]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         try:
-            done = subprocess.run(
-                command, cwd=folder, env={}, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
+            with running(command, cwd=folder, env={}, **pipes) as trial:
+                told, said = trial.communicate(timeout=_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             return dict.fromkeys(both, f"{FREE}: a trial failed: {error}")
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return dict.fromkeys(both, f"{FREE}: a trial ended with {done.returncode}: {said}")
-    report: dict[str, str] = json.loads(done.stdout)
+    if trial.returncode:
+        why = (said.strip().splitlines() or ["it said nothing"])[-1]
+        return dict.fromkeys(both, f"{FREE}: a trial ended with {trial.returncode}: {why}")
+    report: dict[str, str] = json.loads(told)
     return {what: said for what, said in report.items() if said.startswith(FREE)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,11 @@ class Forked:
         if code is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return code
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
         if self._code is None and select.select([self._descriptor], [], [], timeout)[0]:

@@ -71,6 +71,9 @@ class Process(Protocol):
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended.  Raises TimeoutExpired."""
 
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+
 
 class GuestProcess:
     """One guest and the pipe to it.  Threads may share it; a call waits for its answer, and others for that."""
@@ -295,6 +298,7 @@ class GuestProcess:
         # On macOS a group that holds only a zombie is a PermissionError.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # one that has just been forked has no group of its own yet
         self._process.wait()
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from bench.guest.forking import LOG
 from bench.guest.server import FOLDER, OUTPUT, described_outputs, write_tensor
+from bench.interrupts import held_back
 from bench.places import GUEST
 from bench.reasons import CellProblem, Reason
 from bench.wall.confinement import CONFINED, Confinement
@@ -160,30 +161,35 @@ class Worker:
         Raises CellProblem: LOAD_FAILED when the import raised, ENVIRONMENT_FAILED where there is no room for its files.
         """
         try:
-            self._scratch = self._work_in()
-            _LIVE.add(self)
-            temporary = self._scratch / "tmp"
-            temporary.mkdir()
-        except OSError as error:
-            self.close()
-            text = f"cannot make a folder for the files of {self._name}: {error}; free some space, or set TMPDIR"
-            raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
-        try:
-            self._guest = self._begin(self._scratch)
-            self.confined = self._confinement.told(self._guest.greet(timeout))
+            self._settle()
+            self._begin()
+            self.confined = self._confinement.told(self._running(Reason.CRASHED).greet(timeout))
         except BaseException:  # Ctrl-C too
             self.close()
             raise
+
+    def _settle(self) -> None:
+        """Make the guest's folders.  Raises CellProblem."""
+        try:
+            with held_back():
+                self._scratch = self._work_in()
+            _LIVE.add(self)
+            (self._scratch / "tmp").mkdir()
+        except OSError as error:
+            text = f"cannot make a folder for the files of {self._name}: {error}; free some space, or set TMPDIR"
+            raise CellProblem(Reason.ENVIRONMENT_FAILED, text) from error
 
     def _work_in(self) -> Path:
         """A new folder for the guest.  Raises OSError."""
         return Path(tempfile.mkdtemp(prefix=FOLDER))
 
-    def _begin(self, folder: Path) -> GuestProcess:
-        """The guest's process, which works in `folder`.  Raises CellProblem."""
-        variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(folder / "tmp"))
-        command = [*self._command, *self._confinement.arguments(own_folders(folder, variables))]
-        return GuestProcess.start(self._name, command, variables, folder, self._log_path or folder / LOG)
+    def _begin(self) -> None:
+        """Start the guest's process.  Raises CellProblem."""
+        variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(self.folder / "tmp"))
+        command = [*self._command, *self._confinement.arguments(own_folders(self.folder, variables))]
+        with held_back():
+            log = self._log_path or self.folder / LOG
+            self._guest = GuestProcess.start(self._name, command, variables, self.folder, log)
 
     @property
     def folder(self) -> Path:
