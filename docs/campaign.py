@@ -21,6 +21,8 @@ def _campaign(facts: Mapping[str, Any]) -> str:
         f"{_sum(inputs, 'number'):,} inputs, {_sum(inputs, 'broken')} of which broke something; "
         f"{facts['seconds'] / 60:.0f} minutes** on {facts['machine']}, of commit `{facts['commit'][:12]}`."
     )
+    if late := sum(own.get("late", 0) for own in faults.values()):
+        head += f" {late} more came too late, when the run had ended, and are not counted."
     lines = [
         head,
         _table(

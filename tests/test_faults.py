@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import psutil
 import pytest
-from faults import fuzz, strategies
+from faults import campaign, fuzz, strategies
 from faults.campaign import KINDS, Campaign, experiment, schedule
 from faults.files import DAMAGES, damage
 from faults.fuzz import INPUTS, Input, Place, try_out
@@ -220,6 +224,23 @@ def test_figures_are_added_to_those_of_the_same_commit(tmp_path: Path, monkeypat
     assert Campaign(path, anew=True).count("faults", "number") == 0
     monkeypatch.setattr("bench.grid.machine.git_commit", lambda _folder: "another")
     assert Campaign(path, anew=False).count("faults", "number") == 0
+
+
+def test_a_fault_that_came_too_late_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """It is not counted, another takes its place, and what did not hold all the same is told."""
+    request.addfinalizer(functools.partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
+    came = iter([Outcome("exit 0", late=True), Outcome("exit 130"), Outcome("exit 0", ("it is gone",), late=True)])
+    kind = Kind("stop", "Ctrl-C", "exit code 130", lambda *_: [next(came, Outcome("exit 130"))], full=1)
+    monkeypatch.setattr(campaign, "KINDS", (kind,))
+    monkeypatch.setattr(campaign, "prepare", lambda folder: Setting(folder, folder, folder, folder, folder, {}))
+    monkeypatch.setattr(campaign, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    path = tmp_path / "machine.json"
+    assert campaign.main(["--faults", "3", "--inputs", "0", "--out", str(path)]) == 1
+    (found,) = json.loads(path.read_text(encoding="utf-8"))["faults"].values()
+    assert (found["number"], found["late"], found["broken"]) == (3, 2, 1)
+    assert found["seen"] == {"exit 130": 3}
 
 
 def test_hostile_texts_would_be_seen(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -105,12 +106,15 @@ class Campaign:
         return [kind for kind in KINDS if kind.name not in self.facts["lacking"]]
 
     def add(self, kind: Kind, outcomes: Sequence[Outcome]) -> None:
-        """Count what came of some faults of a kind."""
+        """Count what came of some faults of a kind; those that came too late for themselves."""
         own = self._of("faults", kind.name, what=kind.what, holds=kind.holds)
         for outcome in outcomes:
-            own["number"] += 1
             own["broken"] += bool(outcome.broken)
-            own["seen"][outcome.seen] = own["seen"].get(outcome.seen, 0) + 1
+            if outcome.late:
+                own["late"] = own.get("late", 0) + 1
+            else:
+                own["number"] += 1
+                own["seen"][outcome.seen] = own["seen"].get(outcome.seen, 0) + 1
             self._keep(kind.name, outcome.broken)
 
     def add_inputs(self, one: Input, tally: Tally) -> None:
@@ -206,22 +210,24 @@ def _faults(
     kinds = [kind for kind in possible if not asked.only or kind.name in named or asked.only in kind.name]
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=spawn)
-    ahead: Counter[str] = Counter()  # an experiment may have injected more than the one that was due
+    due: Counter[str] = Counter()
+    injected: Counter[str] = Counter()  # an experiment may inject more than the one that is due, or come too late
+    seeds = count(asked.seed * 100_003)
     try:
-        for number, kind in enumerate(schedule(kinds, asked.faults)):
-            if time.monotonic() > deadline:
-                return
-            if ahead[kind.name]:
-                ahead[kind.name] -= 1
-                continue
-            try:
-                outcomes = pool.submit(experiment, kind.name, setting, asked.seed * 100_003 + number).result()
-            except BrokenProcessPool:
-                outcomes = [Outcome("the process died", (f"seed {asked.seed * 100_003 + number} killed the process",))]
-                pool = ProcessPoolExecutor(1, mp_context=spawn)
-            shutil.rmtree(setting.folder / "scratch", ignore_errors=True)
-            ahead[kind.name] += len(outcomes) - 1
-            yield kind, outcomes
+        for kind in schedule(kinds, asked.faults):
+            due[kind.name] += 1
+            while injected[kind.name] < due[kind.name]:
+                if time.monotonic() > deadline:
+                    return
+                seed = next(seeds)
+                try:
+                    outcomes = pool.submit(experiment, kind.name, setting, seed).result()
+                except BrokenProcessPool:
+                    outcomes = [Outcome("the process died", (f"seed {seed} killed the process",))]
+                    pool = ProcessPoolExecutor(1, mp_context=spawn)
+                shutil.rmtree(setting.folder / "scratch", ignore_errors=True)
+                injected[kind.name] += sum(not outcome.late for outcome in outcomes)
+                yield kind, outcomes
     finally:
         pool.shutdown()
 
@@ -231,8 +237,9 @@ def summary(found: Campaign) -> None:
     facts: Mapping[str, Any] = found.facts
     for table in ("faults", "inputs"):
         for name, own in facts[table].items():
-            seen = ", ".join(f"{word} {count}" for word, count in sorted(own["seen"].items(), key=lambda one: -one[1]))
-            print(f"{own['number']:6} {own['broken']:4} broken  {name}: {seen}")
+            seen = ", ".join(f"{word} {times}" for word, times in sorted(own["seen"].items(), key=lambda one: -one[1]))
+            late = f" ({own['late']} more came too late)" if own.get("late") else ""
+            print(f"{own['number']:6} {own['broken']:4} broken  {name}: {seen}{late}")
     for name, why in facts["lacking"].items():
         print(f"not here: {name}: {why}")
     faults, inputs = found.count("faults", "number"), found.count("inputs", "number")

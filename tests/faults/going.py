@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,13 +14,14 @@ from pathlib import Path
 from random import Random
 
 import psutil
-from faults.holds import Watched, ended, orphans, readable
+from faults.holds import Watched, ended, marked, orphans, readable
 from faults.kinds import Outcome, Setting
 from processes import command_line
 from running import Done
 from sweeps import LATENCY_OF_SECONDS
 
-from bench.places import ROOT
+from bench.places import ROOT, RUNTIMES
+from bench.wall.worker import SERVER
 
 SWEEP = "faults"
 SWEEP_TEXT = f"""
@@ -51,12 +51,15 @@ KEPT = "what was on disk is still there, turns have a p50, the grid is full, and
 
 @dataclass
 class Going:
-    """A run that goes on: its process, its folder, what it had on disk."""
+    """A run that goes on: its process, what all that it starts has in its environment, its folder, what that held."""
 
     process: subprocess.Popen[bytes]
+    token: str
     output: Path
     watched: Watched
     started: float = field(default_factory=time.monotonic)
+    late: bool = False
+    """Whether it had ended when what was waited for was due."""
 
     @property
     def seconds(self) -> float:
@@ -75,9 +78,9 @@ class Going:
             time.sleep(0.01)
         return False
 
-    def wait(self, seconds: float) -> bool:
-        """Follow it for so long; False where it ended before that."""
-        return self.follow(lambda: self.seconds >= seconds)
+    def wait(self, seconds: float) -> None:
+        """Follow it until it has gone on for so long, when a fault is due."""
+        self.late = not self.follow(lambda: self.seconds >= seconds)
 
     def end(self) -> Done:
         """Wait until it ends; a run that does not is killed, and its exit code is then 124."""
@@ -90,13 +93,12 @@ class Going:
         return Done(code, self.output.read_text(encoding="utf-8", errors="replace"))
 
     def guests(self) -> Iterator[tuple[str, psutil.Process]]:
-        """Its guests by the option that they run, exporters left out."""
-        with contextlib.suppress(psutil.Error):
-            for process in psutil.Process(self.process.pid).children(recursive=True):
-                words = command_line(process)
-                found = [ADAPTERS[Path(word).name] for word in words if Path(word).name in ADAPTERS]
-                if found and any(Path(word).name == "server.py" for word in words) and "exporters" not in str(words):
-                    yield found[0], process
+        """Its guests by the option that they run; a forked one outlives its parent, and is nobody's child then."""
+        for process in marked(self.token, SERVER.name):
+            adapters = [Path(word) for word in command_line(process)]
+            found = [ADAPTERS[path.name] for path in adapters if path.parent == RUNTIMES and path.name in ADAPTERS]
+            if found:
+                yield found[0], process
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def going(
             preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - all it does is one system call
         )
     try:
-        yield Going(process, output, Watched(results / name))
+        yield Going(process, scratch.name, output, Watched(results / name))
     finally:
         if process.poll() is None:
             process.kill()
@@ -163,7 +165,7 @@ def judged(
         tmp = scratch / "tmp"
         broken += [f"{path.name} was left in the temporary folder" for path in tmp.glob("bench-worker-*")]
         broken += [f"{path.name} was left in the run" for path in one.watched.run.glob(".*.tmp") if tidy]
-    return Outcome(f"exit {done.code}", tuple(broken))
+    return Outcome(f"exit {done.code}", tuple(broken), one.late)
 
 
 def moment(setting: Setting, random: Random, *, timed: bool = True) -> float:

@@ -138,7 +138,7 @@ def readable(run: Path) -> list[str]:
 def orphans(token: str, seconds: float = 10.0) -> list[str]:
     """Processes that still have `token` in their environment after some seconds; they are ended then."""
     deadline = time.monotonic() + seconds
-    while (found := list(_marked(token))) and time.monotonic() < deadline:
+    while (found := list(marked(token))) and time.monotonic() < deadline:
         time.sleep(0.05)
     told = [f"an orphan: {process.pid} {' '.join(command_line(process))[:200]}" for process in found]
     for process in found:
@@ -146,11 +146,12 @@ def orphans(token: str, seconds: float = 10.0) -> list[str]:
     return told
 
 
-def _marked(token: str) -> Iterator[psutil.Process]:
+def marked(token: str, program: str = "") -> Iterator[psutil.Process]:
+    """Living processes with `token` in their environment, and with `program`, where one is given, in their command."""
     for process in psutil.process_iter():
         try:
-            marked = any(token in value for value in environment(process).values())
-            if marked and lives(process):
+            meant = program in " ".join(command_line(process))
+            if meant and any(token in value for value in environment(process).values()) and lives(process):
                 yield process
         except psutil.Error:
             continue  # it has ended

@@ -37,10 +37,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the bench made of a fault: in a word what was `seen`, and a sentence for each thing that did not hold."""
+    """What the bench made of a fault: in a word what was `seen`, and a sentence for each thing that did not hold.
+
+    One that came too `late`, when what it was meant for had ended, was none.
+    """
 
     seen: str
     broken: tuple[str, ...] = ()
+    late: bool = False
 
     def worse(self, broken: Sequence[str]) -> Outcome:
         """The same, with more that did not hold."""

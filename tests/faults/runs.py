@@ -7,11 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from random import Random
 
 from faults import struck, surroundings
 from faults.going import KEPT, UNTIMED, going, judged, moment
 from faults.kinds import Kind, Outcome, Setting
+
+from bench.guest.server import FOLDER
 
 
 def killed(setting: Setting, random: Random) -> Sequence[Outcome]:
@@ -39,6 +42,20 @@ def stopped_early(setting: Setting, random: Random) -> Sequence[Outcome]:
         one.wait(random.uniform(0, 2.5))
         one.process.send_signal(signal.SIGINT)
         return [judged(one, scratch, {130, *_BEFORE_IT_LISTENS})]
+
+
+def stopped_at_a_start(setting: Setting, random: Random) -> Sequence[Outcome]:
+    """Ctrl-C just when a guest is started, or forked: its folder, which comes first, has just been made."""
+    scratch, due, seen = setting.scratch(), random.randrange(1, 15), set[str]()
+    with going(setting, scratch) as one:
+        while one.process.poll() is None and len(seen) < due:  # without a pause, which would be longer than a start
+            with suppress(FileNotFoundError):  # a guest has ended, and its folder with it
+                for depth in (f"{FOLDER}*", f"{FOLDER}*/{FOLDER}*"):
+                    seen.update(path.name for path in (scratch / "tmp").glob(depth))
+        one.late = len(seen) < due
+        time.sleep(random.uniform(0, 0.006))
+        one.process.send_signal(signal.SIGINT)
+        return [judged(one, scratch, {130, 0, 1})]
 
 
 def hung_up(setting: Setting, random: Random) -> Sequence[Outcome]:
@@ -83,7 +100,8 @@ def stopped_twice(setting: Setting, random: Random) -> Sequence[Outcome]:
     with going(setting, scratch) as one:
         one.wait(moment(setting, random))
         one.process.send_signal(signal.SIGINT)
-        one.wait(one.seconds + random.choice([random.uniform(0, 0.2), random.uniform(0, 2.0)]))
+        again = one.seconds + random.choice([random.uniform(0, 0.2), random.uniform(0, 2.0)])
+        one.follow(lambda: one.seconds >= again)
         one.process.send_signal(random.choice([signal.SIGINT, signal.SIGTERM]))
         return [judged(one, scratch, {130, 0, 1, *_BEFORE_IT_LISTENS})]
 
@@ -97,6 +115,8 @@ _OWN = (
     Kind("run stopped", "Ctrl-C or SIGTERM, likewise", f"exit code 130; {KEPT}", stopped, full=14),
     Kind("run stopped early", "Ctrl-C in its first seconds", "exit code 130, and nothing is left behind", stopped_early,
          full=12),
+    Kind("run stopped at a guest's start", "Ctrl-C within 6 ms of when a guest is given its folder", "exit code 130; "
+         f"{KEPT}", stopped_at_a_start, full=8),
     Kind("run stopped twice", "Ctrl-C, and again within two seconds", f"exit code 130; {KEPT}", stopped_twice,
          full=10),
     Kind("run suspended", "Ctrl-Z at a random moment, and on with it some seconds later", f"exit code 0; {KEPT}",

@@ -20,7 +20,7 @@ from bench.store.parts import files
 from bench.store.tables import read_table
 
 _CRASHED = (Reason.CRASHED, Reason.OK)
-"""A guest that had said all that it was asked for by then is not missed."""
+"""A guest that had said all that it was asked for by then is not missed, nor one that was there to be forked."""
 
 
 def guests(setting: Setting, random: Random) -> Sequence[Outcome]:
@@ -71,7 +71,10 @@ def _struck(
     *,
     first: bool = False,
 ) -> Sequence[Outcome]:
-    """Strike a guest of each option once: at a random moment of one of its lives, the first only where `first` is."""
+    """Strike a guest of each option once, at a random moment after one of them has begun, the first where `first` is.
+
+    Struck is that `first` one, and otherwise the newest at that moment, since it is forked from those before it.
+    """
     scratch = setting.scratch()
     due = {name: (1 if first else random.randrange(1, 5), random.uniform(0, 0.8)) for name in options}
     lives: dict[str, list[int]] = {name: [] for name in options}
@@ -87,7 +90,8 @@ def _struck(
                     lives[option].append(process.pid)
                     born[process.pid] = time.monotonic()
                 life, age = due[option]
-                if len(lives[option]) == life and time.monotonic() - born[process.pid] >= age:
+                begun = len(lives[option]) >= life and time.monotonic() - born[lives[option][life - 1]] >= age
+                if begun and process.pid == lives[option][0 if first else -1]:
                     with contextlib.suppress(psutil.Error, OSError):
                         strike(process, random)
                         struck.add(option)
@@ -102,7 +106,7 @@ def _struck(
         for option, code in zip(sorted(struck), told, strict=True)
         if code not in reasons
     ]
-    outcomes = [Outcome(code or "went on") for code in told] or [Outcome("ended before")]
+    outcomes = [Outcome(code or "went on") for code in told] or [Outcome("ended before", late=True)]
     return [outcomes[0].worse([*found.broken, *wrong]), *outcomes[1:]]
 
 
@@ -115,8 +119,9 @@ def _reason(run: Path, option: str) -> str:
 
 
 KINDS = (
-    Kind("guests crash in a run", "SIGKILL, SIGSEGV, SIGABRT or SIGBUS of each measured guest at a random moment of "
-         "one of its lives", f"exit code 1, each cell says that it crashed; {KEPT}", guests, full=12),
+    Kind("guests crash in a run", "SIGKILL, SIGSEGV, SIGABRT or SIGBUS of a guest of each measured cell, or of what "
+         "its next ones are forked from, at a random moment", "exit code 1 and the cell says that it crashed, or it "
+         f"goes on where nothing more was asked of that process; {KEPT}", guests, full=12),
     Kind("guest crashes early in a run", "the same of one guest, where it is characterised",
          f"exit code 1, the cell says that it crashed; {KEPT}", early, full=6, short=1),
     Kind("reference crashes in a run", "the same of PyTorch's", f"exit code 1, others say why they have no ratio; "
