@@ -222,7 +222,7 @@ def test_without_a_browser_the_cell_is_skipped_with_how_to_get_one(
 
 
 HELPERS = """
-import subprocess, sys, time
+import os, subprocess, sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
@@ -230,7 +230,7 @@ import server
 
 _browser = server.import_adapter(Path(sys.argv[1], "runtimes", "_browser.py"))
 with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["true"]) as ended:
-    time.sleep(0.5)  # nobody has waited for it: it is a zombie
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
     print([process.pid == living.pid for process in _browser.Page.processes(None)])
     living.kill()
 """
