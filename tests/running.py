@@ -37,7 +37,7 @@ def bench(*arguments: object, columns: int = 200) -> Done:
     """Run a command as `python -m bench` does, on the user's cache; `columns` is the width of the terminal."""
     out = io.StringIO()
     words = [str(argument) for argument in arguments]
-    with _kept_sigterm(), pytest.MonkeyPatch.context() as variables:
+    with signals_kept(signal.SIGTERM), pytest.MonkeyPatch.context() as variables:
         variables.setenv(CACHE_VARIABLE, str(USERS_CACHE))
         variables.setenv("COLUMNS", str(columns))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), pytest.raises(SystemExit) as ended:
@@ -47,10 +47,11 @@ def bench(*arguments: object, columns: int = 200) -> Done:
 
 
 @contextlib.contextmanager
-def _kept_sigterm() -> Iterator[None]:
-    """What a stop signal does to this process, which `main` changes for the rest of its own."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals_kept(*numbers: signal.Signals) -> Iterator[None]:
+    """What these signals do to this process is afterwards what it was; a `main` changes it for the rest of its own."""
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

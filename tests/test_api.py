@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from running import signals_kept
 from sweeps import LATENCY_OF_SECONDS, matrices_with
 
 import bench
@@ -481,24 +482,21 @@ def test_an_error_in_the_middle_leaves_no_guest_behind(matrices: Path, tmp_path:
 
 
 @needs_environments
-def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(
-    matrices: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    was = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, was))
-    before = state()
-
+def test_a_stop_leaves_no_guest_behind_and_keeps_what_was_measured(matrices: Path, tmp_path: Path) -> None:
     def stop_in_the_latency() -> None:
         while not list(tmp_path.glob("r/logs/*-latency.log")):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)  # as a notebook's stop button does
 
-    thread = threading.Thread(target=stop_in_the_latency, daemon=True)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt, match="what was measured is in"):
-        bench.run(matrices=matrices, sweep="seconds", results=tmp_path, run_id="r", progress=False)
-    thread.join()
-    assert state() == before
+    with signals_kept(signal.SIGINT):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+        before = state()
+        thread = threading.Thread(target=stop_in_the_latency, daemon=True)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt, match="what was measured is in"):
+            bench.run(matrices=matrices, sweep="seconds", results=tmp_path, run_id="r", progress=False)
+        thread.join()
+        assert state() == before
     cell = cells_of(tmp_path / "r").iloc[0]
     assert cell.reason_code == "interrupted"
     assert cell.size_bytes > 0

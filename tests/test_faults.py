@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from random import Random
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 from faults import campaign, fuzz, strategies
 from faults.campaign import KINDS, Campaign, experiment, schedule
@@ -35,10 +35,11 @@ from faults.holds import (
 from faults.kinds import Kind, Outcome, Setting
 from faults.prepare import prepare
 from faults.runs import KINDS as RUNS
+from hypothesis import given, settings
 from hypothesis.strategies import integers
 from processes import environment
 from report_fixture import write_run
-from running import Done
+from running import Done, signals_kept
 
 from bench.places import ROOT
 from bench.reasons import UsageError
@@ -226,21 +227,25 @@ def test_figures_are_added_to_those_of_the_same_commit(tmp_path: Path, monkeypat
     assert Campaign(path, anew=False).count("faults", "number") == 0
 
 
-def test_a_fault_that_came_too_late_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_a_fault_that_came_too_late_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not counted, another takes its place, and what did not hold all the same is told."""
-    request.addfinalizer(functools.partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
     came = iter([Outcome("exit 0", late=True), Outcome("exit 130"), Outcome("exit 0", ("it is gone",), late=True)])
     kind = Kind("stop", "Ctrl-C", "exit code 130", lambda *_: [next(came, Outcome("exit 130"))], full=1)
     monkeypatch.setattr(campaign, "KINDS", (kind,))
     monkeypatch.setattr(campaign, "prepare", lambda folder: Setting(folder, folder, folder, folder, folder, {}))
     monkeypatch.setattr(campaign, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     path = tmp_path / "machine.json"
-    assert campaign.main(["--faults", "3", "--inputs", "0", "--out", str(path)]) == 1
+    with signals_kept(signal.SIGTERM):
+        assert campaign.main(["--faults", "3", "--inputs", "0", "--out", str(path)]) == 1
     (found,) = json.loads(path.read_text(encoding="utf-8"))["faults"].values()
     assert (found["number"], found["late"], found["broken"]) == (3, 2, 1)
     assert found["seen"] == {"exit 130": 3}
+
+
+@settings(max_examples=50, deadline=None, database=None, derandomize=True)
+@given(strategies._table("cells", pa.table([[1, None], [2, 3]], names=["", ""]), "canary"))
+def test_columns_of_one_name_are_damaged_too(damaged: tuple[str, pa.Table]) -> None:
+    assert damaged[0] == "cells"
 
 
 def test_hostile_texts_would_be_seen(tmp_path: Path) -> None:

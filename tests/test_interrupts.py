@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from running import signals_kept
 
 from bench.interrupts import held_back, running
 from bench.places import ROOT
 
 GUESTS = ROOT / "tests" / "guests"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 ROUNDS = """
 import os, random, signal, subprocess, sys, threading, time
@@ -101,14 +103,14 @@ def test_a_process_that_is_just_being_started_ends_with_a_stop(tmp_path: Path, w
 @pytest.fixture
 def handled() -> Iterator[None]:
     """Signals as a command line has them, and afterwards as they were."""
-    was = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in was.items():
-        signal.signal(number, handler)
+    with signals_kept(*STOPS):
+        for number in STOPS:
+            signal.signal(number, signal.default_int_handler)
+        yield
 
 
 @pytest.mark.usefixtures("handled")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
 def test_a_stop_is_held_back_and_then_heard_once(number: signal.Signals) -> None:
     done = []
 
@@ -134,14 +136,12 @@ def test_what_fails_meanwhile_is_told_where_no_stop_came() -> None:
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    was = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with signals_kept(signal.SIGINT):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with held_back():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, was)
 
 
 @pytest.mark.usefixtures("handled")

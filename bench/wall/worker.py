@@ -187,8 +187,8 @@ class Worker:
         """Start the guest's process.  Raises CellProblem."""
         variables = self._variables | dict.fromkeys(TEMPORARY_VARIABLES, str(self.folder / "tmp"))
         command = [*self._command, *self._confinement.arguments(own_folders(self.folder, variables))]
+        log = self._log_path or self.folder / LOG
         with held_back():
-            log = self._log_path or self.folder / LOG
             self._guest = GuestProcess.start(self._name, command, variables, self.folder, log)
 
     @property

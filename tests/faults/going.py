@@ -20,6 +20,7 @@ from processes import command_line
 from running import Done
 from sweeps import LATENCY_OF_SECONDS
 
+from bench.guest.server import FOLDER
 from bench.places import ROOT, RUNTIMES
 from bench.wall.worker import SERVER
 
@@ -163,7 +164,7 @@ def judged(
     broken += readable(one.watched.run) if one.watched.run.is_dir() else []
     if done.code >= 0:
         tmp = scratch / "tmp"
-        broken += [f"{path.name} was left in the temporary folder" for path in tmp.glob("bench-worker-*")]
+        broken += [f"{path.name} was left in the temporary folder" for path in tmp.glob(f"{FOLDER}*")]
         broken += [f"{path.name} was left in the run" for path in one.watched.run.glob(".*.tmp") if tidy]
     return Outcome(f"exit {done.code}", tuple(broken), one.late)
 

@@ -50,8 +50,7 @@ def stopped_at_a_start(setting: Setting, random: Random) -> Sequence[Outcome]:
     with going(setting, scratch) as one:
         while one.process.poll() is None and len(seen) < due:  # without a pause, which would be longer than a start
             with suppress(FileNotFoundError):  # a guest has ended, and its folder with it
-                for depth in (f"{FOLDER}*", f"{FOLDER}*/{FOLDER}*"):
-                    seen.update(path.name for path in (scratch / "tmp").glob(depth))
+                seen.update(path.name for path in (scratch / "tmp").rglob(f"{FOLDER}*"))
         one.late = len(seen) < due
         time.sleep(random.uniform(0, 0.006))
         one.process.send_signal(signal.SIGINT)
